@@ -1,0 +1,53 @@
+"""Everything the store can refuse, one class and one sentence each."""
+
+
+class StoreError(Exception):
+    """Base of all errors that the store raises."""
+
+
+class LifecycleNotFound(StoreError):
+    """No row has this id."""
+
+
+class LifecycleExists(StoreError):
+    """A row with this id is there already."""
+
+
+class LifecycleClosed(StoreError):
+    """The row is terminal, and nothing leaves a terminal row."""
+
+
+class TransitionRefused(StoreError):
+    """The state machine has no such step."""
+
+
+class DeckyBusy(StoreError):
+    """Another operation is running on this decky."""
+
+
+class InvalidLifecycle(StoreError):
+    """A field is unknown, may not be set, or has a value that the store does not take."""
+
+
+class StoreUnavailable(StoreError):
+    """Base of what is wrong with the store itself and not with the call: nothing was written."""
+
+
+class StoreUnusable(StoreUnavailable):
+    """The file can't be used as it is: a directory, read-only, corrupt, on a network file system."""
+
+
+class SchemaNewer(StoreUnavailable):
+    """A newer release has written this schema."""
+
+
+class StoreBusy(StoreUnavailable):
+    """Another process held the write lock for longer than we wait."""
+
+
+class StoreFull(StoreUnavailable):
+    """No space is left for the store."""
+
+
+class StoreReplaced(StoreUnavailable):
+    """The file that was opened is not the one at this path any more."""
