@@ -1,0 +1,24 @@
+"""What the reaper needs to know, on top of what a worker does."""
+
+from repo.settings import Seconds, SettingsError, load
+from worker.settings import WorkerSettings
+
+__all__ = ["ReaperSettings", "Seconds", "SettingsError", "load"]
+
+
+class ReaperSettings(WorkerSettings, frozen=True, kw_only=True):
+    """Settings of the reaper; the command line reads all settings through this class.
+
+    Attributes:
+        reap_interval: seconds between two passes.
+        pending_ttl: seconds after which a row that nobody started is given up.
+        stale_after: seconds after which an open row on a host that can't be seen from here is given up.
+        overdue_grace: seconds that an operation may be past its deadline before its worker is ended.
+        retention: seconds that a terminal row is kept.
+    """
+
+    reap_interval: Seconds = Seconds(2)
+    pending_ttl: Seconds = Seconds(3600)
+    stale_after: Seconds = Seconds(3600)
+    overdue_grace: Seconds = Seconds(30)
+    retention: Seconds = Seconds(30 * 86400)

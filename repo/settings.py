@@ -1,0 +1,138 @@
+"""Where settings come from. The only place that reads the environment.
+
+A setting is looked up as `DECNET_REAPER_<NAME>` in the environment, then as a systemd credential called
+`<name>`, then as `<name>` in the TOML file, then its default applies. Each package adds its own settings to
+the class of the package below it, so that one object serves a whole process.
+"""
+
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+import msgspec
+
+PREFIX = "DECNET_REAPER_"
+DEFAULT_CONFIG = Path("/etc/decnet-reaper/config.toml")
+NOT_SETTINGS = {"CONFIG", "BOOT_ID"}
+
+_UNITS = {"": 1, "ms": 0.001, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "w": 604800}
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]*)")
+
+
+class SettingsError(ValueError):
+    """A setting that can't be used: which one, its value, and what would do."""
+
+
+class Seconds(float):
+    """A duration in seconds; written as a number, or with a unit: 500ms, 30s, 5m, 1h, 30d."""
+
+    @classmethod
+    def parse(cls, value: object) -> Self:
+        """Read a duration.
+
+        Raises:
+            ValueError: it isn't one, or it isn't above zero.
+        """
+        match = _DURATION.fullmatch(str(value).strip().lower())
+        if match is None or match[2] not in _UNITS or (seconds := float(match[1]) * _UNITS[match[2]]) <= 0:
+            raise ValueError("expected a duration above zero, such as 30s, 5m or 1h")
+        return cls(seconds)
+
+
+def _home(variable: str, fallback: str) -> Path:
+    return Path(os.environ.get(variable) or Path.home() / fallback) / "decnet-reaper"
+
+
+def default_state_dir() -> Path:
+    """/var/lib/decnet-reaper for root, below $XDG_STATE_HOME for a user."""
+    return Path("/var/lib/decnet-reaper") if os.geteuid() == 0 else _home("XDG_STATE_HOME", ".local/state")
+
+
+class StoreSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """What the store needs to know.
+
+    Attributes:
+        state_dir: what must last: the store, the deckies' documents, the embedded queue's data.
+        database: path or URL of the store.
+    """
+
+    state_dir: Path = msgspec.field(default_factory=default_state_dir)
+    database: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.database:
+            msgspec.structs.force_setattr(self, "database", str(self.state_dir / "decnet-reaper.db"))
+
+
+S = TypeVar("S", bound=StoreSettings)
+
+
+def _convert(kind: type, value: object) -> object:
+    if kind is Seconds:
+        return Seconds.parse(value)
+    if kind is Path:
+        if not isinstance(value, str) or not value:
+            raise ValueError("expected a path")
+        return Path(value)
+    raise NotImplementedError(kind)
+
+
+def _credentials(environ: Mapping[str, str], names: set[str]) -> dict[str, str]:
+    directory = environ.get("CREDENTIALS_DIRECTORY")
+    if not directory:
+        return {}
+    files = {name: Path(directory) / name for name in names}
+    return {name: file.read_text().strip() for name, file in files.items() if file.is_file()}
+
+
+def _config(environ: Mapping[str, str]) -> tuple[str, dict[str, Any]]:
+    named = environ.get(PREFIX + "CONFIG")
+    path = Path(named) if named else DEFAULT_CONFIG
+    try:
+        return str(path), tomllib.loads(path.read_text())
+    except FileNotFoundError:
+        if named:
+            raise SettingsError(f"{PREFIX}CONFIG names {path}, which does not exist") from None
+        return str(path), {}
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise SettingsError(f"the configuration {path} can't be read: {reason}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(f"the configuration {path} is not TOML: {error}") from None
+
+
+def load(kind: type[S], environ: Mapping[str, str] | None = None, *, strict: bool = False) -> S:
+    """Read the settings of one package and of those below it.
+
+    Args:
+        kind: the settings class.
+        environ: the environment to read (default: this process's).
+        strict: refuse names that no setting has. For daemons and commands, which know them all.
+
+    Raises:
+        SettingsError: one line: the setting, its value (never that of a DSN), and what would do.
+    """
+    environ = os.environ if environ is None else environ
+    path, config = _config(environ)
+    fields = {field.name: field for field in msgspec.structs.fields(kind)}
+    variables = {key.removeprefix(PREFIX): text for key, text in environ.items() if key.startswith(PREFIX)}
+    if strict:
+        unknown = [PREFIX + key for key in variables if key.lower() not in fields and key not in NOT_SETTINGS]
+        unknown += [f"{key} in {path}" for key in config if key not in fields]
+        if unknown:
+            raise SettingsError(f"unknown setting {unknown[0]}; there are: {', '.join(sorted(fields))}")
+    given: dict[str, object] = {name: config[name] for name in fields if name in config}
+    given |= _credentials(environ, {"redis", "database"} & fields.keys())
+    given |= {name: variables[name.upper()] for name in fields if variables.get(name.upper(), "") != ""}
+    values: dict[str, Any] = {}
+    for name, value in given.items():
+        try:
+            values[name] = msgspec.convert(value, fields[name].type, strict=False, dec_hook=_convert)
+        except (msgspec.ValidationError, ValueError) as error:
+            shown = "its value" if name in {"redis", "database"} else repr(value)
+            reason = str(error).replace("`", "").partition(" - at ")[0]
+            raise SettingsError(f"the setting {name} can't be {shown}: {reason}") from None
+    return kind(**values)

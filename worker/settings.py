@@ -1,0 +1,57 @@
+"""What the worker and the master's client need to know."""
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+
+from repo.settings import Seconds, StoreSettings, load
+
+__all__ = ["Seconds", "WorkerSettings", "load"]
+
+Positive = Annotated[int, msgspec.Meta(ge=1, le=1000)]
+Host = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")]
+
+
+def default_runtime_dir() -> Path:
+    """/run/decnet-reaper for root, below $XDG_RUNTIME_DIR (else /tmp) for a user."""
+    if os.geteuid() == 0:
+        return Path("/run/decnet-reaper")
+    base = os.environ.get("XDG_RUNTIME_DIR")
+    return Path(base) / "decnet-reaper" if base else Path(f"/tmp/decnet-reaper-{os.geteuid()}")  # noqa: S108
+
+
+class WorkerSettings(StoreSettings, frozen=True, kw_only=True):
+    """Settings of a worker, and of whoever submits to one.
+
+    Attributes:
+        runtime_dir: what a reboot may empty: the decky locks, the embedded queue's socket.
+        redis: DSN of the queue: redis://, rediss:// or unix://.
+        host_uuid: the host that this worker serves; none for the master's own deckies.
+        runtime: what brings deckies up; "auto" takes Compose where it answers, else local processes.
+        compose_command: the Compose command, as words; empty to look for one.
+        max_jobs: operations that one worker runs at a time.
+        max_attempts: how often an interrupted operation is tried in all.
+        operation_timeout: how long one operation may take, in seconds.
+        stop_grace: how long a worker that is told to stop lets its operations finish, in seconds.
+        log_format: "json", "console", or "auto": console on a terminal.
+        log_level: the least level that is logged.
+    """
+
+    runtime_dir: Path = msgspec.field(default_factory=default_runtime_dir)
+    redis: str = ""
+    host_uuid: Host | None = None
+    runtime: Literal["auto", "compose", "process"] = "auto"
+    compose_command: str = ""
+    max_jobs: Positive = 10
+    max_attempts: Positive = 2
+    operation_timeout: Seconds = Seconds(600)
+    stop_grace: Seconds = Seconds(30)
+    log_format: Literal["auto", "json", "console"] = "auto"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    def __post_init__(self) -> None:
+        StoreSettings.__post_init__(self)
+        if not self.redis:
+            msgspec.structs.force_setattr(self, "redis", f"unix://{self.runtime_dir}/queue.sock")
