@@ -1,10 +1,14 @@
 """What brings a decky up, whichever it is: Docker Compose, or local processes."""
 
+import re
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 MAX_REASON = 2000
 """Characters of a failure's reason that are kept, from its end: the last lines say why."""
+
+
+_DECKY_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 
 
 class OperationFailed(Exception):
@@ -44,6 +48,24 @@ class Runtime(Protocol):
 
     async def remove(self, decky_name: str) -> None:
         """Take the decky down; does nothing where there is none. Raises OperationFailed."""
+
+
+def decky_directory(state_dir: Path, decky_name: str) -> Path:
+    """The decky's own directory below the state directory, made if missing, for this user only.
+
+    Raises OperationFailed for a name that is no decky's, and for a state directory that can't be used.
+    """
+    if not _DECKY_NAME.fullmatch(decky_name):
+        raise OperationFailed(
+            f"{decky_name[:80]!r} is no decky name: up to 63 of a-z, 0-9 and '-', not '-' first"
+        )
+    directory = state_dir / "deckies" / decky_name
+    try:
+        for path in (state_dir, directory.parent, directory):
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise OperationFailed(f"the state directory {state_dir} can't be used: {error.strerror}") from None
+    return directory
 
 
 async def choose_runtime(

@@ -1,8 +1,8 @@
 """YAML text of a Compose document, read safely and as Compose reads it.
 
-Plain scalars follow YAML 1.2 (`yes`, `22:22` and dates are text). Less is allowed than in YAML: no tags, no key
-twice, and nothing that grows over `MAX_BYTES` when its aliases are expanded. Messages never quote the text,
-since it may hold secrets; they give line and column.
+Plain scalars follow YAML 1.2 (`yes`, `22:22` and dates are text). Less is allowed than in YAML: no tags, no
+key twice, and nothing that grows over `MAX_BYTES` when its aliases are expanded. Messages never quote the
+text, since it may hold secrets; they give line and column.
 """
 
 import re
