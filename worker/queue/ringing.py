@@ -1,0 +1,106 @@
+"""The ringing side of the queue: put deliveries in, see what became of them."""
+
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from itertools import groupby, islice
+
+from arq.constants import expires_extra_ms
+from arq.jobs import serialize_job
+
+from worker.queue.connection import parse_dsn, reaching
+from worker.queue.jobs import EXECUTE, MARKER, Delivery, DeliveryState, encode, queue_name, wake_list
+
+_BATCH = 1000
+"""Deliveries in one round trip."""
+_TOKENS = 64
+"""Tokens kept in a wake list: no more workers than that are woken at once."""
+
+
+class Queue:
+    """A client of the queue. It connects at the first call, and no call takes longer than seconds.
+
+    `dsn` is `redis://`, `rediss://` or `unix:///path?db=0`; raises `InvalidDSN`. Every method raises
+    `QueueUnavailable` when Redis is away, frozen, read-only or refuses us; what it had done by then is
+    unknown, which is fine: ringing twice is free.
+    """
+
+    def __init__(self, dsn: str) -> None:
+        self._server = parse_dsn(dsn)
+        self._redis = self._server.connect(connections=16, queue=queue_name(None))
+        self._marker: bytes | None = None
+
+    async def ring(self, deliveries: Sequence[Delivery]) -> None:
+        """Enqueue a job for each delivery, oldest first, and wake idle workers."""
+        for batch in _batches(deliveries):
+            now = time.time_ns() // 1_000_000
+            async with reaching(self._server), self._redis.pipeline(transaction=False) as pipe:
+                for host_uuid, group in groupby(batch, key=lambda delivery: delivery.host_uuid):
+                    rung = list(group)
+                    for each in rung:
+                        body = serialize_job(EXECUTE, (each.lifecycle_id,), {}, None, now, serializer=encode)
+                        pipe.psetex(each.job_key, expires_extra_ms, body or b"")
+                    pipe.zadd(queue_name(host_uuid), {each.job_id: now for each in rung})
+                    pipe.lpush(wake_list(host_uuid), *[b""] * min(len(rung), _TOKENS))
+                    pipe.ltrim(wake_list(host_uuid), 0, _TOKENS - 1)
+                await pipe.execute()
+
+    async def states(self, deliveries: Sequence[Delivery]) -> list[DeliveryState]:
+        """What became of each delivery, in the order given."""
+        found: dict[Delivery, DeliveryState] = {}
+        for batch in _batches(deliveries):
+            by_host = {
+                host: [d for d in batch if d.host_uuid == host] for host in {d.host_uuid for d in batch}
+            }
+            async with reaching(self._server), self._redis.pipeline(transaction=False) as pipe:
+                for host_uuid, group in by_host.items():
+                    pipe.zmscore(queue_name(host_uuid), [each.job_id for each in group])
+                    pipe.mget([each.job_key for each in group])
+                    pipe.mget([each.in_progress_key for each in group])
+                answers = iter(await pipe.execute())
+            for group in by_host.values():
+                for each, score, body, holder in zip(
+                    group, next(answers), next(answers), next(answers), strict=True
+                ):
+                    found[each] = _state(score, body, holder)
+        return [found[each] for each in deliveries]
+
+    async def was_emptied(self) -> bool:
+        """Whether Redis lost its contents, or is another one, since the last call on this object.
+
+        A marker with a random value tells: True when it is gone or another. On the first call True when there
+        is none, since nothing is known to be queued then. Several callers share one marker without a quarrel:
+        each compares with the value that it saw last.
+        """
+        async with reaching(self._server), self._redis.pipeline(transaction=True) as pipe:
+            pipe.set(MARKER, uuid.uuid4().hex, nx=True)
+            pipe.get(MARKER)
+            was_missing, marker = await pipe.execute()
+        known, self._marker = self._marker, marker
+        return bool(was_missing) or known not in (None, marker)
+
+    async def depth(self, host_uuid: str | None = None) -> int:
+        """How many jobs are in a host's queue, those that are being run included."""
+        async with reaching(self._server):
+            return int(await self._redis.zcard(queue_name(host_uuid)))
+
+    async def ping(self) -> None:
+        """Return if Redis answers."""
+        async with reaching(self._server):
+            await self._redis.ping()
+
+    async def close(self) -> None:
+        """Close the connections; a later call would open new ones."""
+        await self._redis.aclose(close_connection_pool=True)
+
+
+def _batches(deliveries: Sequence[Delivery]) -> Iterator[list[Delivery]]:
+    rest = iter(deliveries)
+    while batch := list(islice(rest, _BATCH)):
+        yield batch
+
+
+def _state(score: float | None, body: bytes | None, holder: bytes | None) -> DeliveryState:
+    if holder is not None:
+        return "picked"
+    return "absent" if score is None or body is None else "queued"
