@@ -30,6 +30,16 @@ class Queue:
         self._redis = self._server.connect(connections=16, queue=queue_name(None))
         self._marker: bytes | None = None
 
+    @property
+    def name(self) -> str:
+        """The DSN without user, password and options, for log lines."""
+        return self._server.name
+
+    @property
+    def name(self) -> str:
+        """The DSN without user, password and options, for people."""
+        return self._server.name
+
     async def ring(self, deliveries: Sequence[Delivery]) -> None:
         """Enqueue a job for each delivery, oldest first, and wake idle workers."""
         for batch in _batches(deliveries):
