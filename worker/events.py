@@ -1,6 +1,6 @@
 """The event catalogue: every line that this system logs by itself, defined once.
 
-`emit` writes one of them. An event that is not here, or lacks one of its fields, is a programming error:
+`python -m worker.events` prints the catalogue as docs/events.md has it. `emit` writes one event. An event that is not here, or lacks one of its fields, is a programming error:
 it is raised where DECNET_REAPER_STRICT_EVENTS is set (the tests), and logged as it is everywhere else,
 since a log call must never end a worker.
 """
@@ -8,6 +8,7 @@ since a log call must never end a worker.
 import contextlib
 import logging
 import os
+import sys
 from typing import Any, Final, NamedTuple
 
 import structlog
@@ -191,7 +192,7 @@ def row_fields(row: Row) -> dict[str, Any]:
     return {"lifecycle_id": row["id"], **{name: row.get(name) for name in ROW_FIELDS[1:]}}
 
 
-def emit(event: str, row: Row | None = None, **fields: Any) -> None:  # noqa: ANN401
+def emit(event: str, row: Row | None = None, **fields: Any) -> None:
     """Log one event of the catalogue.
 
     Args:
@@ -206,3 +207,27 @@ def emit(event: str, row: Row | None = None, **fields: Any) -> None:  # noqa: AN
     # A full disk or a closed pipe behind the log must not end an operation.
     with contextlib.suppress(Exception):
         _log.log(EVENTS[event].level, event, **fields)
+
+
+def markdown() -> str:
+    """The catalogue for people: docs/events.md."""
+    lines = [
+        "# Event catalogue",
+        "",
+        "Made by `python -m worker.events > docs/events.md`. Every line has `timestamp` (UTC, ISO 8601), `level` and",
+        "`event`; durations are in seconds; a field that is not known is null.",
+        "",
+        "| event | level | when | what to do | fields |",
+        "|---|---|---|---|---|",
+    ]
+    for name, event in EVENTS.items():
+        level = logging.getLevelName(event.level).lower()
+        fields = ", ".join(f"`{field}`" for field in event.fields)
+        lines.append(f"| `{name}` | {level} | {event.when} | {event.advice} | {fields} |")
+    lines += ["", "| field | meaning |", "|---|---|"]
+    lines += [f"| `{name}` | {meaning} |" for name, meaning in FIELDS.items()]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(markdown())

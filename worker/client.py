@@ -1,0 +1,219 @@
+"""The master's side: accept an operation within milliseconds, then look at its row.
+
+    async with LifecycleClient() as client:
+        lifecycle_id = await client.deploy("decky-01", compose=document)
+        row = await client.wait(lifecycle_id, timeout=300)
+
+The row is written first and rung for second. If Redis is away the caller still gets its id: the reaper rings
+when the queue is back.
+"""
+
+import asyncio
+import re
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+from repo.base import OPEN, BaseRepository, Operation, Row
+from repo.errors import LifecycleNotFound
+from repo.factory import get_repository
+from worker import document as documents
+from worker.document import InvalidDocument
+from worker.events import emit
+from worker.execute import now
+from worker.queue import Delivery, Queue, QueueUnavailable
+from worker.settings import WorkerSettings, load
+
+__all__ = ["InvalidDocument", "InvalidRequest", "LifecycleClient"]
+
+_DECKY_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+_HOST_UUID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+class InvalidRequest(ValueError):
+    """The request can't be accepted; no row exists for it."""
+
+
+class LifecycleClient:
+    """Submits operations and reads their rows. Use as an async context manager.
+
+    Args:
+        settings: default: read from the environment and the configuration file.
+
+    Raises:
+        StoreUnavailable: on entering, when the store can't be used.
+    """
+
+    def __init__(self, settings: WorkerSettings | None = None) -> None:
+        self.settings = load(WorkerSettings) if settings is None else settings
+        self.repository: BaseRepository = get_repository(self.settings.database)
+        self._queue = Queue(self.settings.redis)
+        self._queue_away = False
+
+    async def __aenter__(self) -> Self:
+        await self.repository.initialize()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._queue.close()
+        await self.repository.close()
+
+    async def deploy(
+        self, decky_name: str, compose: Mapping[str, Any] | str, *, host_uuid: str | None = None
+    ) -> str:
+        """Accept a deploy.
+
+        Args:
+            decky_name: `[a-z0-9][a-z0-9-]{0,62}`.
+            compose: the decky's Compose document, as a dict or as YAML text; at most 1 MiB.
+            host_uuid: the host that the decky lives on; None for the master's own.
+
+        Returns:
+            The lifecycle id; the open row's if the decky's newest open row asks for the same.
+
+        Raises:
+            InvalidRequest, InvalidDocument: nothing was accepted.
+            StoreUnavailable: nothing was accepted.
+        """
+        _check_target(decky_name, host_uuid)
+        payload = {"compose": documents.parse(compose, decky_name)}
+        return await self._submit(decky_name, "deploy", host_uuid, payload)
+
+    async def mutate(
+        self,
+        decky_name: str,
+        *,
+        services: Sequence[str] | None = None,
+        compose: Mapping[str, Any] | str | None = None,
+        host_uuid: str | None = None,
+    ) -> str:
+        """Accept a mutate: either pick among the services of the decky's document, or bring a new document.
+
+        Args:
+            decky_name: `[a-z0-9][a-z0-9-]{0,62}`.
+            services: names as in the document ("decky-01-ssh") or without the decky's ("ssh"); the base
+                service is always kept.
+            compose: a new Compose document.
+            host_uuid: the host that the decky lives on; None for the master's own.
+
+        Returns, Raises:
+            As `deploy`.
+        """
+        _check_target(decky_name, host_uuid)
+        if (services is None) == (compose is None):
+            raise InvalidRequest("a mutate takes either services or a Compose document")
+        if compose is not None:
+            payload: dict[str, Any] = {"compose": documents.parse(compose, decky_name)}
+        else:
+            payload = {"services": await self._resolve(decky_name, host_uuid, services or ())}
+        return await self._submit(decky_name, "mutate", host_uuid, payload)
+
+    async def _resolve(self, decky_name: str, host_uuid: str | None, services: Sequence[str]) -> list[str]:
+        if isinstance(services, str) or not all(isinstance(name, str) for name in services):
+            raise InvalidRequest("services must be a list of names")
+        document = await self.repository.find_document(decky_name, host_uuid)
+        if document is None:
+            raise InvalidRequest(f"{decky_name} has never been deployed: deploy it before you mutate it")
+        return documents.choose(document, decky_name, services)
+
+    async def _submit(
+        self, decky_name: str, operation: Operation, host_uuid: str | None, payload: dict[str, Any]
+    ) -> str:
+        accepted_at = now()
+        lifecycle_id, created = await self.repository.submit_lifecycle(
+            {
+                "decky_name": decky_name,
+                "operation": operation,
+                "host_uuid": host_uuid,
+                "payload": payload,
+                "started_at": accepted_at,
+                "deliveries": 1,
+                "rung_at": accepted_at,
+            }
+        )
+        if not created:
+            return lifecycle_id
+        emit(
+            "lifecycle.accepted",
+            lifecycle_id=lifecycle_id,
+            decky_name=decky_name,
+            operation=operation,
+            host_uuid=host_uuid,
+            attempt=1,
+            retry_of=None,
+            started_at=accepted_at.isoformat(),
+        )
+        try:
+            await self._queue.ring([Delivery(lifecycle_id, 1, host_uuid)])
+            self._queue_away = False
+        except QueueUnavailable as error:
+            if not self._queue_away:
+                emit("queue.unreachable", redis=self._queue.name, reason=str(error))
+            self._queue_away = True
+        return lifecycle_id
+
+    async def get(self, lifecycle_id: str) -> Row:
+        """One row.
+
+        Raises:
+            LifecycleNotFound: no such row.
+        """
+        rows = await self.repository.get_lifecycle_by_ids([lifecycle_id])
+        if not rows:
+            raise LifecycleNotFound(f"there is no lifecycle {lifecycle_id}")
+        return rows[0]
+
+    async def wait(self, lifecycle_id: str, timeout: float | None = None) -> Row:  # noqa: ASYNC109
+        """Wait for the end of a row.
+
+        Args:
+            lifecycle_id: the row.
+            timeout: seconds; None waits for ever.
+
+        Returns:
+            The terminal row.
+
+        Raises:
+            TimeoutError: it is still open after `timeout`.
+            LifecycleNotFound: no such row.
+        """
+        pause = 0.01
+        async with asyncio.timeout(timeout):
+            while (row := await self.get(lifecycle_id))["status"] in OPEN:
+                await asyncio.sleep(pause)
+                pause = min(0.25, pause * 1.5)
+        return row
+
+    async def cancel(self, lifecycle_id: str, timeout: float = 60) -> Row:  # noqa: ASYNC109
+        """Cancel: a pending row is closed at once, a running operation is ended by its worker.
+
+        Args:
+            lifecycle_id: the row.
+            timeout: seconds to wait for the operation's end.
+
+        Returns:
+            The terminal row: failed with "cancelled by operator", or whatever end came first.
+
+        Raises:
+            LifecycleClosed: it had ended before.
+            LifecycleNotFound: no such row.
+            TimeoutError: the operation has been asked to end and has not yet.
+        """
+        if await self.repository.request_cancel(lifecycle_id) == "running":
+            emit("lifecycle.cancel_requested", lifecycle_id=lifecycle_id)
+            return await self.wait(lifecycle_id, timeout)
+        row = await self.get(lifecycle_id)
+        emit("lifecycle.cancelled", row, error=row["error"])
+        return row
+
+
+def _check_target(decky_name: str, host_uuid: str | None) -> None:
+    if not isinstance(decky_name, str) or not _DECKY_NAME.fullmatch(decky_name):
+        raise InvalidRequest(
+            f"{decky_name!r} is no decky name: lower-case letters, digits and hyphens, at most 63,"
+            " beginning with a letter or digit"
+        )
+    if host_uuid is not None and not _HOST_UUID.fullmatch(host_uuid):
+        raise InvalidRequest(f"{host_uuid!r} is no host id: letters, digits, '.', '_' and '-', at most 64")

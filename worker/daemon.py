@@ -1,0 +1,100 @@
+"""The worker as a daemon: picks jobs until it is told to stop, then lets its operations finish.
+
+On SIGTERM or SIGINT it picks no more, waits for its operations for `stop_grace` seconds, and ends what is
+left: those rows fail with "worker stopped during operation" and are accepted again as retries.
+"""
+
+import asyncio
+import signal
+
+from repo.errors import StoreUnavailable
+from repo.factory import get_repository
+from worker.events import emit
+from worker.execute import STOPPED, Executor
+from worker.locks import DeckyLocks
+from worker.owner import Owner
+from worker.queue import Queue, QueueWorker
+from worker.runtime import choose_runtime
+from worker.settings import WorkerSettings
+from worker.systemd import Notifier
+
+# How often the store is asked for cancelled operations, in seconds; only while operations run.
+_CANCEL_POLL_S = 0.5
+
+
+async def run_worker(settings: WorkerSettings) -> None:
+    """Run one worker until it is told to stop.
+
+    Raises:
+        StoreUnavailable, RuntimeUnavailable, LocksUnusable: at the start; nothing was changed.
+    """
+    locks = DeckyLocks(settings.runtime_dir)
+    runtime = await choose_runtime(
+        settings.runtime, settings.state_dir, settings.compose_command.split() or None
+    )
+    owner = Owner.mine()
+    queue = Queue(settings.redis)
+    async with get_repository(settings.database) as repository:
+        executor = Executor(repository, queue, locks, runtime, settings, owner)
+        worker = QueueWorker(
+            settings.redis,
+            executor.execute,
+            host_uuid=settings.host_uuid,
+            max_jobs=settings.max_jobs,
+            # Longer than an operation and its roll-back can take: our own deadline rules.
+            job_timeout=4 * settings.operation_timeout + 300,
+            on_outage=lambda reason: emit("queue.unreachable", redis=queue.name, reason=reason),
+            on_recovery=lambda down: emit("queue.recovered", redis=queue.name, down_s=round(down, 3)),
+            on_refused=lambda job_id, reason: emit("queue.job_refused", job_id=job_id, reason=reason),
+        )
+        stop = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        notifier = Notifier()
+        emit(
+            "worker.started",
+            owner=str(owner),
+            pid=owner.pid,
+            runtime=runtime.name,
+            max_jobs=settings.max_jobs,
+            database=settings.database,
+            redis=queue.name,
+            host_uuid=settings.host_uuid,
+        )
+        notifier.ready(f"idle, runtime {runtime.name}")
+        background = [
+            asyncio.create_task(worker.run()),
+            asyncio.create_task(notifier.watchdog()),
+            asyncio.create_task(_watch(executor, notifier)),
+        ]
+        await stop.wait()
+        await _stop(settings, executor, worker, notifier, owner)
+        for task in background:
+            task.cancel()
+        await asyncio.gather(*background, return_exceptions=True)
+        await worker.close()
+        await queue.close()
+    emit("worker.stopped", owner=str(owner))
+
+
+async def _watch(executor: Executor, notifier: Notifier) -> None:
+    while True:
+        await asyncio.sleep(_CANCEL_POLL_S)
+        notifier.status(f"{len(executor.running)} running")
+        try:
+            await executor.interrupt_cancelled()
+        except StoreUnavailable:
+            continue  # said where rows are written; asked again
+
+
+async def _stop(
+    settings: WorkerSettings, executor: Executor, worker: QueueWorker, notifier: Notifier, owner: Owner
+) -> None:
+    worker.stop_picking()
+    notifier.stopping()
+    notifier.extend_timeout(settings.stop_grace + 30)
+    emit("worker.stopping", owner=str(owner), running=len(executor.running))
+    if not await worker.drain(settings.stop_grace):
+        for lifecycle_id in executor.running:
+            executor.interrupt(lifecycle_id, STOPPED)
+        await worker.drain(30)

@@ -1,0 +1,261 @@
+"""One delivery, from the claim to the truthful end of its row: lock, claim, run, end, release, ring the next.
+
+The decky's lock is taken before the row is claimed and given up after the row has ended, so that a running
+row whose lock is free is an orphan, with certainty.
+"""
+
+import asyncio
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+from repo.base import BaseRepository, Deployed, Ending, Row
+from repo.errors import StoreUnavailable
+from worker import document as documents
+from worker.events import emit
+from worker.locks import DeckyLock, DeckyLocks, Holder, end_holder
+from worker.owner import Owner
+from worker.queue import Delivery, Queue, QueueUnavailable
+from worker.runtime import OperationFailed, OperationTimedOut, Runtime
+from worker.settings import WorkerSettings
+
+CANCELLED = "cancelled by operator"
+STOPPED = "worker stopped during operation"
+
+
+def now() -> datetime:
+    """Aware UTC."""
+    return datetime.now(UTC)
+
+
+def seconds_since(moment: str) -> float:
+    """Seconds since an ISO 8601 time of a row, never below zero."""
+    return max(0.0, round((now() - datetime.fromisoformat(moment)).total_seconds(), 3))
+
+
+async def ring_next(repository: BaseRepository, queue: Queue, decky_name: str, host_uuid: str | None) -> None:
+    """Ring for the decky's oldest pending row, if it is not queued already. Redis away: the reaper rings."""
+    row = await repository.find_next_lifecycle(decky_name, host_uuid)
+    if row is None or row["status"] != "pending":
+        return
+    try:
+        latest = Delivery(row["id"], row["deliveries"], host_uuid)
+        if latest.number and await queue.states([latest]) == ["queued"]:
+            return
+        if await repository.note_delivery(row["id"], row["deliveries"]):
+            await queue.ring([Delivery(row["id"], row["deliveries"] + 1, host_uuid)])
+    except QueueUnavailable:
+        return
+
+
+class Executor:
+    """Executes the rows that are rung, one at a time per decky.
+
+    Args:
+        repository: the store.
+        queue: to ring for the next row of a decky.
+        locks: the decky locks of this host.
+        runtime: what brings deckies up.
+        settings: limits.
+        owner: this life of this worker.
+    """
+
+    def __init__(
+        self,
+        repository: BaseRepository,
+        queue: Queue,
+        locks: DeckyLocks,
+        runtime: Runtime,
+        settings: WorkerSettings,
+        owner: Owner,
+    ) -> None:
+        self._repository = repository
+        self._queue = queue
+        self._locks = locks
+        self._runtime = runtime
+        self._settings = settings
+        self._owner = str(owner)
+        self._operations: dict[str, asyncio.Task[Deployed]] = {}
+        self._cut_short: dict[str, str] = {}
+
+    @property
+    def running(self) -> list[str]:
+        """Ids of the rows whose operations run now."""
+        return list(self._operations)
+
+    def interrupt(self, lifecycle_id: str, reason: str) -> None:
+        """End a running operation; its row fails with `reason` once its processes are gone."""
+        if (operation := self._operations.get(lifecycle_id)) and lifecycle_id not in self._cut_short:
+            self._cut_short[lifecycle_id] = reason
+            operation.cancel()
+
+    async def interrupt_cancelled(self) -> None:
+        """End the operations that somebody asked to cancel."""
+        if self._operations:
+            for lifecycle_id in await self._repository.find_cancelled(self._owner):
+                self.interrupt(lifecycle_id, CANCELLED)
+
+    async def execute(self, lifecycle_id: str) -> None:
+        """Execute one delivery. A duplicate, or one whose turn has not come, changes nothing.
+
+        Raises:
+            StoreUnavailable: before the claim; the row stays pending, and the reaper rings again.
+        """
+        rows = await self._repository.get_lifecycle_by_ids([lifecycle_id])
+        if not rows:
+            emit("lifecycle.unknown", lifecycle_id=lifecycle_id)
+            return
+        row = rows[0]
+        if row["status"] != "pending":
+            return
+        lock = self._locks.try_lock(row["decky_name"], row["host_uuid"])
+        if lock is None:
+            return  # whoever holds it rings for the decky's next row
+        with lock:
+            claimed = await self._repository.claim_lifecycle(lifecycle_id, self._owner)
+            if claimed is not None:
+                await self._run(claimed, lock)
+        await ring_next(self._repository, self._queue, row["decky_name"], row["host_uuid"])
+
+    async def _run(self, row: Row, lock: DeckyLock) -> None:
+        waited = seconds_since(row["started_at"])
+        emit(
+            "lifecycle.running",
+            row,
+            retry_of=row["retry_of"],
+            owner=self._owner,
+            started_at=row["started_at"],
+            queue_wait_s=waited,
+        )
+        begun = time.monotonic()
+        operation = asyncio.create_task(self._operate(row, lock))
+        self._operations[row["id"]] = operation
+        try:
+            await asyncio.wait({operation})
+        finally:
+            del self._operations[row["id"]]
+        cut_short = self._cut_short.pop(row["id"], None)
+        if operation.cancelled():
+            await self._end(row, lock, waited, begun, error=cut_short or STOPPED)
+        elif (error := operation.exception()) is not None:
+            await self._end(row, lock, waited, begun, error=_reason(error))
+        else:
+            await self._end(row, lock, waited, begun, deployed=operation.result())
+
+    async def _operate(self, row: Row, lock: DeckyLock) -> Deployed:
+        current = await self._repository.get_deployed(row["decky_name"], row["host_uuid"])
+        wanted = _wanted(row, current)
+        try:
+            await self._apply(row, lock, wanted)
+        except OperationFailed as error:
+            if row["operation"] == "mutate" and current is not None:
+                await self._bring_back(row, lock, current, error)
+            raise
+        return wanted
+
+    async def _apply(self, row: Row, lock: DeckyLock, wanted: Deployed) -> None:
+        limit = self._settings.operation_timeout
+        lock.write(Holder(row["id"], self._owner, time.monotonic() + limit))
+        selected = documents.select(wanted.document, row["decky_name"], wanted.services)
+        try:
+            async with asyncio.timeout(limit):
+                await self._runtime.apply(
+                    row["decky_name"], selected, lock_fd=lock.fd, lifecycle_id=row["id"]
+                )
+        except TimeoutError:
+            raise OperationTimedOut(f"timed out after {limit:g} s") from None
+
+    async def _bring_back(self, row: Row, lock: DeckyLock, current: Deployed, error: OperationFailed) -> None:
+        reason = str(error)[-900:]
+        try:
+            await self._apply(row, lock, current)
+        except OperationFailed as second:
+            raise OperationFailed(
+                f"{reason}\nand the previous services could not be brought back: {str(second)[-900:]}"
+            ) from error
+        services = ", ".join(current.services)
+        raise OperationFailed(f"{reason}\nthe previous services were brought back: {services}") from error
+
+    async def _end(
+        self,
+        row: Row,
+        lock: DeckyLock,
+        waited: float,
+        begun: float,
+        *,
+        error: str | None = None,
+        deployed: Deployed | None = None,
+    ) -> None:
+        if error is not None:
+            await self._end_survivors(row, lock)
+        status = "succeeded" if error is None else "failed"
+        again = error == STOPPED and row["attempt"] < self._settings.max_attempts
+        ending = await self._write_end(row, error, deployed, again)
+        if not ending.applied:
+            emit("lifecycle.late_write_refused", row, owner=self._owner, status=status)
+            return
+        facts: dict[str, Any] = {
+            "owner": self._owner,
+            "runtime": self._runtime.name,
+            "outcome": status,
+            "queue_wait_s": waited,
+            "duration_s": round(time.monotonic() - begun, 3),
+        }
+        if error is None:
+            emit("lifecycle.succeeded", row, **facts)
+            return
+        emit("lifecycle.failed", row, **facts, error=error, retry_id=ending.retry_id)
+        if ending.retry_id is not None:
+            await accepted_retry(self._repository, ending.retry_id)
+
+    async def _end_survivors(self, row: Row, lock: DeckyLock) -> None:
+        # The runtime ends what it started; this is for what slipped away from it with the lock in hand.
+        while pids := lock.survivors():
+            ended = [pid for pid in pids if end_holder(self._locks, row["decky_name"], row["host_uuid"], pid)]
+            if ended:
+                emit("lifecycle.survivors_ended", row, pids=ended)
+            await asyncio.sleep(0.02)
+
+    async def _write_end(self, row: Row, error: str | None, deployed: Deployed | None, again: bool) -> Ending:
+        pause, told = 0.1, False
+        while True:
+            try:
+                return await self._repository.end_lifecycle(
+                    row["id"],
+                    status="succeeded" if error is None else "failed",
+                    owner=self._owner,
+                    error=error,
+                    deployed=deployed,
+                    retry=again,
+                )
+            except StoreUnavailable as unavailable:
+                # The lock is kept meanwhile, so the row still tells the truth: somebody is at work on it.
+                if not told:
+                    emit("store.unavailable", reason=str(unavailable))
+                told = True
+                await asyncio.sleep(pause)
+                pause = min(2.0, pause * 2)
+
+
+async def accepted_retry(repository: BaseRepository, retry_id: str) -> None:
+    """Log that a retry was accepted."""
+    for retry in await repository.get_lifecycle_by_ids([retry_id]):
+        emit("lifecycle.accepted", retry, retry_of=retry["retry_of"], started_at=retry["started_at"])
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, OperationFailed | documents.InvalidDocument):
+        return str(error)[-2000:]
+    return f"{type(error).__name__}: {error}"[:2000]
+
+
+def _wanted(row: Row, current: Deployed | None) -> Deployed:
+    payload = row["payload"] or {}
+    decky_name = row["decky_name"]
+    if (given := payload.get("compose")) is not None:
+        document = documents.parse(given, decky_name)
+    elif current is not None:
+        document = current.document
+    else:
+        raise OperationFailed(f"{decky_name} has no deployed document: deploy it first")
+    return Deployed(document, documents.choose(document, decky_name, payload.get("services")))
