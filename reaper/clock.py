@@ -1,0 +1,45 @@
+"""Ages that a stepping wall clock can't falsify.
+
+A row's times are wall-clock times. The first time that a row is seen its age is the wall clock's; from then
+on it grows with the monotonic clock, so that setting the clock a day ahead makes nothing old.
+"""
+
+import time
+from collections.abc import Callable, Hashable, Iterable
+from datetime import datetime
+
+from worker.execute import now
+
+
+class Ages:
+    """The ages of what is open, remembered from pass to pass.
+
+    Args:
+        wall: gives the time as an aware UTC datetime.
+        steady: gives seconds that never step.
+    """
+
+    def __init__(
+        self, wall: Callable[[], datetime] = now, steady: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._wall = wall
+        self._steady = steady
+        self._born: dict[Hashable, float] = {}
+
+    def age(self, key: Hashable, since: str) -> float:
+        """Seconds since an ISO 8601 time, never below zero.
+
+        Args:
+            key: what ages; a changed time wants a key of its own.
+            since: when it began.
+        """
+        steady = self._steady()
+        if key not in self._born:
+            seconds = (self._wall() - datetime.fromisoformat(since)).total_seconds()
+            self._born[key] = steady - max(0.0, seconds)
+        return steady - self._born[key]
+
+    def keep(self, keys: Iterable[Hashable]) -> None:
+        """Forget all that is not among `keys`."""
+        kept = set(keys)
+        self._born = {key: born for key, born in self._born.items() if key in kept}

@@ -1,0 +1,66 @@
+"""One reap pass from the command line or from a unit's ExecStopPost."""
+
+import json
+
+import click
+
+from reaper.settings import ReaperSettings, Seconds, SettingsError
+from reaper.sweep import Sweeper
+from repo.base import Row
+from repo.factory import get_repository
+from worker.locks import DeckyLocks
+from worker.owner import Owner
+from worker.queue import Queue
+
+
+async def run_sweep(
+    settings: ReaperSettings,
+    older_than: str | None,
+    owner_pid: int | None,
+    because: str,
+    *,
+    dry_run: bool,
+    as_json: bool,
+) -> int:
+    """Make one pass and print what it decided.
+
+    Args:
+        settings: limits.
+        older_than: a duration such as 1h, or None.
+        owner_pid: only rows of the worker that had this process id.
+        because: what ended that worker.
+        dry_run: decide, but do nothing.
+        as_json: print JSON.
+
+    Returns:
+        The exit status, 0.
+    """
+    try:
+        limit = None if older_than is None else Seconds.parse(older_than)
+    except ValueError as error:
+        raise SettingsError(f"--older-than {older_than!r}: {error}") from None
+
+    def mine(row: Row) -> bool:
+        owner = Owner.parse(row["owner"])
+        return owner_pid is None or (owner is not None and owner.pid == owner_pid)
+
+    queue = Queue(settings.redis)
+    async with get_repository(settings.database) as repository:
+        sweeper = Sweeper(repository, queue, DeckyLocks(settings.runtime_dir), settings)
+        report = await sweeper.run(
+            "command", with_queue=False, older_than=limit, only=mine, died_of=because, dry_run=dry_run
+        )
+        await queue.close()
+    decided = [
+        {"id": row["id"], "decky_name": row["decky_name"], "action": action.do.value, "error": action.error}
+        for row, action in report.actions
+    ]
+    if as_json:
+        click.echo(json.dumps({"rows": report.rows, "dry_run": dry_run, "actions": decided}, indent=2))
+    else:
+        for entry in decided:
+            click.echo(f"{entry['id']} {entry['decky_name']}: {entry['action']} {entry['error']}".rstrip())
+        verb = "would be closed" if dry_run else "closed"
+        closed = sum(1 for _, action in report.actions if action.error)
+        click.echo(f"{report.rows} open rows seen, {closed} {verb}")
+    return 0

@@ -1,0 +1,127 @@
+"""The reaper as a daemon: a pass at the start, then on every beat, and at once when a worker dies.
+
+The beat is an arq cron job, unique among all reapers. It stops with Redis and follows the wall clock, so a
+backstop on the monotonic clock makes a pass whenever the beat stays away. Between beats the kernel tells of
+a worker's death: a pidfd of each owner becomes readable when its process ends (pidfd_open(2)).
+"""
+
+import asyncio
+import os
+import signal
+import time
+
+from reaper.settings import ReaperSettings
+from reaper.sweep import Sweeper
+from repo.errors import StoreUnavailable
+from repo.factory import get_repository
+from worker.events import emit
+from worker.locks import DeckyLocks, LocksUnusable
+from worker.owner import Owner
+from worker.queue import BeatWorker, Queue
+from worker.systemd import Notifier
+
+
+class Beat:
+    """Makes passes, one at a time, whoever asks for them.
+
+    Args:
+        sweeper: makes the pass.
+        interval: seconds between two passes.
+    """
+
+    def __init__(self, sweeper: Sweeper, interval: float) -> None:
+        self._sweeper = sweeper
+        self._interval = interval
+        self._one_at_a_time = asyncio.Lock()
+        self._last = -interval
+        self._watched: dict[Owner, int] = {}
+        self._death = asyncio.Event()
+
+    async def tick(self, trigger: str) -> None:
+        """Make a pass, unless one was just made (arq's cron makes up for missed beats all at once)."""
+        async with self._one_at_a_time:
+            if trigger in {"cron", "backstop"} and time.monotonic() - self._last < self._interval / 2:
+                return
+            try:
+                report = await self._sweeper.run(trigger, with_queue=trigger != "start")
+                self._watch(report.owners)
+            except (StoreUnavailable, LocksUnusable) as error:
+                emit("reaper.pass_failed", trigger=trigger, reason=str(error))
+            self._last = time.monotonic()
+
+    async def cron(self) -> None:
+        """What arq's cron calls."""
+        await self.tick("cron")
+
+    async def backstop(self) -> None:
+        """Make the passes that the cron doesn't make, for ever."""
+        while True:
+            await asyncio.sleep(max(0.0, self._last + 1.5 * self._interval - time.monotonic()))
+            if time.monotonic() - self._last >= 1.5 * self._interval:
+                await self.tick("backstop")
+
+    async def deaths(self) -> None:
+        """Make a pass whenever an owner has died, for ever."""
+        while True:
+            await self._death.wait()
+            self._death.clear()
+            await self.tick("death")
+
+    def _watch(self, owners: set[Owner]) -> None:
+        for owner in owners - self._watched.keys():
+            if (descriptor := owner.open_pidfd()) is None:
+                self._death.set()
+                continue
+            self._watched[owner] = descriptor
+            asyncio.get_running_loop().add_reader(descriptor, self._died, owner)
+
+    def _died(self, owner: Owner) -> None:
+        descriptor = self._watched.pop(owner)
+        asyncio.get_running_loop().remove_reader(descriptor)
+        os.close(descriptor)
+        self._death.set()
+
+
+async def run_reaper(settings: ReaperSettings) -> None:
+    """Run one reaper until it is told to stop. Its first pass needs no Redis.
+
+    Raises:
+        StoreUnavailable, LocksUnusable: at the start; nothing was changed.
+    """
+    locks = DeckyLocks(settings.runtime_dir)
+    queue = Queue(settings.redis)
+    async with get_repository(settings.database) as repository:
+        beat = Beat(Sweeper(repository, queue, locks, settings), settings.reap_interval)
+        cron = BeatWorker(
+            settings.redis,
+            beat.cron,
+            interval=settings.reap_interval,
+            on_outage=lambda reason: emit("queue.unreachable", redis=queue.name, reason=reason),
+            on_recovery=lambda down: emit("queue.recovered", redis=queue.name, down_s=round(down, 3)),
+        )
+        stop = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        await beat.tick("start")
+        notifier = Notifier()
+        emit(
+            "reaper.started",
+            pid=os.getpid(),
+            interval_s=settings.reap_interval,
+            database=settings.database,
+            redis=queue.name,
+            host_uuid=settings.host_uuid,
+        )
+        notifier.ready(f"a pass every {settings.reap_interval:g} s")
+        background = [
+            asyncio.create_task(task)
+            for task in (cron.run(), beat.backstop(), beat.deaths(), notifier.watchdog())
+        ]
+        await stop.wait()
+        notifier.stopping()
+        for task in background:
+            task.cancel()
+        await asyncio.gather(*background, return_exceptions=True)
+        await cron.close()
+        await queue.close()
+    emit("reaper.stopped", pid=os.getpid())

@@ -1,0 +1,286 @@
+"""The sweep: looks at every open row, asks the rules, does what they say. Repeating it is harmless."""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from datetime import timedelta
+from typing import NamedTuple
+
+from reaper.clock import Ages
+from reaper.rules import Action, Do, Facts, Policy, decide
+from reaper.settings import ReaperSettings
+from repo.base import BaseRepository, Row
+from worker.events import emit
+from worker.execute import accepted_retry, now, ring_next
+from worker.locks import DeckyLock, DeckyLocks, end_holder
+from worker.owner import Owner, boot_id
+from worker.queue import Delivery, DeliveryState, Queue, QueueUnavailable
+
+# Rows that are closed side by side: enough to share the store's transactions, few enough for descriptors.
+_AT_ONCE = 200
+# How long a killed process may take to let go of a lock before it is left to the next pass, in seconds.
+_LET_GO_S = 2.0
+_PRUNE_EVERY_S = 60.0
+
+
+class Report(NamedTuple):
+    """What a pass did.
+
+    Attributes:
+        rows: open rows seen.
+        counts: how often each thing was done: failed, retried, redelivered, ended, pruned.
+        actions: what was decided, row by row, where it was not to leave the row alone.
+        owners: owners of running rows that are alive.
+    """
+
+    rows: int
+    counts: Counter[str]
+    actions: list[tuple[Row, Action]]
+    owners: set[Owner]
+
+
+class Sweeper:
+    """One reaper's eye on the store.
+
+    Args:
+        repository, queue, locks: what it looks at.
+        settings: limits.
+        ages: injected by tests that turn the clock.
+    """
+
+    def __init__(
+        self,
+        repository: BaseRepository,
+        queue: Queue,
+        locks: DeckyLocks,
+        settings: ReaperSettings,
+        ages: Ages | None = None,
+    ) -> None:
+        self._repository = repository
+        self._queue = queue
+        self._locks = locks
+        self._settings = settings
+        self._ages = Ages() if ages is None else ages
+        self._policy = Policy(
+            max_attempts=settings.max_attempts,
+            pending_ttl=settings.pending_ttl,
+            stale_after=settings.stale_after,
+            overdue_grace=settings.overdue_grace,
+        )
+        self._queue_lost = True
+        self._warned: set[str] = set()
+        self._timed_out: dict[str, float] = {}
+        self._pruned_at = -_PRUNE_EVERY_S
+
+    async def run(
+        self,
+        trigger: str,
+        *,
+        with_queue: bool = True,
+        older_than: float | None = None,
+        only: Callable[[Row], bool] = lambda row: True,
+        died_of: str = "",
+        dry_run: bool = False,
+    ) -> Report:
+        """One pass.
+
+        Args:
+            trigger: what caused it, for the log; "start" marks a reaper's first pass.
+            with_queue: False applies only the rules that don't need Redis.
+            older_than: give up pending rows, and rows of other hosts, that are older than this many seconds.
+            only: which rows to look at.
+            died_of: what the service manager says of the death of the rows' worker.
+            dry_run: decide, but do nothing.
+
+        Raises:
+            StoreUnavailable: the store can't be read or written; the next pass tries again.
+        """
+        begun = time.monotonic()
+        policy = self._policy
+        if older_than is not None:
+            policy = replace(policy, pending_ttl=older_than, stale_after=older_than)
+        everything = await self._repository.list_open_lifecycles()
+        rows = [row for row in everything if only(row)]
+        first = _first_in_line(everything)
+        states = await self._states([row for row in rows if row["id"] in first]) if with_queue else None
+        report = Report(len(rows), Counter(), [], set())
+
+        async def handle(row: Row) -> None:
+            facts = Facts(
+                visible=row["host_uuid"] in {None, self._settings.host_uuid},
+                age=self._ages.age((row["id"], row["started_at"]), row["started_at"]),
+                since_rung=self._ages.age(
+                    (row["id"], row["deliveries"]), row["rung_at"] or row["started_at"]
+                ),
+                first_in_line=row["id"] in first,
+                delivery="unknown" if states is None else states.get(row["id"], "absent"),
+                queue_lost=self._queue_lost,
+                died_of=died_of,
+                timed_out=self._timed_out.get(row["id"]),
+            )
+            await self._handle(row, facts, policy, report, at_start=trigger == "start", dry_run=dry_run)
+
+        for start in range(0, len(rows), _AT_ONCE):
+            await asyncio.gather(*map(handle, rows[start : start + _AT_ONCE]))
+        if states is not None:
+            self._queue_lost = False
+        if not dry_run:
+            await self._prune(report)
+            self._remember(everything)
+        self._tell(trigger, report, time.monotonic() - begun)
+        return report
+
+    async def _states(self, rows: list[Row]) -> dict[str, DeliveryState] | None:
+        pending = [row for row in rows if row["status"] == "pending"]
+        try:
+            self._queue_lost |= await self._queue.was_emptied()
+            deliveries = [Delivery(row["id"], row["deliveries"], row["host_uuid"]) for row in pending]
+            states = await self._queue.states(deliveries) if deliveries else []
+        except QueueUnavailable:
+            self._queue_lost = True
+            return None
+        return {row["id"]: state for row, state in zip(pending, states, strict=True)}
+
+    async def _handle(
+        self, row: Row, facts: Facts, policy: Policy, report: Report, *, at_start: bool, dry_run: bool
+    ) -> None:
+        if row["status"] == "running" and facts.visible:
+            lock = self._locks.try_lock(row["decky_name"], row["host_uuid"])
+            facts = self._judge_owner(row, facts, report, lock_free=lock is not None, at_start=at_start)
+            action = decide(row, facts, policy)
+            if action.do in {Do.END_SURVIVORS, Do.END_OWNER} and not dry_run:
+                lock = await self._end_processes(row, action, report)
+                facts = self._judge_owner(row, facts, report, lock_free=lock is not None, at_start=at_start)
+                action = decide(row, facts, policy) if lock is not None else action
+            if lock is not None:
+                with lock:
+                    await self._apply(row, action, facts, report, dry_run=dry_run)
+                await self._ring_next(row, dry_run=dry_run)
+                return
+        else:
+            action = decide(row, facts, policy)
+        await self._apply(row, action, facts, report, dry_run=dry_run)
+
+    def _judge_owner(
+        self, row: Row, facts: Facts, report: Report, *, lock_free: bool, at_start: bool
+    ) -> Facts:
+        owner = Owner.parse(row["owner"])
+        alive = owner is not None and owner.alive
+        if owner is not None and alive:
+            report.owners.add(owner)
+        holder = None if lock_free else self._locks.read(row["decky_name"], row["host_uuid"])
+        overdue = time.monotonic() - holder.deadline if holder and holder.lifecycle_id == row["id"] else None
+        return replace(
+            facts,
+            lock_free=lock_free,
+            owner_alive=alive,
+            owner_predates=at_start or owner is None or owner.boot != boot_id(),
+            overdue=overdue,
+            timed_out=self._timed_out.get(row["id"]),
+        )
+
+    async def _end_processes(self, row: Row, action: Action, report: Report) -> DeckyLock | None:
+        if action.do is Do.END_OWNER and (owner := Owner.parse(row["owner"])) is not None:
+            self._timed_out[row["id"]] = self._settings.operation_timeout
+            owner.kill()
+            report.counts["ended"] += 1
+        decky = row["decky_name"], row["host_uuid"]
+        give_up = time.monotonic() + _LET_GO_S
+        while (lock := self._locks.try_lock(*decky)) is None and time.monotonic() < give_up:
+            owner = Owner.parse(row["owner"])
+            if owner is None or not owner.alive:
+                ended = [pid for pid in self._locks.holders(*decky) if end_holder(self._locks, *decky, pid)]
+                if ended:
+                    report.counts["ended"] += len(ended)
+                    emit("lifecycle.survivors_ended", row, pids=ended)
+            await asyncio.sleep(0.02)
+        return lock
+
+    async def _apply(self, row: Row, action: Action, facts: Facts, report: Report, *, dry_run: bool) -> None:
+        if action.do is Do.LEAVE:
+            return
+        report.actions.append((row, action))
+        if dry_run:
+            return
+        if action.do is Do.FAIL:
+            await self._fail(row, action, report)
+        elif action.do is Do.RING:
+            await self._ring(row, report)
+        elif action.do is Do.WARN and row["id"] not in self._warned:
+            self._warned.add(row["id"])
+            emit("lifecycle.overdue", row, owner=row["owner"], overdue_s=round(facts.overdue or 0.0, 3))
+
+    async def _fail(self, row: Row, action: Action, report: Report) -> None:
+        ending = await self._repository.end_lifecycle(
+            row["id"],
+            status="failed",
+            expect=row["status"],
+            owner=row["owner"],
+            error=action.error,
+            retry=action.retry,
+        )
+        if not ending.applied:
+            return
+        report.counts["failed"] += 1
+        emit("lifecycle.swept", row, owner=row["owner"], error=action.error, retry_id=ending.retry_id)
+        if ending.retry_id is not None:
+            report.counts["retried"] += 1
+            await accepted_retry(self._repository, ending.retry_id)
+
+    async def _ring(self, row: Row, report: Report) -> None:
+        if not await self._repository.note_delivery(row["id"], row["deliveries"]):
+            return
+        delivery = row["deliveries"] + 1
+        try:
+            await self._queue.ring([Delivery(row["id"], delivery, row["host_uuid"])])
+        except QueueUnavailable:
+            self._queue_lost = True
+            return
+        report.counts["redelivered"] += 1
+        emit("lifecycle.redelivered", row, delivery=delivery)
+
+    async def _ring_next(self, row: Row, *, dry_run: bool) -> None:
+        # A job that found the lock in our hands has gone away; its row would wait for its next ring.
+        if not dry_run:
+            await ring_next(self._repository, self._queue, row["decky_name"], row["host_uuid"])
+
+    async def _prune(self, report: Report) -> None:
+        if time.monotonic() - self._pruned_at < _PRUNE_EVERY_S:
+            return
+        before = now() - timedelta(seconds=self._settings.retention)
+        pruned = await self._repository.prune_lifecycles(before)
+        report.counts["pruned"] += pruned
+        if not pruned:
+            self._pruned_at = time.monotonic()
+
+    def _remember(self, rows: Iterable[Row]) -> None:
+        rows = list(rows)
+        stamps = [(row["id"], row["started_at"]) for row in rows]
+        self._ages.keep([*stamps, *((row["id"], row["deliveries"]) for row in rows)])
+        ids = {row["id"] for row in rows}
+        self._warned &= ids
+        self._timed_out = {key: limit for key, limit in self._timed_out.items() if key in ids}
+
+    def _tell(self, trigger: str, report: Report, took: float) -> None:
+        done = report.counts
+        if done.total():
+            emit(
+                "reaper.swept",
+                trigger=trigger,
+                rows=report.rows,
+                failed=done["failed"],
+                retried=done["retried"],
+                redelivered=done["redelivered"],
+                ended=done["ended"],
+                pruned=done["pruned"],
+                duration_s=round(took, 3),
+            )
+
+
+def _first_in_line(rows: list[Row]) -> set[str]:
+    first: dict[tuple[str, str | None], str] = {}
+    for row in rows:
+        first.setdefault((row["decky_name"], row["host_uuid"]), row["id"])
+    return set(first.values())
