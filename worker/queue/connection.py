@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -65,6 +66,9 @@ class Server:
 
     def trouble(self, error: BaseException) -> str:
         """One line for people: which server, and what it did."""
+        below = error.__context__
+        if isinstance(below, OSError) and below.errno:
+            return f"{self.name}: {os.strerror(below.errno)}"
         return f"{self.name}: {' '.join(str(error).split()) or type(error).__name__}"
 
 

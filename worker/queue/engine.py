@@ -118,7 +118,7 @@ class Engine(Worker):
         except (Refused, UnicodeError) as error:
             self._ended.add(raw_id)
             self._stirred.set()
-            tell(self._on_refused, raw_id[:100].decode(errors="backslashreplace"), str(error))
+            tell(self._on_refused, repr(raw_id[:100])[2:-1], str(error))
             return
         coroutine = self.functions[job.f].coroutine
         task = asyncio.create_task(coroutine({}, *job.a), name=job_id)

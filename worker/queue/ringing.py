@@ -35,11 +35,6 @@ class Queue:
         """The DSN without user, password and options, for log lines."""
         return self._server.name
 
-    @property
-    def name(self) -> str:
-        """The DSN without user, password and options, for people."""
-        return self._server.name
-
     async def ring(self, deliveries: Sequence[Delivery]) -> None:
         """Enqueue a job for each delivery, oldest first, and wake idle workers."""
         for batch in _batches(deliveries):
