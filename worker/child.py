@@ -141,7 +141,7 @@ async def to_the_end(work: Coroutine[None, None, None]) -> None:
 
 def session(leader: int) -> list[int]:
     """Pidfds of the living processes of a session; the caller closes them."""
-    return living(pid for pid in pids() if _session_of(pid) == leader)
+    return living(pid for pid in pids() if session_of(pid) == leader)
 
 
 def living(candidates: Iterable[int], still: Callable[[int], bool] = lambda _: True) -> list[int]:
@@ -169,7 +169,8 @@ def _dying_with_us() -> list[str]:
     return [setpriv, "--pdeathsig", "KILL", "--"] if setpriv else []
 
 
-def _session_of(pid: int) -> int | None:
+def session_of(pid: int) -> int | None:
+    """The session of a process; None if there is no such process."""
     try:
         return os.getsid(pid)
     except OSError:
