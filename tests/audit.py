@@ -1,0 +1,73 @@
+"""The auditor: what must hold after every scenario, over store, locks, queue and log."""
+
+from collections import defaultdict
+from typing import Any
+
+from repo.base import OPEN, Row
+from tests.fleet import Fleet
+from worker.client import LifecycleClient
+from worker.locks import DeckyLocks
+from worker.queue import Delivery, Queue
+
+STARTS = {"lifecycle.running": "running"}
+ENDS = {
+    "lifecycle.succeeded": "succeeded",
+    "lifecycle.failed": "failed",
+    "lifecycle.swept": "failed",
+    "lifecycle.cancelled": "failed",
+}
+TOLD = ("decky_name", "operation", "host_uuid", "attempt", "retry_of", "status", "error", "owner")
+
+
+def rebuild(lines: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The table, from nothing but the log."""
+    table: dict[str, dict[str, Any]] = defaultdict(
+        lambda: {"status": "pending", "error": None, "owner": None}
+    )
+    order = {"lifecycle.accepted": 0, "lifecycle.running": 1}
+    for line in sorted(lines, key=lambda line: order.get(line["event"], 2)):
+        if line["event"] in order or line["event"] in ENDS:
+            row = table[line["lifecycle_id"]]
+            row |= {name: line[name] for name in TOLD if name in line and name != "status"}
+            row["status"] = (STARTS | ENDS).get(line["event"], row["status"])
+    return table
+
+
+async def audit(fleet: Fleet, client: LifecycleClient) -> None:
+    """Assert the invariants of a fleet that has come to rest."""
+    rows = await client.repository.list_lifecycles(limit=100_000)
+    lines = fleet.lines()
+    _one_line_a_transition(rows, lines)
+    table = rebuild(lines)
+    for row in rows:
+        assert table[row["id"]] == {name: row[name] for name in TOLD}, row["id"]
+    running = [(row["host_uuid"], row["decky_name"]) for row in rows if row["status"] == "running"]
+    assert len(running) == len(set(running))
+    await _nothing_lies_open(fleet, [row for row in rows if row["status"] in OPEN])
+
+
+def _one_line_a_transition(rows: list[Row], lines: list[dict[str, Any]]) -> None:
+    told: dict[str, list[str]] = defaultdict(list)
+    for line in lines:
+        if line["event"] in {"lifecycle.accepted", *STARTS, *ENDS}:
+            told[line["lifecycle_id"]].append(line["event"])
+    for row in rows:
+        events = told[row["id"]]
+        assert events.count("lifecycle.accepted") == 1, row["id"]
+        assert events.count("lifecycle.running") == (row["claimed_at"] is not None), row["id"]
+        assert sum(event in ENDS for event in events) == (row["status"] not in OPEN), row["id"]
+
+
+async def _nothing_lies_open(fleet: Fleet, rows: list[Row]) -> None:
+    locks = DeckyLocks(fleet.root / "run")
+    queue = Queue(fleet.settings.redis)
+    seen: set[str] = set()
+    for row in sorted(rows, key=lambda row: row["id"]):
+        decky = row["decky_name"]
+        if row["status"] == "running":
+            assert locks.holders(decky, row["host_uuid"]), row["id"]
+        elif decky not in seen:
+            delivery = Delivery(row["id"], row["deliveries"], row["host_uuid"])
+            assert await queue.states([delivery]) != ["absent"], row["id"]
+        seen.add(decky)
+    await queue.close()

@@ -1,0 +1,241 @@
+"""From an accepted job to a truthful row, with real daemons on the process runtime."""
+
+import asyncio
+import json
+from pathlib import Path
+
+import pytest
+
+from repo.errors import LifecycleClosed
+from tests.fleet import Fleet, running_fleet, wait_status
+from worker.client import InvalidDocument, InvalidRequest, LifecycleClient
+
+pytestmark = pytest.mark.anyio
+
+
+def pids(marker: str) -> dict[str, int]:
+    """Pids of the decoy processes of one fleet, by service."""
+    found = {}
+    for process in Path("/proc").iterdir():
+        try:
+            environ = (process / "environ").read_bytes().decode(errors="replace").split("\0")
+        except OSError:
+            continue
+        names = dict(entry.split("=", 1) for entry in environ if "=" in entry)
+        if process.name.isdecimal() and names.get("DECNET_STATE", "").startswith(marker):
+            found[names["DECNET_SERVICE"]] = int(process.name)
+    return found
+
+
+async def deployed(fleet: Fleet, client: LifecycleClient, decky_name: str, *services: str) -> None:
+    lifecycle_id = await client.deploy(decky_name, fleet.document(decky_name, *services))
+    row = await client.wait(lifecycle_id, timeout=30)
+    assert row["status"] == "succeeded", row["error"]
+
+
+async def test_a_deploy_is_accepted_run_and_told_about(fleet: Fleet) -> None:
+    worker = await fleet.worker()
+    async with fleet.client() as client:
+        lifecycle_id = await client.deploy("decky-01", fleet.document("decky-01", "ssh", "http"))
+        row = await client.wait(lifecycle_id, timeout=30)
+    assert (row["status"], row["error"], row["attempt"]) == ("succeeded", None, 1)
+    assert row["started_at"] <= row["claimed_at"] <= row["completed_at"]
+    assert set(pids(str(fleet.root))) == {"decky-01", "decky-01-ssh", "decky-01-http"}
+    line = await worker.log("lifecycle.succeeded", lifecycle_id=lifecycle_id)
+    assert (line["decky_name"], line["operation"], line["runtime"]) == ("decky-01", "deploy", "process")
+    assert line["owner"] == row["owner"]
+    assert await worker.stop() == 0
+    assert worker.garbage == []
+
+
+async def test_a_mutate_swaps_services_and_leaves_the_base_alone(fleet: Fleet) -> None:
+    await fleet.worker()
+    async with fleet.client() as client:
+        await deployed(fleet, client, "decky-01", "ssh", "http")
+        before = pids(str(fleet.root))
+        for services, expected in ((["http"], "http"), (["decky-01-ssh"], "ssh")):
+            row = await client.wait(await client.mutate("decky-01", services=services), timeout=30)
+            assert row["status"] == "succeeded", row["error"]
+            after = pids(str(fleet.root))
+            assert set(after) == {"decky-01", f"decky-01-{expected}"}
+            assert after["decky-01"] == before["decky-01"]
+
+
+async def test_a_failed_mutate_brings_the_previous_services_back(fleet: Fleet) -> None:
+    await fleet.worker()
+    async with fleet.client() as client:
+        await deployed(fleet, client, "decky-01", "ssh")
+        broken = fleet.document("decky-01", "http")
+        broken["services"]["decky-01-http"]["command"] = ["sh", "-c", "echo no such key; exit 7"]
+        row = await client.wait(await client.mutate("decky-01", compose=broken), timeout=30)
+        assert row["status"] == "failed"
+        assert "no such key" in row["error"]
+        assert "the previous services were brought back: decky-01, decky-01-ssh" in row["error"]
+        assert set(pids(str(fleet.root))) == {"decky-01", "decky-01-ssh"}
+        again = await client.wait(await client.mutate("decky-01", services=["ssh"]), timeout=30)
+        assert again["status"] == "succeeded"
+
+
+async def test_a_service_that_exits_is_a_failed_deploy_with_its_reason(fleet: Fleet) -> None:
+    await fleet.worker()
+    document = fleet.document("decky-01", "http")
+    document["services"]["decky-01-http"]["command"] = ["sh", "-c", "echo address already in use; exit 3"]
+    async with fleet.client() as client:
+        row = await client.wait(await client.deploy("decky-01", document), timeout=30)
+    assert row["status"] == "failed"
+    assert "address already in use" in row["error"]
+    assert "3" in row["error"]
+
+
+async def test_the_same_wish_is_one_row_and_a_changed_one_another(fleet: Fleet) -> None:
+    async with fleet.client() as client:
+        document = fleet.document("decky-01", "ssh", "http")
+        first = await client.deploy("decky-01", document)
+        assert await client.deploy("decky-01", document) == first
+        assert await client.deploy("decky-01", document, host_uuid="h1") != first
+        ssh = await client.mutate("decky-01", services=["ssh"])
+        assert await client.mutate("decky-01", services=["decky-01-ssh"]) == ssh
+        http = await client.mutate("decky-01", services=["http"])
+        # The last word must stay the last: ssh again is not the row that http has overtaken.
+        assert await client.mutate("decky-01", services=["ssh"]) not in {ssh, http}
+
+
+async def test_bad_requests_are_refused_before_a_row_exists(fleet: Fleet) -> None:
+    async with fleet.client() as client:
+        good = fleet.document("decky-01", "ssh")
+        for name in ("", "-x", "Decky", "a" * 64, "a/b", "a\n", "ü", "decky_01"):
+            with pytest.raises(InvalidRequest, match="is no decky name"):
+                await client.deploy(name, good)
+        for host in ("", "a b", "../x", "h1\n"):
+            with pytest.raises(InvalidRequest, match="is no host id"):
+                await client.deploy("decky-01", good, host_uuid=host)
+        for bad in ({}, {"services": {}}, "", "services: [", "- a", {"services": {"a": {}, "b": {}}}):
+            with pytest.raises(InvalidDocument):
+                await client.deploy("decky-01", bad)
+        large = {"services": {"decky-01": {"command": "x" * (1 << 20)}}}
+        with pytest.raises(InvalidDocument, match="1 MiB"):
+            await client.deploy("decky-01", large)
+        with pytest.raises(InvalidRequest, match="never been deployed"):
+            await client.mutate("decky-01", services=["ssh"])
+        with pytest.raises(InvalidRequest, match="either services or"):
+            await client.mutate("decky-01")
+        assert await client.repository.list_lifecycles() == []
+        await client.deploy("decky-01", good)
+        with pytest.raises(InvalidDocument, match="telnet"):
+            await client.mutate("decky-01", services=["telnet"])
+        assert len(await client.repository.list_lifecycles()) == 1
+
+
+async def test_an_accepted_row_waits_for_redis_and_runs_once_it_is_there(fleet: Fleet) -> None:
+    await fleet.kill_queue()
+    worker, reaper = await fleet.worker(), await fleet.reaper()
+    async with fleet.client() as client:
+        lifecycle_id = await client.deploy("decky-01", fleet.document("decky-01"))
+        assert (await client.get(lifecycle_id))["status"] == "pending"
+        await fleet.start_queue()
+        row = await client.wait(lifecycle_id, timeout=30)
+    assert row["status"] == "succeeded"
+    await reaper.log("lifecycle.redelivered", lifecycle_id=lifecycle_id)
+    for daemon in (worker, reaper):
+        assert len(daemon.logged("queue.unreachable")) == 1
+        await daemon.log("queue.recovered")
+
+
+async def test_mutates_of_one_decky_run_in_the_order_accepted_on_two_workers(fleet: Fleet) -> None:
+    await fleet.worker()
+    await fleet.worker()
+    async with fleet.client() as client:
+        await deployed(fleet, client, "decky-01", "ssh", "http")
+        chosen = [["ssh"] if number % 2 else ["http"] for number in range(20)]
+        ids = await asyncio.gather(*(client.mutate("decky-01", services=services) for services in chosen))
+        rows = [await client.wait(lifecycle_id, timeout=60) for lifecycle_id in ids]
+    assert len(set(ids)) == 20
+    assert ids == sorted(ids)
+    assert {row["status"] for row in rows} == {"succeeded"}
+    spans = [(row["claimed_at"], row["completed_at"]) for row in rows]
+    assert all(before[1] <= after[0] for before, after in zip(spans, spans[1:], strict=False))
+    assert set(pids(str(fleet.root))) == {"decky-01", "decky-01-ssh"}
+
+
+async def test_fifty_deckies_run_side_by_side_up_to_max_jobs() -> None:
+    async with running_fleet(max_jobs="7") as fleet:
+        worker = await fleet.worker()
+        async with fleet.client() as client:
+            names = [f"decky-{number:02}" for number in range(50)]
+            ids = [await client.deploy(name, fleet.document(name, gate=fleet.gate())) for name in names]
+            await worker.log("lifecycle.running", count=7)
+            running = await client.repository.list_lifecycles(statuses=["running"])
+            assert len(running) == 7
+            fleet.gate().touch()
+            rows = [await client.wait(lifecycle_id, timeout=60) for lifecycle_id in ids]
+    assert {row["status"] for row in rows} == {"succeeded"}
+    moments = sorted([(row["claimed_at"], 1) for row in rows] + [(row["completed_at"], -1) for row in rows])
+    level = [sum(step for _, step in moments[: index + 1]) for index in range(len(moments))]
+    assert max(level) == 7
+
+
+async def test_cancel_of_a_pending_row_a_running_one_and_a_closed_one(fleet: Fleet) -> None:
+    worker = await fleet.worker()
+    async with fleet.client() as client:
+        running = await client.deploy("decky-01", fleet.document("decky-01", gate=fleet.gate()))
+        await wait_status(client, running, "running")
+        pending = await client.mutate("decky-01", services=[])
+        row = await client.cancel(pending)
+        assert (row["status"], row["error"], row["claimed_at"]) == ("failed", "cancelled by operator", None)
+        row = await client.cancel(running)
+        assert (row["status"], row["error"]) == ("failed", "cancelled by operator")
+        with pytest.raises(LifecycleClosed):
+            await client.cancel(running)
+        assert len(await client.repository.list_lifecycles()) == 2
+    await worker.log("lifecycle.failed", lifecycle_id=running, error="cancelled by operator", retry_id=None)
+
+
+async def test_the_command_line_tells_the_same_story(fleet: Fleet) -> None:
+    await fleet.worker()
+    compose = fleet.root / "compose.json"
+    compose.write_text(json.dumps(fleet.document("decky-01", "ssh", "http")))
+    status, out, err = await fleet.run("deploy", "decky-01", "--compose", str(compose), "--wait")
+    assert (status, err) == (0, "")
+    assert "decky-01 succeeded" in out
+    status, out, _ = await fleet.run("mutate", "decky-01", "--services", "ssh", "--wait", "--json")
+    row = json.loads(out)
+    assert (status, row["status"], row["operation"]) == (0, "succeeded", "mutate")
+    assert "payload" not in row
+    status, out, _ = await fleet.run("list", "--decky", "decky-01", "--json")
+    assert [entry["operation"] for entry in json.loads(out)] == ["mutate", "deploy"]
+    status, out, err = await fleet.run("status", row["id"], "no-such-id")
+    assert status == 2
+    assert row["id"] in out
+    assert err == "decnet-reaper: there is no lifecycle no-such-id\n"
+    status, _, err = await fleet.run("cancel", row["id"])
+    assert status == 2
+    assert "Traceback" not in err
+    bad = json.dumps(fleet.document("decky-02", "ssh")).replace('"3600"', '"x"')
+    status, out, _ = await fleet.run("deploy", "decky-02", "--compose", "-", "--wait", stdin=bad.encode())
+    assert status == 1
+    assert "failed" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "said"),
+    [
+        (["deploy", "Bad_Name", "--compose", "-"], 2, "is no decky name"),
+        (["deploy", "decky-01", "--compose", "/no/such/file"], 2, "can't be read: No such file"),
+        (["deploy", "decky-01", "--compose", "/"], 2, "can't be read: Is a directory"),
+        (["deploy", "decky-01"], 2, "--compose"),
+        (["deploy", "decky-01", "--compose", "-", "--host", "a b"], 2, "is no host id"),
+        (["mutate", "decky-01", "--services", "ssh"], 2, "never been deployed"),
+        (["mutate", "decky-01"], 2, "either"),
+        (["status"], 2, "IDS"),
+        (["sweep", "--older-than", "soon"], 2, "such as 30s"),
+        (["no-such-command"], 2, "No such command"),
+    ],
+)
+async def test_bad_usage_is_one_clear_line(
+    fleet: Fleet, arguments: list[str], status: int, said: str
+) -> None:
+    code, out, err = await fleet.run(*arguments, stdin=b"services: {decky-01: {command: x}}")
+    assert code == status
+    assert said in err
+    assert "Traceback" not in err
+    assert out == ""
