@@ -143,6 +143,38 @@ async def test_several_workers_share_a_queue_and_run_each_job_once(redis_server:
     assert sorted(ran) == ids
 
 
+async def test_rings_at_the_same_time_all_arrive_or_all_say_that_they_did_not(
+    redis_server: RedisServer,
+) -> None:
+    rung = deliveries(*(f"{number:03}" for number in range(200)))
+    async with ringing(redis_server.dsn) as queue:
+        await asyncio.gather(*(queue.ring([each]) for each in rung))
+        assert await queue.states(rung) == ["queued"] * 200
+        redis_server.kill()
+        errors = await asyncio.gather(*(queue.ring([each]) for each in rung), return_exceptions=True)
+        assert [type(error) for error in errors] == [QueueUnavailable] * 200
+        await redis_server.start()
+        await queue.ring(rung[:1])
+        assert await queue.states(rung[:2]) == ["queued", "absent"]
+
+
+async def test_a_ring_that_is_cancelled_takes_nobody_with_it(redis_server: RedisServer) -> None:
+    first, second, third = (deliveries(name) for name in "abc")
+    async with ringing(redis_server.dsn) as queue:
+        await queue.ping()
+        redis_server.freeze()
+        sending = asyncio.create_task(queue.ring(first))
+        waiting = [asyncio.create_task(queue.ring(each)) for each in (second, third)]
+        await asyncio.sleep(0)
+        waiting[0].cancel()
+        sending.cancel()
+        redis_server.thaw()
+        await asyncio.wait([sending, *waiting])
+        assert [task.cancelled() for task in (sending, *waiting)] == [True, True, False]
+        await waiting[1]
+        assert await queue.states(third) == ["queued"]
+
+
 async def test_a_host_has_a_queue_of_its_own(redis_server: RedisServer) -> None:
     here, there = deliveries("here"), deliveries("there", host_uuid="h1")
     async with ringing(redis_server.dsn) as queue, working(redis_server.dsn, host_uuid="h1") as worked:

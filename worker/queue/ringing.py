@@ -1,20 +1,30 @@
 """The ringing side of the queue: put deliveries in, see what became of them."""
 
+import asyncio
 import time
 import uuid
 from collections.abc import Iterator, Sequence
-from itertools import groupby, islice
+from dataclasses import dataclass, field
+from itertools import islice
 
 from arq.constants import expires_extra_ms
 from arq.jobs import serialize_job
 
-from worker.queue.connection import parse_dsn, reaching
+from worker.queue.connection import QueueUnavailable, parse_dsn, reaching
 from worker.queue.jobs import EXECUTE, MARKER, Delivery, DeliveryState, encode, queue_name, wake_list
 
 _BATCH = 1000
 """Deliveries in one round trip."""
 _TOKENS = 64
 """Tokens kept in a wake list: no more workers than that are woken at once."""
+
+
+@dataclass
+class _Together:
+    """Rings that are sent in one round trip, and why they weren't."""
+
+    deliveries: list[Delivery] = field(default_factory=list)
+    failure: str | None = None
 
 
 class Queue:
@@ -28,6 +38,8 @@ class Queue:
     def __init__(self, dsn: str) -> None:
         self._server = parse_dsn(dsn)
         self._redis = self._server.connect(connections=16, queue=queue_name(None))
+        self._sending = asyncio.Lock()
+        self._together = _Together()
         self._marker: bytes | None = None
 
     @property
@@ -36,17 +48,33 @@ class Queue:
         return self._server.name
 
     async def ring(self, deliveries: Sequence[Delivery]) -> None:
-        """Enqueue a job for each delivery, oldest first, and wake idle workers."""
+        """Enqueue a job for each delivery, oldest first, and wake idle workers.
+
+        Concurrent calls go along together: whoever is first sends for all who came while the last were sent.
+        """
+        together = self._together
+        together.deliveries.extend(deliveries)
+        async with self._sending:
+            if together is self._together:
+                self._together = _Together()
+                try:
+                    await self._send(together.deliveries)
+                except BaseException as error:
+                    together.failure = str(error) or f"{self.name}: the call was cancelled"
+                    raise
+        if together.failure:
+            raise QueueUnavailable(together.failure)
+
+    async def _send(self, deliveries: Sequence[Delivery]) -> None:
         for batch in _batches(deliveries):
             now = time.time_ns() // 1_000_000
             async with reaching(self._server), self._redis.pipeline(transaction=False) as pipe:
-                for host_uuid, group in groupby(batch, key=lambda delivery: delivery.host_uuid):
-                    rung = list(group)
-                    for each in rung:
+                for host_uuid, group in _by_host(batch).items():
+                    for each in group:
                         body = serialize_job(EXECUTE, (each.lifecycle_id,), {}, None, now, serializer=encode)
                         pipe.psetex(each.job_key, expires_extra_ms, body or b"")
-                    pipe.zadd(queue_name(host_uuid), {each.job_id: now for each in rung})
-                    pipe.lpush(wake_list(host_uuid), *[b""] * min(len(rung), _TOKENS))
+                    pipe.zadd(queue_name(host_uuid), {each.job_id: now for each in group})
+                    pipe.lpush(wake_list(host_uuid), *[b""] * min(len(group), _TOKENS))
                     pipe.ltrim(wake_list(host_uuid), 0, _TOKENS - 1)
                 await pipe.execute()
 
@@ -103,6 +131,13 @@ def _batches(deliveries: Sequence[Delivery]) -> Iterator[list[Delivery]]:
     rest = iter(deliveries)
     while batch := list(islice(rest, _BATCH)):
         yield batch
+
+
+def _by_host(deliveries: Sequence[Delivery]) -> dict[str | None, list[Delivery]]:
+    hosts: dict[str | None, list[Delivery]] = {}
+    for each in deliveries:
+        hosts.setdefault(each.host_uuid, []).append(each)
+    return hosts
 
 
 def _state(score: float | None, body: bytes | None, holder: bytes | None) -> DeliveryState:
