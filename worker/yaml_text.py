@@ -17,6 +17,7 @@ except ImportError:  # PyYAML was built without libyaml: the same, slower
 
 MAX_BYTES = 1024 * 1024
 MAX_DEPTH = 64
+MAX_EVENTS = 100_000
 
 _TEXT_TAGS = (None, "!", "tag:yaml.org,2002:str")
 
@@ -87,7 +88,9 @@ def _check_yaml(text: str) -> None:
     """
     sizes: dict[str, int] = {}
     open_levels = [_Level(yaml.Event())]
-    for event in yaml.parse(text, Loader=YamlLoader):
+    for count, event in enumerate(yaml.parse(text, Loader=YamlLoader)):
+        if count > MAX_EVENTS:
+            raise InvalidDocument(f"the document has more than {MAX_EVENTS} values; no decky needs that many")
         if isinstance(event, yaml.CollectionStartEvent):
             _check_node(event, open_levels[-1])
             open_levels.append(_Level(event))
@@ -105,6 +108,10 @@ def _check_yaml(text: str) -> None:
             if any(level.anchor == event.anchor for level in open_levels):
                 raise InvalidDocument(f"the document contains itself{_position(event.start_mark)}")
             anchor, size = None, sizes.get(str(event.anchor), 0)
+        elif isinstance(event, yaml.DocumentStartEvent) and open_levels[0].size > 1:
+            raise InvalidDocument(
+                f"the text holds several YAML documents{_position(event.start_mark)}; give one"
+            )
         else:
             continue
         if anchor is not None:
@@ -114,7 +121,7 @@ def _check_yaml(text: str) -> None:
             raise too_large()
 
 
-def _check_node(event: Any, parent: _Level) -> None:  # noqa: ANN401 - PyYAML's events share no typed base
+def _check_node(event: Any, parent: _Level) -> None:
     if getattr(event, "tag", None) not in _TEXT_TAGS:
         raise InvalidDocument(
             f"YAML tags are not supported{_position(event.start_mark)}; write the value plainly"
@@ -132,5 +139,5 @@ def _check_node(event: Any, parent: _Level) -> None:  # noqa: ANN401 - PyYAML's 
     parent.at_key = not parent.at_key
 
 
-def _position(mark: Any) -> str:  # noqa: ANN401 - one of two classes, with and without libyaml
+def _position(mark: Any) -> str:
     return "" if mark is None else f" (line {mark.line + 1}, column {mark.column + 1})"
