@@ -1,0 +1,50 @@
+"""Where a repository comes from."""
+
+from os import PathLike
+from pathlib import Path
+
+from repo.base import BaseRepository
+from repo.errors import StoreUnusable
+from repo.repository import SqlRepository
+from repo.sqlite import SqliteFile, Synchronous
+
+
+def get_repository(
+    db_path: str | PathLike[str] | None = None,
+    *,
+    url: str | None = None,
+    synchronous: Synchronous = "FULL",
+    busy_timeout: float = 30.0,
+) -> BaseRepository:
+    """A repository, not yet open: `await repository.initialize()`, or use it with `async with`.
+
+    Args:
+        db_path: the file of an SQLite store.
+        url: instead of it, `sqlite:///relative`, `sqlite:////absolute`, or a path.
+        synchronous: SQLite's pragma; with FULL, an acknowledged row survives power loss.
+        busy_timeout: seconds that a lock of another process is waited for.
+
+    Raises:
+        StoreUnusable: no such database is supported.
+    """
+    if (db_path is None) == (url is None):
+        raise TypeError("get_repository() takes either db_path or url")
+    path = Path(db_path) if db_path is not None else _path_of(str(url))
+    return SqlRepository(SqliteFile(path, synchronous=synchronous, busy_timeout=busy_timeout))
+
+
+def _path_of(url: str) -> Path:
+    scheme, found, rest = url.partition("://")
+    if not found:
+        return _named(url, url)
+    if scheme.partition("+")[0] != "sqlite":
+        raise StoreUnusable(f"{scheme}://...: not supported yet; name an SQLite file, sqlite:///PATH")
+    if not rest.startswith("/"):
+        raise StoreUnusable(f"{url}: no host can be named; write sqlite:///relative or sqlite:////absolute")
+    return _named(rest[1:].partition("?")[0], url)
+
+
+def _named(path: str, given: str) -> Path:
+    if path in ("", ":memory:"):
+        raise StoreUnusable(f"{given}: a store that several processes share needs a file")
+    return Path(path)

@@ -1,0 +1,139 @@
+"""The lifecycle table with its guards, and what each decky runs.
+
+A `decky_lifecycle` that DECNET made (see `repo.migrations.adoption`) is rebuilt as this one.
+"""
+
+import sqlalchemy as sa
+from alembic import op
+
+from repo.migrations import adoption
+
+revision = "0001"
+down_revision = None
+
+OPEN = "status IN ('pending', 'running')"
+SAME_DECKY = "coalesce(host_uuid, '') = coalesce(NEW.host_uuid, '') AND decky_name = NEW.decky_name"
+ANOTHER_RUNS = f"EXISTS (SELECT 1 FROM decky_lifecycle WHERE status = 'running' AND {SAME_DECKY})"  # noqa: S608
+
+# Each guard also holds against OR REPLACE, which would delete the row in its way without asking any other
+# trigger or index; replacing by rowid goes the same way. NEW.rowid is -1 where none was given.
+GUARDS = {
+    "terminal": (
+        "BEFORE UPDATE",
+        "OLD.status NOT IN ('pending', 'running')",
+        "nothing leaves a terminal row",
+    ),
+    "backwards": (
+        "BEFORE UPDATE",
+        "OLD.status = 'running' AND NEW.status = 'pending'",
+        "a running row never becomes pending again",
+    ),
+    "identity": (
+        "BEFORE UPDATE",
+        "NEW.id IS NOT OLD.id OR NEW.decky_name IS NOT OLD.decky_name OR NEW.host_uuid IS NOT OLD.host_uuid"
+        " OR NEW.operation IS NOT OLD.operation OR NEW.rowid IS NOT OLD.rowid",
+        "id, decky_name, host_uuid and operation never change",
+    ),
+    "busy": (
+        "BEFORE UPDATE OF status",
+        f"NEW.status = 'running' AND OLD.status <> 'running' AND {ANOTHER_RUNS}",
+        "another operation is running on this decky",
+    ),
+    "taken": (
+        "BEFORE INSERT",
+        "EXISTS (SELECT 1 FROM decky_lifecycle WHERE id = NEW.id OR rowid = NEW.rowid)",
+        "this id is taken",
+    ),
+    "busy_insert": (
+        "BEFORE INSERT",
+        f"NEW.status = 'running' AND {ANOTHER_RUNS}",
+        "another operation is running on this decky",
+    ),
+    "open": (
+        "BEFORE DELETE",
+        "OLD.status IN ('pending', 'running')",
+        "only a terminal row may be deleted",
+    ),
+}
+
+
+def upgrade() -> None:
+    """Make both tables; rows that DECNET wrote move into the first."""
+    found = adoption.take(op.get_bind())
+    _lifecycle_table()
+    if found:
+        adoption.give_back(op.get_bind())
+    _lifecycle_indexes()
+    for name, (when, condition, message) in GUARDS.items():
+        op.execute(
+            sa.DDL(
+                f"CREATE TRIGGER decky_lifecycle_{name} {when} ON decky_lifecycle WHEN {condition}"
+                f" BEGIN SELECT RAISE(ABORT, '{message}'); END"
+            )
+        )
+    op.create_table(
+        "decky_deployed",
+        sa.Column("decky_name", sa.String(63), primary_key=True),
+        sa.Column("host", sa.String(64), primary_key=True),
+        sa.Column("document", sa.Text, nullable=False),
+        sa.Column("services", sa.Text, nullable=False),
+        sa.Column("lifecycle_id", sa.String(64), nullable=False),
+        sa.Column("updated_at", sa.DateTime, nullable=False),
+    )
+
+
+def _lifecycle_table() -> None:
+    op.create_table(
+        "decky_lifecycle",
+        sa.Column("id", sa.String(64), primary_key=True),
+        sa.Column("decky_name", sa.String(63), nullable=False),
+        sa.Column("host_uuid", sa.String(64)),
+        sa.Column("operation", sa.String(16), nullable=False),
+        sa.Column("status", sa.String(16), nullable=False, server_default="pending"),
+        sa.Column("error", sa.Text),
+        sa.Column("started_at", sa.DateTime, nullable=False),
+        sa.Column("updated_at", sa.DateTime, nullable=False),
+        sa.Column("completed_at", sa.DateTime),
+        sa.Column("payload", sa.Text),
+        sa.Column("owner", sa.String(255)),
+        sa.Column("claimed_at", sa.DateTime),
+        sa.Column("attempt", sa.Integer, nullable=False, server_default="1"),
+        sa.Column("retry_of", sa.String(64)),
+        sa.Column("deliveries", sa.Integer, nullable=False, server_default="0"),
+        sa.Column("rung_at", sa.DateTime),
+        sa.Column("cancel_requested_at", sa.DateTime),
+        sa.CheckConstraint("operation IN ('deploy', 'mutate')", "operation"),
+        sa.CheckConstraint("status IN ('pending', 'running', 'succeeded', 'failed')", "status"),
+        sa.CheckConstraint(f"(completed_at IS NULL) = ({OPEN})", "completed_at_on_terminal_rows"),
+        sa.CheckConstraint("error IS NULL OR status = 'failed'", "error_on_failed_rows"),
+        sa.CheckConstraint("payload IS NULL OR json_type(payload) = 'object'", "payload_is_json"),
+        *(_is_time(name) for name in ("started_at", "updated_at", "completed_at")),
+        *(_is_time(name) for name in ("claimed_at", "rung_at", "cancel_requested_at")),
+    )
+
+
+def _is_time(name: str) -> sa.CheckConstraint:
+    shaped = f"{name} GLOB '[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]*' AND julianday({name}) IS NOT NULL"
+    return sa.CheckConstraint(f"{name} IS NULL OR ({shaped})", f"{name}_is_time")
+
+
+def _lifecycle_indexes() -> None:
+    host = sa.text("coalesce(host_uuid, '')")
+    for name, columns, only, unique in (
+        ("decky_lifecycle_running", [host, "decky_name"], "status = 'running'", True),
+        ("decky_lifecycle_open", ["decky_name", host, "id"], OPEN, False),
+        ("decky_lifecycle_stale", ["started_at"], OPEN, False),
+        (
+            "decky_lifecycle_cancelled",
+            ["owner"],
+            "cancel_requested_at IS NOT NULL AND status = 'running'",
+            False,
+        ),
+        ("decky_lifecycle_completed", ["completed_at"], "completed_at IS NOT NULL", False),
+        ("decky_lifecycle_decky", ["decky_name", "started_at"], None, False),
+        ("decky_lifecycle_started", ["started_at"], None, False),
+    ):
+        where = None if only is None else sa.text(only)
+        op.create_index(
+            name, "decky_lifecycle", columns, unique=unique, sqlite_where=where, postgresql_where=where
+        )

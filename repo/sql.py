@@ -1,0 +1,263 @@
+"""Every statement that the store runs, built once so that SQLAlchemy compiles each of them once.
+
+Parameters that name a row are called `row_id`, since `id` would be taken for a value to set.
+"""
+
+from collections.abc import Iterable
+from functools import cache
+from typing import Any
+
+from sqlalchemy import (
+    ColumnElement,
+    Select,
+    Update,
+    and_,
+    bindparam,
+    delete,
+    exists,
+    func,
+    insert,
+    literal,
+    literal_column,
+    null,
+    or_,
+    select,
+    text,
+    update,
+)
+from sqlalchemy.dialects import sqlite
+
+from repo.schema import JsonText, UtcTime, deployed, lifecycle
+
+_t = lifecycle.c
+_time = UtcTime()
+
+# The words stand in the text, since a parameter would hide from the planner that the partial indexes apply.
+_PENDING = text("decky_lifecycle.status = 'pending'")
+_RUNNING = text("decky_lifecycle.status = 'running'")
+_OPEN = text("decky_lifecycle.status IN ('pending', 'running')")
+_TERMINAL = text("decky_lifecycle.completed_at IS NOT NULL")
+
+_host = func.coalesce(_t.host_uuid, text("''"))
+_same_decky = and_(_host == bindparam("host"), _t.decky_name == bindparam("decky_name"))
+_this_row = _t.id == bindparam("row_id")
+_without_payload = [column for column in lifecycle.columns if column is not _t.payload]
+
+
+def host_key(host_uuid: str | None) -> str:
+    """How a host is compared: the master's own is one host too."""
+    return host_uuid or ""
+
+
+# ---------------------------------------------------------------- writes, one row each
+
+INSERT = insert(lifecycle)
+"""A row as `fields.accepted` returns it."""
+
+_newest = (
+    select(_t.operation, _t.payload, _t.cancel_requested_at)
+    .where(_OPEN, _same_decky)
+    .order_by(_t.id.desc())
+    .limit(1)
+    .subquery("newest")
+)
+_asked_for_already = and_(
+    _newest.c.operation == bindparam("operation"),
+    _newest.c.payload.is_not_distinct_from(bindparam("payload", type_=JsonText())),
+    _newest.c.cancel_requested_at.is_(None),
+)
+_INSERTED = "id decky_name host_uuid operation status started_at updated_at payload attempt retry_of deliveries rung_at"
+
+INSERT_UNLESS_ASKED = insert(lifecycle).from_select(
+    _INSERTED.split(),
+    select(*(bindparam(name, type_=_t[name].type) for name in _INSERTED.split())).where(
+        ~exists(select(literal_column("1")).select_from(_newest).where(_asked_for_already))
+    ),
+)
+"""The same, with `host`, unless the newest open row of the decky asks for the same and nobody cancelled it."""
+
+FIND_ASKED = (
+    select(_t.id)
+    .where(_t.id.in_(select(_t.id).where(_OPEN, _same_decky).order_by(_t.id.desc()).limit(1)))
+    .where(
+        _t.operation == bindparam("operation"),
+        _t.payload.is_not_distinct_from(bindparam("payload", type_=JsonText())),
+        _t.cancel_requested_at.is_(None),
+    )
+)
+
+
+@cache
+def update_open(names: frozenset[str], status: str | None) -> Update:
+    """Set these columns of an open row that may move to `status`."""
+    movable = _PENDING if status == "running" else text("0") if status == "pending" else _OPEN
+    values: dict[str, Any] = {name: bindparam(name, type_=_t[name].type) for name in names}
+    return update(lifecycle).where(_this_row, movable).values(values)
+
+
+_older = lifecycle.alias("older")
+CLAIM = (
+    update(lifecycle)
+    .where(_this_row, _PENDING)
+    .where(
+        ~exists(
+            select(literal_column("1"))
+            .select_from(_older)
+            .where(
+                text("older.status IN ('pending', 'running')"),
+                _older.c.decky_name == _t.decky_name,
+                func.coalesce(_older.c.host_uuid, text("''")) == _host,
+                _older.c.id < _t.id,
+            )
+        ).correlate(lifecycle)
+    )
+    .values(
+        status="running",
+        owner=bindparam("by_owner"),
+        claimed_at=bindparam("now", type_=_time),
+        updated_at=bindparam("now", type_=_time),
+    )
+)
+"""From pending to running, if no older open row of the same decky is there."""
+
+END = (
+    update(lifecycle)
+    .where(_this_row, _t.status == bindparam("expect"))
+    .where(or_(_PENDING, _t.owner.is_not_distinct_from(bindparam("by_owner"))))
+    .values(
+        status=bindparam("to_status"),
+        error=bindparam("reason"),
+        updated_at=bindparam("now", type_=_time),
+        completed_at=bindparam("now", type_=_time),
+    )
+)
+
+_RETRIED = _INSERTED.split()
+RETRY = insert(lifecycle).from_select(
+    _RETRIED,
+    select(
+        bindparam("retry_id"),
+        _t.decky_name,
+        _t.host_uuid,
+        _t.operation,
+        literal_column("'pending'"),
+        bindparam("now", type_=_time),
+        bindparam("now", type_=_time),
+        _t.payload,
+        _t.attempt + literal_column("1"),
+        _t.id,
+        literal_column("1"),
+        bindparam("now", type_=_time),
+    ).where(_this_row),
+)
+"""The same request again, rung once: whoever ends a row rings for its retry right away."""
+
+_deployment = sqlite.insert(deployed)  # PostgreSQL's insert has the same method
+DEPLOYED = _deployment.on_conflict_do_update(
+    index_elements=[deployed.c.decky_name, deployed.c.host],
+    set_={
+        name: _deployment.excluded[name] for name in ("document", "services", "lifecycle_id", "updated_at")
+    },
+).from_select(
+    ["decky_name", "host", "document", "services", "lifecycle_id", "updated_at"],
+    select(
+        _t.decky_name,
+        _host,
+        bindparam("document", type_=JsonText()),
+        bindparam("services", type_=JsonText()),
+        _t.id,
+        bindparam("now", type_=_time),
+    ).where(_this_row),
+)
+"""What the decky of this row runs now."""
+
+NOTE_DELIVERY = (
+    update(lifecycle)
+    .where(_this_row, _PENDING, _t.deliveries == bindparam("seen"))
+    .values(deliveries=_t.deliveries + literal_column("1"), rung_at=bindparam("now", type_=_time))
+)
+
+CANCEL_PENDING = (
+    update(lifecycle)
+    .where(_this_row, _PENDING)
+    .values(
+        status="failed",
+        error=bindparam("reason"),
+        updated_at=bindparam("now", type_=_time),
+        completed_at=bindparam("now", type_=_time),
+    )
+)
+CANCEL_RUNNING = (
+    update(lifecycle)
+    .where(_this_row, _RUNNING)
+    .values(
+        cancel_requested_at=func.coalesce(_t.cancel_requested_at, bindparam("now", type_=_time)),
+        updated_at=bindparam("now", type_=_time),
+    )
+)
+
+# ---------------------------------------------------------------- writes, many rows
+
+SWEEP = (
+    update(lifecycle)
+    .where(_OPEN, _t.started_at < bindparam("older_than", type_=_time))
+    .values(
+        status="failed",
+        error=bindparam("reason"),
+        updated_at=bindparam("now", type_=_time),
+        completed_at=bindparam("now", type_=_time),
+    )
+)
+PRUNE = delete(lifecycle).where(
+    _t.id.in_(
+        select(_t.id)
+        .where(_TERMINAL, _t.completed_at < bindparam("older_than", type_=_time))
+        .order_by(_t.completed_at)
+        .limit(bindparam("most"))
+    )
+)
+
+# ---------------------------------------------------------------- reads
+
+STATE = select(_t.status, _t.decky_name).where(_this_row)
+BY_ID = select(lifecycle).where(_this_row)
+BY_IDS = (
+    select(lifecycle)
+    .where(_t.id.in_(select(func.json_each(bindparam("ids")).table_valued("value").c.value)))
+    .order_by(_t.started_at, _t.id)
+)
+"""`ids` is one JSON array, since SQLite takes 32,766 parameters at most."""
+
+FIND_OPEN = (
+    select(lifecycle)
+    .where(_OPEN, _t.decky_name == bindparam("decky_name"), _t.operation == bindparam("operation"))
+    .order_by(_t.started_at.desc(), _t.id.desc())
+    .limit(1)
+)
+FIND_OPEN_ON_HOST = FIND_OPEN.where(_host == bindparam("host"))
+FIND_NEXT = select(*_without_payload).where(_OPEN, _same_decky).order_by(_t.id).limit(1)
+LIST_OPEN = select(*_without_payload).where(_OPEN).order_by(_t.id)
+FIND_CANCELLED = select(_t.id).where(
+    _RUNNING, _t.cancel_requested_at.is_not(None), _t.owner == bindparam("by_owner")
+)
+OPEN_PAYLOADS = select(_t.payload).where(_OPEN, _same_decky).order_by(_t.id.desc())
+FIND_DEPLOYED = select(deployed.c.document, deployed.c.services).where(
+    deployed.c.decky_name == bindparam("decky_name"), deployed.c.host == bindparam("host")
+)
+
+
+def listing(
+    *, statuses: Iterable[str], decky_name: str | None, host_uuid: str | None, since: object, limit: int
+) -> Select[Any]:
+    """Rows without payload, newest first."""
+    conditions: list[ColumnElement[bool]] = []
+    if wanted := list(statuses):
+        conditions.append(_t.status.in_(wanted))
+    if decky_name is not None:
+        conditions.append(_t.decky_name == decky_name)
+    if host_uuid is not None:
+        conditions.append(_t.host_uuid == host_uuid)
+    if since is not None:
+        conditions.append(_t.started_at >= since)
+    newest_first = (_t.started_at.desc(), _t.id.desc())
+    return select(*_without_payload).where(*conditions).order_by(*newest_first).limit(limit)
