@@ -1,0 +1,24 @@
+"""What tests on a real Docker engine may ask for."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.e2e.engine import ComposeDecky, docker, make_image, need_engine
+
+
+@pytest.fixture(scope="session")
+def docker_image() -> Iterator[str]:
+    """The name of a tiny image, gone when the tests are."""
+    need_engine()
+    image = make_image()
+    yield image
+    docker("image", "rm", "--force", image)
+
+
+@pytest.fixture
+def compose_decky(docker_image: str) -> Iterator[ComposeDecky]:
+    """A decky that isn't there yet, and is gone after the test."""
+    decky = ComposeDecky(docker_image)
+    yield decky
+    decky.remove()
