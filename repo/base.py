@@ -107,7 +107,8 @@ class BaseRepository(ABC):
             fields: any of `status`, `error`, `started_at`, `completed_at`, `owner`, `claimed_at`.
 
         Raises:
-            LifecycleNotFound, InvalidLifecycle, TransitionRefused, LifecycleClosed, DeckyBusy: nothing changed.
+            LifecycleNotFound, InvalidLifecycle, TransitionRefused, LifecycleClosed, DeckyBusy: nothing
+                changed.
         """
 
     @abstractmethod
@@ -182,7 +183,7 @@ class BaseRepository(ABC):
 
     @abstractmethod
     async def find_next_lifecycle(self, decky_name: str, host_uuid: str | None) -> Row | None:
-        """The oldest open row (by id, without payload) of this decky on exactly this host (None: the master's)."""
+        """The oldest open row (by id, without payload) of this decky on this host (None: the master's)."""
 
     @abstractmethod
     async def list_open_lifecycles(self) -> list[Row]:
@@ -211,7 +212,7 @@ class BaseRepository(ABC):
 
     @abstractmethod
     async def sweep_stale_lifecycle(self, older_than: datetime, reason: str) -> int:
-        """Fail every open row with `started_at` before `older_than` (aware datetime); `reason` becomes its error.
+        """Fail every open row with `started_at` before `older_than` (aware); `reason` becomes its error.
 
         Returns:
             How many rows were closed.

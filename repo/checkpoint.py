@@ -18,7 +18,7 @@ LOG_BYTES = 4 << 20
 """A log longer than this is copied back after the next commit."""
 
 _PATIENCE = 4
-"""A log that is this many times longer never got a quiet moment; then writers and readers are made to wait."""
+"""A log that is this many times longer never got a quiet moment; then others are made to wait."""
 
 _LONGEST_STALL_MS = 250
 

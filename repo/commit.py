@@ -33,7 +33,7 @@ class Write(Generic[T]):
     """One caller's change.
 
     Attributes:
-        row: id of the row that it changes; writes of one row happen in the order in which they were asked for.
+        row: id of the row that it changes; writes of one row happen in the order they were asked for.
         steps: statements with their parameters; each must change exactly one row.
         result: what the caller gets when they did, asked in the same transaction. With no steps it does
             the writing itself.
@@ -125,11 +125,10 @@ def _groups(calls: Sequence[Call[Write[Any]]]) -> Iterator[list[Call[Write[Any]]
 def _together(connection: Connection, group: Sequence[Call[Write[Any]]]) -> None:
     batches: dict[Executable, list[Mapping[str, Any]]] = {}
     for call in group:
-        for statement, parameters in call.work.steps:
-            batches.setdefault(statement, []).append(parameters)
-    for statement, all_parameters in batches.items():
-        if connection.execute(statement, all_parameters).rowcount != len(all_parameters):
-            raise _Missed
+        for statement, one in call.work.steps:
+            batches.setdefault(statement, []).append(one)
+    for statement, parameters in batches.items():
+        _run(connection, statement, parameters)
     for call in group:
         call.value = call.work.result(connection)
 
@@ -148,8 +147,7 @@ def _alone(connection: Connection, write: Write[T]) -> T:
     try:
         with connection.begin_nested():
             for statement, parameters in write.steps:
-                if connection.execute(statement, parameters).rowcount != 1:
-                    raise _Missed
+                _run(connection, statement, [parameters])
             return write.result(connection)
     except _Missed:
         return write.refused(connection)
@@ -157,6 +155,11 @@ def _alone(connection: Connection, write: Write[T]) -> T:
         if not is_refusal(error):
             raise
         return write.refused(connection)
+
+
+def _run(connection: Connection, statement: Executable, parameters: Sequence[Mapping[str, Any]]) -> None:
+    if connection.execute(statement, parameters).rowcount != len(parameters):
+        raise _Missed
 
 
 def _is_of_the_store(error: Exception) -> bool:

@@ -9,7 +9,7 @@ from sqlalchemy.exc import DBAPIError
 from repo.errors import StoreBusy, StoreError, StoreFull, StoreUnusable
 
 _LEAST_FREE = 1 << 20
-"""With less than this many bytes free, an I/O error is taken for a full disk: SQLite says both, by the place."""
+"""With less than this many bytes free, an I/O error is taken for a full disk: SQLite says either."""
 
 
 def code_of(error: Exception) -> int:

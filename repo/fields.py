@@ -16,9 +16,10 @@ _STATUSES = ("pending", "running", *TERMINAL)
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _DECKY_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 _CREATE = frozenset(
-    "id decky_name host_uuid operation status started_at payload attempt retry_of deliveries rung_at".split()
+    {"id", "decky_name", "host_uuid", "operation", "status", "started_at"}
+    | {"payload", "attempt", "retry_of", "deliveries", "rung_at"}
 )
-_UPDATE = frozenset("status error started_at completed_at owner claimed_at".split())
+_UPDATE = frozenset({"status", "error", "started_at", "completed_at", "owner", "claimed_at"})
 
 
 def accepted(data: Mapping[str, Any]) -> dict[str, Any]:
@@ -115,9 +116,8 @@ def to_json(value: object, name: str) -> str:
 
 def _known(given: Mapping[str, Any], known: frozenset[str], verb: str) -> None:
     if unknown := given.keys() - known:
-        raise InvalidLifecycle(
-            f"{_listed(sorted(map(str, unknown)))}: no field that {verb} takes; it takes {_listed(sorted(known))}"
-        )
+        names = _listed(sorted(map(str, unknown)))
+        raise InvalidLifecycle(f"{names}: no field that {verb} takes; it takes {_listed(sorted(known))}")
 
 
 def _matching(shape: re.Pattern[str], name: str, value: object) -> str:

@@ -28,7 +28,7 @@ class Reads(ServingThread[Query]):
         super().__init__("decnet-store-reader")
 
     async def read(self, query: Callable[[Connection], T]) -> T:
-        """What `query` returns; it must not hand out a cursor, since an open one keeps the log from shrinking.
+        """What `query` returns; never a cursor, since an open one keeps the log from shrinking.
 
         Raises:
             StoreUnavailable: what is wrong with the store.

@@ -16,7 +16,7 @@ import msgspec
 
 PREFIX = "DECNET_REAPER_"
 DEFAULT_CONFIG = Path("/etc/decnet-reaper/config.toml")
-NOT_SETTINGS = {"CONFIG", "BOOT_ID"}
+NOT_SETTINGS = {"CONFIG", "BOOT_ID", "STRICT_EVENTS"}
 
 _UNITS = {"": 1, "ms": 0.001, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "w": 604800}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]*)")

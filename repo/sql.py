@@ -17,9 +17,7 @@ from sqlalchemy import (
     exists,
     func,
     insert,
-    literal,
     literal_column,
-    null,
     or_,
     select,
     text,
@@ -66,15 +64,18 @@ _asked_for_already = and_(
     _newest.c.payload.is_not_distinct_from(bindparam("payload", type_=JsonText())),
     _newest.c.cancel_requested_at.is_(None),
 )
-_INSERTED = "id decky_name host_uuid operation status started_at updated_at payload attempt retry_of deliveries rung_at"
+_INSERTED = [
+    *("id", "decky_name", "host_uuid", "operation", "status", "started_at", "updated_at"),
+    *("payload", "attempt", "retry_of", "deliveries", "rung_at"),
+]
 
 INSERT_UNLESS_ASKED = insert(lifecycle).from_select(
-    _INSERTED.split(),
-    select(*(bindparam(name, type_=_t[name].type) for name in _INSERTED.split())).where(
+    _INSERTED,
+    select(*(bindparam(name, type_=_t[name].type) for name in _INSERTED)).where(
         ~exists(select(literal_column("1")).select_from(_newest).where(_asked_for_already))
     ),
 )
-"""The same, with `host`, unless the newest open row of the decky asks for the same and nobody cancelled it."""
+"""The same, with `host`, unless the decky's newest open row asks for it already and nobody cancelled that."""
 
 FIND_ASKED = (
     select(_t.id)
@@ -132,9 +133,8 @@ END = (
     )
 )
 
-_RETRIED = _INSERTED.split()
 RETRY = insert(lifecycle).from_select(
-    _RETRIED,
+    _INSERTED,
     select(
         bindparam("retry_id"),
         _t.decky_name,
@@ -236,7 +236,9 @@ FIND_OPEN = (
 )
 FIND_OPEN_ON_HOST = FIND_OPEN.where(_host == bindparam("host"))
 FIND_NEXT = select(*_without_payload).where(_OPEN, _same_decky).order_by(_t.id).limit(1)
-LIST_OPEN = select(*_without_payload).where(_OPEN).order_by(_t.id)
+LIST_OPEN = (
+    select(*_without_payload).where(_OPEN).order_by(_t.id.concat(""))
+)  # by id alone, SQLite would walk all
 FIND_CANCELLED = select(_t.id).where(
     _RUNNING, _t.cancel_requested_at.is_not(None), _t.owner == bindparam("by_owner")
 )

@@ -59,17 +59,18 @@ class SqliteFile:
             raise StoreUnusable(f"{self.path}: a {_kind(self.path)}, not a file; name a file for the store")
         if not os.access(self.path, os.R_OK | os.W_OK) or not os.access(self.path.parent, os.W_OK | os.X_OK):
             raise StoreUnusable(
-                f"{self.path}: can't be written by user {os.geteuid()}; check the owner and the mode of the file"
-                " and of its directory (SQLite keeps two more files beside it)"
+                f"{self.path}: can't be written by user {os.geteuid()}; check the owner and the mode of the"
+                " file and of its directory (SQLite keeps two more files beside it)"
             )
         system = file_system(self.path)
         if _NETWORK.fullmatch(system):
             raise StoreUnusable(
-                f"{self.path}: on a network file system ({system}), where locks can't be trusted; use a local disk"
+                f"{self.path}: on a network file system ({system}), where locks can't be trusted;"
+                " use a local disk"
             )
 
     def engine(self) -> Engine:
-        """An engine whose connections begin with `BEGIN`, or with what their execution option `begin` says."""
+        """An engine whose connections begin with `BEGIN`, or with their execution option `begin`."""
         engine = create_engine(
             URL.create("sqlite", database=str(self.path)),
             poolclass=NullPool,

@@ -49,7 +49,7 @@ class ServingThread(ABC, Generic[W]):
         """Let go of what the thread holds; its last act."""
 
     async def ask(self, work: W) -> Any:
-        """Hand `work` to the thread and wait for what becomes of it. It is done even if the caller is cancelled.
+        """Hand `work` to the thread and wait; it is done even if the caller is cancelled meanwhile.
 
         Raises:
             StoreUnusable: the thread was stopped, or belongs to the process that this one was forked from.

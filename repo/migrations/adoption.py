@@ -1,8 +1,8 @@
 """A `decky_lifecycle` table that DECNET itself made: taken over in place, losing no row.
 
-DECNET's table (SQLModel, nine columns) has neither CHECKs nor guards, so that it can hold rows which this schema
-refuses. They are brought into shape: a terminal row without `completed_at` gets its `updated_at`; an error
-survives on failed rows only; an open row has no `completed_at`; where several rows of one decky are
+DECNET's table (SQLModel, nine columns) has neither CHECKs nor guards, so that it can hold rows that this
+schema refuses. They are brought into shape: a terminal row without `completed_at` gets its `updated_at`; an
+error survives on failed rows only; an open row has no `completed_at`; where several rows of one decky are
 running, all but the newest have failed. What can't be understood is refused, and nothing changed.
 """
 
@@ -16,7 +16,8 @@ from repo.errors import StoreUnusable
 from repo.schema import lifecycle
 
 COLUMNS = (
-    "id decky_name host_uuid operation status error started_at updated_at completed_at".split()  # as DECNET has them
+    *("id", "decky_name", "host_uuid", "operation", "status", "error"),
+    *("started_at", "updated_at", "completed_at"),
 )
 INTERRUPTED = "master restarted during operation"
 
@@ -67,8 +68,8 @@ def _newest_running(connection: Connection) -> dict[tuple[str | None, str], str]
 def _adopted(row: Row[Any], newest: dict[tuple[str | None, str], str], now: datetime) -> dict[str, Any]:
     if row.operation not in OPERATIONS or row.status not in OPEN + TERMINAL:
         raise StoreUnusable(
-            f"row {row.id} of its table {lifecycle.name} has operation {row.operation!r} and status {row.status!r},"
-            " which no DECNET writes: correct or delete that row first"
+            f"row {row.id} of its table {lifecycle.name} has operation {row.operation!r} and status"
+            f" {row.status!r}, which no DECNET writes: correct or delete that row first"
         )
     values = dict(row._mapping)
     for name in ("started_at", "updated_at", "completed_at"):

@@ -12,6 +12,7 @@ revision = "0001"
 down_revision = None
 
 OPEN = "status IN ('pending', 'running')"
+CANCELLED = "cancel_requested_at IS NOT NULL AND status = 'running'"
 SAME_DECKY = "coalesce(host_uuid, '') = coalesce(NEW.host_uuid, '') AND decky_name = NEW.decky_name"
 ANOTHER_RUNS = f"EXISTS (SELECT 1 FROM decky_lifecycle WHERE status = 'running' AND {SAME_DECKY})"  # noqa: S608
 
@@ -66,10 +67,8 @@ def upgrade() -> None:
     _lifecycle_indexes()
     for name, (when, condition, message) in GUARDS.items():
         op.execute(
-            sa.DDL(
-                f"CREATE TRIGGER decky_lifecycle_{name} {when} ON decky_lifecycle WHEN {condition}"
-                f" BEGIN SELECT RAISE(ABORT, '{message}'); END"
-            )
+            f"CREATE TRIGGER decky_lifecycle_{name} {when} ON decky_lifecycle WHEN {condition}"
+            f" BEGIN SELECT RAISE(ABORT, '{message}'); END"
         )
     op.create_table(
         "decky_deployed",
@@ -106,7 +105,9 @@ def _lifecycle_table() -> None:
         sa.CheckConstraint("status IN ('pending', 'running', 'succeeded', 'failed')", "status"),
         sa.CheckConstraint(f"(completed_at IS NULL) = ({OPEN})", "completed_at_on_terminal_rows"),
         sa.CheckConstraint("error IS NULL OR status = 'failed'", "error_on_failed_rows"),
-        sa.CheckConstraint("payload IS NULL OR json_type(payload) = 'object'", "payload_is_json"),
+        sa.CheckConstraint(
+            "payload IS NULL OR (json_valid(payload) AND json_type(payload) = 'object')", "payload_is_object"
+        ),
         *(_is_time(name) for name in ("started_at", "updated_at", "completed_at")),
         *(_is_time(name) for name in ("claimed_at", "rung_at", "cancel_requested_at")),
     )
@@ -119,9 +120,10 @@ def _is_time(name: str) -> sa.CheckConstraint:
 
 def _lifecycle_indexes() -> None:
     host = sa.text("coalesce(host_uuid, '')")
-    for name, columns, only, unique in (
+    indexes: list[tuple[str, list[str | sa.TextClause], str | None, bool]] = [
         ("decky_lifecycle_running", [host, "decky_name"], "status = 'running'", True),
         ("decky_lifecycle_open", ["decky_name", host, "id"], OPEN, False),
+        ("decky_lifecycle_newest", ["decky_name", "operation", "started_at", "id"], OPEN, False),
         ("decky_lifecycle_stale", ["started_at"], OPEN, False),
         (
             "decky_lifecycle_cancelled",
@@ -132,7 +134,8 @@ def _lifecycle_indexes() -> None:
         ("decky_lifecycle_completed", ["completed_at"], "completed_at IS NOT NULL", False),
         ("decky_lifecycle_decky", ["decky_name", "started_at"], None, False),
         ("decky_lifecycle_started", ["started_at"], None, False),
-    ):
+    ]
+    for name, columns, only, unique in indexes:
         where = None if only is None else sa.text(only)
         op.create_index(
             name, "decky_lifecycle", columns, unique=unique, sqlite_where=where, postgresql_where=where

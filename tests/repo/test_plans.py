@@ -1,0 +1,53 @@
+"""Open rows are found without touching the closed ones, however many there are."""
+
+import sqlite3
+from typing import Any
+
+import pytest
+from sqlalchemy.dialects import sqlite
+
+from repo import sql
+
+
+def _listing(decky_name: str | None) -> Any:
+    return sql.listing(statuses=[], decky_name=decky_name, host_uuid=None, since=None, limit=50)
+
+
+BY_OPEN_DECKY = {"decky_lifecycle_open"}
+PARTIAL = {*BY_OPEN_DECKY, "decky_lifecycle_newest", "decky_lifecycle_stale"}
+INDEXES: list[tuple[str, Any, set[str]]] = [
+    ("find_open", sql.FIND_OPEN, {"decky_lifecycle_newest"}),
+    ("find_open on a host", sql.FIND_OPEN_ON_HOST, PARTIAL),
+    ("find_next", sql.FIND_NEXT, BY_OPEN_DECKY),
+    ("find_asked", sql.FIND_ASKED, BY_OPEN_DECKY),
+    ("payloads", sql.OPEN_PAYLOADS, BY_OPEN_DECKY),
+    ("list_open", sql.LIST_OPEN, PARTIAL),
+    ("sweep", sql.SWEEP, {"decky_lifecycle_stale"}),
+    ("cancelled", sql.FIND_CANCELLED, {"decky_lifecycle_cancelled"}),
+    ("prune", sql.PRUNE, {"decky_lifecycle_completed"}),
+    ("claim", sql.CLAIM, BY_OPEN_DECKY),
+    ("submit", sql.INSERT_UNLESS_ASKED, BY_OPEN_DECKY),
+    ("end", sql.END, set()),
+    ("by id", sql.BY_ID, set()),
+    ("by ids", sql.BY_IDS, set()),
+    ("list", _listing(None), {"decky_lifecycle_started"}),
+    ("list one decky", _listing("d1"), {"decky_lifecycle_decky"}),
+]
+
+
+@pytest.mark.parametrize(
+    ("statement", "expected"), [case[1:] for case in INDEXES], ids=[case[0] for case in INDEXES]
+)
+def test_no_statement_scans_the_table(
+    shell: sqlite3.Connection,
+    statement: Any,
+    expected: set[str],
+) -> None:
+    compiled = statement.compile(dialect=sqlite.dialect(), compile_kwargs={"render_postcompile": True})
+    plan = shell.execute(f"EXPLAIN QUERY PLAN {compiled}", [None] * len(compiled.positiontup or ()))
+    steps = [step for *_, step in plan]
+    for step in steps:
+        assert "decky_lifecycle" not in step or "USING" in step, steps
+    used = {word for step in steps for word in step.split() if word.startswith("decky_lifecycle_")}
+    assert used <= expected, steps
+    assert bool(used) == bool(expected), steps

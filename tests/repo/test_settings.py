@@ -1,0 +1,93 @@
+"""Settings: where they come from, and what a wrong one says."""
+
+from pathlib import Path
+
+import pytest
+
+from reaper.settings import ReaperSettings
+from repo.settings import Seconds, SettingsError, load
+from worker.settings import WorkerSettings
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    path = tmp_path / "config.toml"
+    path.touch()
+    return path
+
+
+def settings(config: Path, **variables: str) -> ReaperSettings:
+    names = {f"DECNET_REAPER_{name}": value for name, value in variables.items()}
+    return load(ReaperSettings, {"DECNET_REAPER_CONFIG": str(config), **names}, strict=True)
+
+
+def test_the_environment_beats_a_credential_beats_the_file(config: Path, tmp_path: Path) -> None:
+    config.write_text('redis = "redis://file"\nmax_jobs = 3\npending_ttl = "2h"\n')
+    assert settings(config).redis == "redis://file"
+    (tmp_path / "redis").write_text("redis://:secret@credential\n")
+    environ = {"DECNET_REAPER_CONFIG": str(config), "CREDENTIALS_DIRECTORY": str(tmp_path)}
+    assert load(ReaperSettings, environ).redis == "redis://:secret@credential"
+    environ["DECNET_REAPER_REDIS"] = "redis://environment"
+    loaded = load(ReaperSettings, environ)
+    assert (loaded.redis, loaded.max_jobs) == ("redis://environment", 3)
+    assert loaded.pending_ttl == Seconds(7200)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("5", 5), ("500ms", 0.5), ("30s", 30), ("5m", 300), ("1h", 3600), ("2d", 172800), ("1.5 h", 5400)],
+)
+def test_durations(config: Path, text: str, seconds: float) -> None:
+    assert settings(config, OPERATION_TIMEOUT=text).operation_timeout == seconds
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("MAX_JOBS", "many"),
+        ("MAX_JOBS", "0"),
+        ("MAX_JOBS", "1.5"),
+        ("RUNTIME", "podman"),
+        ("OPERATION_TIMEOUT", "-1"),
+        ("OPERATION_TIMEOUT", "0"),
+        ("OPERATION_TIMEOUT", "soon"),
+        ("OPERATION_TIMEOUT", "nan"),
+        ("LOG_LEVEL", "loud"),
+        ("HOST_UUID", "a b"),
+        ("HOST_UUID", "h1\n"),
+    ],
+)
+def test_a_wrong_value_is_one_line_that_names_it(config: Path, name: str, value: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        settings(config, **{name: value})
+    message = str(caught.value)
+    assert name.lower() in message
+    assert repr(value) in message
+    assert "\n" not in message
+
+
+def test_unknown_names_are_refused_by_commands_and_ignored_by_the_client(config: Path) -> None:
+    with pytest.raises(SettingsError, match="unknown setting DECNET_REAPER_MAX_JOB"):
+        settings(config, MAX_JOB="3")
+    config.write_text("reap_intervall = 3\n")
+    with pytest.raises(SettingsError, match="unknown setting reap_intervall in"):
+        settings(config)
+    assert load(WorkerSettings, {"DECNET_REAPER_CONFIG": str(config)}).max_jobs == 10
+
+
+def test_a_file_that_can_not_be_read_is_one_line(config: Path, tmp_path: Path) -> None:
+    config.write_text("max_jobs =")
+    with pytest.raises(SettingsError, match="is not TOML"):
+        settings(config)
+    with pytest.raises(SettingsError, match="does not exist"):
+        settings(tmp_path / "missing.toml")
+    with pytest.raises(SettingsError, match="can't be read: Is a directory"):
+        settings(tmp_path)
+    config.write_bytes(b"\xff\xfe")
+    with pytest.raises(SettingsError, match="not UTF-8"):
+        settings(config)
+
+
+def test_paths_follow_the_directories(config: Path) -> None:
+    loaded = settings(config, STATE_DIR="/s", RUNTIME_DIR="/r")
+    assert (loaded.database, loaded.redis) == ("/s/decnet-reaper.db", "unix:///r/queue.sock")
