@@ -43,7 +43,11 @@ def main() -> None:
         status = _status(error)
         if status is None:
             raise
-        click.echo(f"decnet-reaper: {' '.join(str(error).split())}", err=True)
+        from worker.log import told_as_line
+
+        reason = " ".join(str(error).split())
+        if not told_as_line(reason, status):
+            click.echo(f"decnet-reaper: {reason}", err=True)
         sys.exit(status)
 
 
@@ -63,14 +67,11 @@ def _status(error: Exception) -> int | None:
 
 
 def _settings(*, quiet: bool) -> "ReaperSettings":
-    import msgspec
-
     from reaper.settings import ReaperSettings, load
-    from worker.log import configure
+    from worker.log import configure, configure_command
 
     settings = load(ReaperSettings, strict=True)
-    # One-shot commands speak to a person or a script; their log holds what went wrong, no more.
-    configure(msgspec.structs.replace(settings, log_level="error") if quiet else settings)
+    (configure_command if quiet else configure)(settings)
     return settings
 
 

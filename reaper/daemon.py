@@ -10,6 +10,7 @@ import os
 import signal
 import time
 
+from reaper.report import Watching
 from reaper.settings import ReaperSettings
 from reaper.sweep import Sweeper
 from repo.errors import StoreUnavailable
@@ -36,6 +37,7 @@ class Beat:
         self._last = -interval
         self._watched: dict[Owner, int] = {}
         self._death = asyncio.Event()
+        self._watching = Watching()
 
     async def tick(self, trigger: str) -> None:
         """Make a pass, unless one was just made (arq's cron makes up for missed beats all at once)."""
@@ -45,6 +47,7 @@ class Beat:
             try:
                 report = await self._sweeper.run(trigger, with_queue=trigger != "start")
                 self._watch(report.owners)
+                self._watching.tell(report)
             except (StoreUnavailable, LocksUnusable) as error:
                 emit("reaper.pass_failed", trigger=trigger, reason=str(error))
             self._last = time.monotonic()

@@ -6,14 +6,14 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import timedelta
-from typing import NamedTuple
 
 from reaper.clock import Ages
+from reaper.report import Report
 from reaper.rules import Action, Do, Facts, Policy, decide
 from reaper.settings import ReaperSettings
 from repo.base import BaseRepository, Row
-from worker.events import emit
-from worker.execute import accepted_retry, now, ring_next
+from worker.events import emit, emit_end
+from worker.execute import accepted_retry, now, ring_next, seconds_since
 from worker.locks import DeckyLock, DeckyLocks, end_holder
 from worker.owner import Owner, boot_id
 from worker.queue import Delivery, DeliveryState, Queue, QueueUnavailable
@@ -23,22 +23,6 @@ _AT_ONCE = 200
 # How long a killed process may take to let go of a lock before it is left to the next pass, in seconds.
 _LET_GO_S = 2.0
 _PRUNE_EVERY_S = 60.0
-
-
-class Report(NamedTuple):
-    """What a pass did.
-
-    Attributes:
-        rows: open rows seen.
-        counts: how often each thing was done: failed, retried, redelivered, ended, pruned.
-        actions: what was decided, row by row, where it was not to leave the row alone.
-        owners: owners of running rows that are alive.
-    """
-
-    rows: int
-    counts: Counter[str]
-    actions: list[tuple[Row, Action]]
-    owners: set[Owner]
 
 
 class Sweeper:
@@ -105,7 +89,8 @@ class Sweeper:
         rows = [row for row in everything if only(row)]
         first = _first_in_line(everything)
         states = await self._states([row for row in rows if row["id"] in first]) if with_queue else None
-        report = Report(len(rows), Counter(), [], set())
+        queue_up = states is not None if with_queue else None
+        report = Report(rows, Counter(), [], set(), queue_up)
 
         async def handle(row: Row) -> None:
             facts = Facts(
@@ -129,7 +114,7 @@ class Sweeper:
         if not dry_run:
             await self._prune(report)
             self._remember(everything)
-        self._tell(trigger, report, time.monotonic() - begun)
+        report.tell(trigger, time.monotonic() - begun)
         return report
 
     async def _states(self, rows: list[Row]) -> dict[str, DeliveryState] | None:
@@ -224,7 +209,16 @@ class Sweeper:
         if not ending.applied:
             return
         report.counts["failed"] += 1
-        emit("lifecycle.swept", row, owner=row["owner"], error=action.error, retry_id=ending.retry_id)
+        waited, took = _times(row)
+        emit_end(
+            row,
+            "swept",
+            owner=row["owner"],
+            queue_wait_s=waited,
+            duration_s=took,
+            error=action.error,
+            retry_id=ending.retry_id,
+        )
         if ending.retry_id is not None:
             report.counts["retried"] += 1
             await accepted_retry(self._repository, ending.retry_id)
@@ -263,20 +257,12 @@ class Sweeper:
         self._warned &= ids
         self._timed_out = {key: limit for key, limit in self._timed_out.items() if key in ids}
 
-    def _tell(self, trigger: str, report: Report, took: float) -> None:
-        done = report.counts
-        if done.total():
-            emit(
-                "reaper.swept",
-                trigger=trigger,
-                rows=report.rows,
-                failed=done["failed"],
-                retried=done["retried"],
-                redelivered=done["redelivered"],
-                ended=done["ended"],
-                pruned=done["pruned"],
-                duration_s=round(took, 3),
-            )
+
+def _times(row: Row) -> tuple[float | None, float | None]:
+    if row["claimed_at"] is None:
+        return None, None
+    took = seconds_since(row["claimed_at"])
+    return round(max(0.0, seconds_since(row["started_at"]) - took), 3), took
 
 
 def _first_in_line(rows: list[Row]) -> set[str]:

@@ -13,6 +13,7 @@ STARTS = {"lifecycle.running": "running"}
 ENDS = {
     "lifecycle.succeeded": "succeeded",
     "lifecycle.failed": "failed",
+    "lifecycle.interrupted": "failed",
     "lifecycle.swept": "failed",
     "lifecycle.cancelled": "failed",
 }

@@ -19,7 +19,7 @@ from repo.errors import LifecycleNotFound
 from repo.factory import get_repository
 from worker import document as documents
 from worker.document import InvalidDocument
-from worker.events import emit
+from worker.events import emit, emit_end
 from worker.execute import now
 from worker.queue import Delivery, Queue, QueueUnavailable
 from worker.settings import WorkerSettings, load
@@ -205,7 +205,7 @@ class LifecycleClient:
             emit("lifecycle.cancel_requested", lifecycle_id=lifecycle_id)
             return await self.wait(lifecycle_id, timeout)
         row = await self.get(lifecycle_id)
-        emit("lifecycle.cancelled", row, error=row["error"])
+        emit_end(row, "cancelled", error=row["error"])
         return row
 
 

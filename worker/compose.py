@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple
 from worker.child import Finished, environment, run
 from worker.events import emit
 from worker.runtime import MAX_REASON, OperationFailed, RuntimeUnavailable, decky_directory
+from worker.secrets import Mask
 
 _CHECK_PATIENCE: Final = 20.0
 _VERSION: Final = re.compile(r"v?(\d+)\.\d+")
@@ -80,8 +81,10 @@ class ComposeRuntime:
         _write(file, json.dumps(document, indent=1, ensure_ascii=False))
         compose = [*await self._project(decky_name), "--file", str(file)]
 
+        mask = Mask(document)
+
         def log(line: str) -> None:
-            emit("runtime.output", lifecycle_id=lifecycle_id, decky_name=decky_name, line=line[:500])
+            emit("runtime.output", lifecycle_id=lifecycle_id, decky_name=decky_name, line=mask(line)[:500])
 
         # Orphans are this decky's own former services: the project is the decky.
         up = [*compose, "up", "--detach", "--wait", "--remove-orphans", "--quiet-pull"]

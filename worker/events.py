@@ -1,19 +1,21 @@
 """The event catalogue: every line that this system logs by itself, defined once.
 
-`python -m worker.events` prints the catalogue as docs/events.md has it. `emit` writes one event. An event that is not here, or lacks one of its fields, is a programming error:
-it is raised where DECNET_REAPER_STRICT_EVENTS is set (the tests), and logged as it is everywhere else,
-since a log call must never end a worker.
+`python -m worker.events > docs/events.md` prints it for people; `emit` writes one event. An event that is not
+here, or a field that is missing, unknown or of the wrong type, is a programming error: it is raised where
+DECNET_REAPER_STRICT_EVENTS is set (the tests), and logged as it is everywhere else, since a log call must
+never end a worker.
 """
 
 import contextlib
 import logging
 import os
 import sys
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 import structlog
 
 from repo.base import Row
+from worker.event_fields import FIELDS
 
 DEBUG, INFO, WARNING, ERROR = logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR
 
@@ -28,7 +30,7 @@ class Event(NamedTuple):
         level: the logging level.
         when: when it is written.
         advice: what an operator should do.
-        fields: the names of its fields, always all there (null where not known).
+        fields: the names of its fields, always all there (null where not known), in the order of the line.
     """
 
     level: int
@@ -37,84 +39,60 @@ class Event(NamedTuple):
     fields: tuple[str, ...]
 
 
-ROW_FIELDS: Final = ("lifecycle_id", "decky_name", "operation", "host_uuid", "attempt")
-
-FIELDS: Final[dict[str, str]] = {
-    "lifecycle_id": "string: id of the row (UUID version 7)",
-    "decky_name": "string: the decky",
-    "operation": '"deploy" or "mutate"',
-    "host_uuid": "string or null: the host that the decky lives on; null for the master's own",
-    "attempt": "integer: 1 for the first attempt",
-    "retry_of": "string or null: id of the row that this one repeats",
-    "retry_id": "string or null: id of the row that repeats this one",
-    "owner": "string or null: the worker's life that owns the row: host/boot/pid/start/random",
-    "started_at": "UTC ISO 8601: when the attempt was accepted",
-    "queue_wait_s": "seconds: from acceptance to claim",
-    "duration_s": "seconds: how long it took",
-    "runtime": '"compose" or "process"',
-    "error": "string: why it failed",
-    "reason": "string: why, in one line",
-    "status": '"succeeded" or "failed"',
-    "delivery": "integer: how often the row has been rung",
-    "job_id": "string: the arq job",
-    "overdue_s": "seconds past the deadline",
-    "line": "string: at most 500 characters",
-    "pids": "list of integers: processes that were ended",
-    "redis": "string: the queue's DSN without its password",
-    "down_s": "seconds that it was away",
-    "outcome": '"succeeded" or "failed"',
-    "max_jobs": "integer: operations at a time",
-    "running": "integer: operations that run",
-    "database": "string: the store's path",
-    "pid": "integer: process id",
-    "interval_s": "seconds between two passes",
-    "rows": "integer: open rows seen",
-    "failed": "integer: rows closed",
-    "retried": "integer: retries accepted",
-    "redelivered": "integer: rows rung again",
-    "ended": "integer: processes ended",
-    "pruned": "integer: old rows removed",
-    "trigger": '"start", "cron", "backstop", "death" or "command": what caused the pass',
-}
+ROW_FIELDS: Final = ("lifecycle_id", "decky_name", "operation", "host_uuid", "attempt", "retry_of")
+_ENDED: Final = (
+    *ROW_FIELDS,
+    "owner",
+    "runtime",
+    "outcome",
+    "queue_wait_s",
+    "duration_s",
+    "error",
+    "retry_id",
+)
 
 EVENTS: Final[dict[str, Event]] = {
     "lifecycle.accepted": Event(
-        INFO, "a row was committed as pending", "nothing", (*ROW_FIELDS, "retry_of", "started_at")
+        INFO,
+        "a row was committed as pending; by who asked for it, retries by who closed the row before",
+        "nothing",
+        (*ROW_FIELDS, "started_at"),
     ),
     "lifecycle.running": Event(
         INFO,
         "a worker claimed the row",
         "nothing",
-        (*ROW_FIELDS, "retry_of", "owner", "started_at", "queue_wait_s"),
+        (*ROW_FIELDS, "owner", "started_at", "claimed_at", "queue_wait_s"),
     ),
-    "lifecycle.succeeded": Event(
-        INFO,
-        "the operation is done",
-        "nothing",
-        (*ROW_FIELDS, "owner", "runtime", "outcome", "queue_wait_s", "duration_s"),
-    ),
+    "lifecycle.succeeded": Event(INFO, "the operation is done", "nothing", _ENDED),
     "lifecycle.failed": Event(
         ERROR,
-        "the operation failed, was cancelled, or was cut short by its worker's stop",
+        "the runtime reported a failure, or the operation took too long",
         "read the error; submit again once it is mended",
-        (*ROW_FIELDS, "owner", "runtime", "outcome", "queue_wait_s", "duration_s", "error", "retry_id"),
+        _ENDED,
+    ),
+    "lifecycle.interrupted": Event(
+        WARNING,
+        "a worker that was told to stop cut the operation short",
+        "nothing where there is a `retry_id`; else submit again",
+        _ENDED,
+    ),
+    "lifecycle.cancelled": Event(
+        INFO, "an operator's cancel closed the row, a pending or a running one", "nothing", _ENDED
     ),
     "lifecycle.swept": Event(
         ERROR,
         "the reaper closed a row whose executor is gone, or that nobody started in time",
-        "look for the worker's death: journalctl -u 'decnet-worker@*'",
-        (*ROW_FIELDS, "owner", "error", "retry_id"),
-    ),
-    "lifecycle.cancelled": Event(
-        WARNING, "a pending row was closed by an operator", "nothing", (*ROW_FIELDS, "error")
+        "look for the worker's death: `journalctl -u 'decnet-worker@*'`; follow `retry_id`",
+        _ENDED,
     ),
     "lifecycle.cancel_requested": Event(
-        WARNING, "an operator asked for a running operation to be ended", "nothing", ("lifecycle_id",)
+        INFO, "an operator asked for a running operation to be ended", "nothing", ("lifecycle_id",)
     ),
     "lifecycle.redelivered": Event(
         WARNING,
         "a pending row was rung again, since no job of it was queued",
-        "often: look whether Redis loses data or workers die",
+        "if often: look whether Redis loses data, or whether workers run at all",
         (*ROW_FIELDS, "delivery"),
     ),
     "lifecycle.overdue": Event(
@@ -165,8 +143,11 @@ EVENTS: Final[dict[str, Event]] = {
     "worker.job_crashed": Event(
         ERROR,
         "a job raised what it should not; its row is left to the reaper",
-        "report it",
+        "read the reason, and if it isn't the store that was away, report it",
         ("job_id", "reason"),
+    ),
+    "worker.loop_failed": Event(
+        ERROR, "the queue's loop met an error that is not Redis's; it goes on", "report it", ("reason",)
     ),
     "reaper.started": Event(
         INFO, "a reaper is ready", "nothing", ("pid", "interval_s", "database", "redis", "host_uuid")
@@ -178,11 +159,23 @@ EVENTS: Final[dict[str, Event]] = {
         "nothing",
         ("trigger", "rows", "failed", "retried", "redelivered", "ended", "pruned", "duration_s"),
     ),
+    "reaper.watching": Event(
+        INFO,
+        "once at the start, then once a minute: the reaper's sign of life, and how things stand",
+        "if it stays away, look at the reaper",
+        ("pending", "running", "oldest_pending_s", "queue_up"),
+    ),
     "reaper.pass_failed": Event(
         ERROR,
         "a pass could not be finished; the next one tries again",
         "read the reason",
         ("trigger", "reason"),
+    ),
+    "daemon.failed": Event(
+        ERROR,
+        "a daemon could not start, or met an error that nobody foresaw, and ends",
+        "read the reason; status 2: mend the settings; 3: what it needs is missing; 1: report it",
+        ("exit_status", "reason"),
     ),
 }
 
@@ -192,41 +185,90 @@ def row_fields(row: Row) -> dict[str, Any]:
     return {"lifecycle_id": row["id"], **{name: row.get(name) for name in ROW_FIELDS[1:]}}
 
 
-def emit(event: str, row: Row | None = None, **fields: Any) -> None:
+def emit(event: str, row: Row | None = None, exc_info: BaseException | None = None, **fields: Any) -> None:
     """Log one event of the catalogue.
 
     Args:
         event: its name.
         row: the row that it is about, if it is about one.
+        exc_info: an error whose traceback becomes the line's `exception`.
         fields: its other fields.
     """
     if row is not None:
         fields = row_fields(row) | fields
-    if _STRICT and (wrong := set(EVENTS[event].fields) ^ fields.keys()):
-        raise ValueError(f"{event}: these fields are missing or unknown: {', '.join(sorted(wrong))}")
+    if _STRICT and (wrong := _wrong(event, fields)):
+        raise ValueError(f"{event}: these fields are missing, unknown or of the wrong type: {wrong}")
+    level, order = (EVENTS[event].level, EVENTS[event].fields) if event in EVENTS else (WARNING, ())
+    ordered = {name: fields[name] for name in order if name in fields} | fields
     # A full disk or a closed pipe behind the log must not end an operation.
     with contextlib.suppress(Exception):
-        _log.log(EVENTS[event].level, event, **fields)
+        _log.log(level, event, **ordered, **({"exc_info": exc_info} if exc_info else {}))
+
+
+def emit_end(
+    row: Row,
+    outcome: Literal["succeeded", "failed", "interrupted", "cancelled", "swept"],
+    *,
+    owner: str | None = None,
+    runtime: str | None = None,
+    queue_wait_s: float | None = None,
+    duration_s: float | None = None,
+    error: str | None = None,
+    retry_id: str | None = None,
+) -> None:
+    """Log the one line of an operation that has ended, `lifecycle.<outcome>`; what isn't given isn't known."""
+    emit(
+        f"lifecycle.{outcome}",
+        row,
+        owner=owner,
+        runtime=runtime,
+        outcome=outcome,
+        queue_wait_s=queue_wait_s,
+        duration_s=duration_s,
+        error=error,
+        retry_id=retry_id,
+    )
+
+
+def _wrong(event: str, fields: dict[str, Any]) -> str:
+    given = EVENTS[event].fields
+    names = set(given) ^ fields.keys()
+    names |= {name for name in set(given) & fields.keys() if not isinstance(fields[name], FIELDS[name].kind)}
+    return ", ".join(sorted(names))
 
 
 def markdown() -> str:
     """The catalogue for people: docs/events.md."""
-    lines = [
-        "# Event catalogue",
-        "",
-        "Made by `python -m worker.events > docs/events.md`. Every line has `timestamp` (UTC, ISO 8601), `level` and",
-        "`event`; durations are in seconds; a field that is not known is null.",
-        "",
-        "| event | level | when | what to do | fields |",
-        "|---|---|---|---|---|",
-    ]
+    lines = [_INTRODUCTION, "| event | level | when | what to do | fields |", "|---|---|---|---|---|"]
     for name, event in EVENTS.items():
         level = logging.getLevelName(event.level).lower()
         fields = ", ".join(f"`{field}`" for field in event.fields)
         lines.append(f"| `{name}` | {level} | {event.when} | {event.advice} | {fields} |")
-    lines += ["", "| field | meaning |", "|---|---|"]
-    lines += [f"| `{name}` | {meaning} |" for name, meaning in FIELDS.items()]
+    lines += ["", "| field | type | unit | meaning |", "|---|---|---|---|"]
+    lines += [f"| `{name}` | {f.types} | {f.unit} | {f.meaning} |" for name, f in FIELDS.items()]
     return "\n".join(lines) + "\n"
+
+
+_INTRODUCTION: Final = """\
+# Event catalogue
+
+Made by `python -m worker.events > docs/events.md`.
+
+A line is one JSON object in ASCII: `timestamp` (UTC, ISO 8601, microseconds), `level`, `event`, then the
+event's fields in the order below, all of them, null where not known; then `exception` (a traceback) where
+there is one. What libraries log stands in the same stream, with `logger` behind their text as `event`. No
+text is longer than 4,000 characters, so that the journal never splits a line.
+
+Each operation that ends has exactly one line: `lifecycle.succeeded`, `.failed`, `.interrupted`, `.cancelled`
+or `.swept`, with `queue_wait_s`, `duration_s`, `runtime`, `attempt` and `outcome`. The daemons' lines alone
+rebuild every row that a worker claimed or that the reaper closed. Rows that still wait, or that were
+cancelled while they waited, are told by who did that: the master's own log, or for the command the system's
+log (`journalctl -t decnet-command`).
+
+No line holds a document, or a password of ours. `error`, and `line` at level debug, repeat what Docker
+Compose and the services print: values of a document's variables whose names look like secrets (`PASSWORD`,
+`TOKEN`, ...) are masked in them, in the row too; what else a service prints is its own affair.
+"""
 
 
 if __name__ == "__main__":

@@ -7,20 +7,23 @@ row whose lock is free is an orphan, with certainty.
 import asyncio
 import time
 from datetime import UTC, datetime
-from typing import Any
+from typing import Literal
 
 from repo.base import BaseRepository, Deployed, Ending, Row
 from repo.errors import StoreUnavailable
 from worker import document as documents
-from worker.events import emit
+from worker.events import emit, emit_end
 from worker.locks import DeckyLock, DeckyLocks, Holder, end_holder
 from worker.owner import Owner
 from worker.queue import Delivery, Queue, QueueUnavailable
 from worker.runtime import OperationFailed, OperationTimedOut, Runtime
+from worker.secrets import Mask
 from worker.settings import WorkerSettings
 
 CANCELLED = "cancelled by operator"
 STOPPED = "worker stopped during operation"
+
+_OUTCOMES: dict[str, Literal["cancelled", "interrupted"]] = {CANCELLED: "cancelled", STOPPED: "interrupted"}
 
 
 def now() -> datetime:
@@ -122,9 +125,9 @@ class Executor:
         emit(
             "lifecycle.running",
             row,
-            retry_of=row["retry_of"],
             owner=self._owner,
             started_at=row["started_at"],
+            claimed_at=row["claimed_at"],
             queue_wait_s=waited,
         )
         begun = time.monotonic()
@@ -164,6 +167,8 @@ class Executor:
                 )
         except TimeoutError:
             raise OperationTimedOut(f"timed out after {limit:g} s") from None
+        except OperationFailed as error:
+            raise OperationFailed(Mask(selected)(str(error))) from None
 
     async def _bring_back(self, row: Row, lock: DeckyLock, current: Deployed, error: OperationFailed) -> None:
         reason = str(error)[-900:]
@@ -194,17 +199,16 @@ class Executor:
         if not ending.applied:
             emit("lifecycle.late_write_refused", row, owner=self._owner, status=status)
             return
-        facts: dict[str, Any] = {
-            "owner": self._owner,
-            "runtime": self._runtime.name,
-            "outcome": status,
-            "queue_wait_s": waited,
-            "duration_s": round(time.monotonic() - begun, 3),
-        }
-        if error is None:
-            emit("lifecycle.succeeded", row, **facts)
-            return
-        emit("lifecycle.failed", row, **facts, error=error, retry_id=ending.retry_id)
+        emit_end(
+            row,
+            "succeeded" if error is None else _OUTCOMES.get(error, "failed"),
+            owner=self._owner,
+            runtime=self._runtime.name,
+            queue_wait_s=waited,
+            duration_s=round(time.monotonic() - begun, 3),
+            error=error,
+            retry_id=ending.retry_id,
+        )
         if ending.retry_id is not None:
             await accepted_retry(self._repository, ending.retry_id)
 
@@ -240,7 +244,7 @@ class Executor:
 async def accepted_retry(repository: BaseRepository, retry_id: str) -> None:
     """Log that a retry was accepted."""
     for retry in await repository.get_lifecycle_by_ids([retry_id]):
-        emit("lifecycle.accepted", retry, retry_of=retry["retry_of"], started_at=retry["started_at"])
+        emit("lifecycle.accepted", retry, started_at=retry["started_at"])
 
 
 def _reason(error: BaseException) -> str:

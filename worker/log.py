@@ -1,57 +1,155 @@
 """Log set-up: one stream of structured lines on stderr, for our own events and for the libraries' records."""
 
 import logging
+import logging.handlers
 import sys
-from typing import TextIO
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TextIO
 
 import structlog
 
+from worker.console import ConsoleLine
+from worker.events import emit
+from worker.secrets import without_credentials
 from worker.settings import WorkerSettings
+from worker.systemd import is_journal
 
-_QUIET = ("arq", "asyncio", "alembic", "sqlalchemy")
+# At their lower levels SQLAlchemy logs what it binds, documents included; the others are chatter.
+_QUIET = ("sqlalchemy", "alembic", "arq", "asyncio")
+_TOO_LONG = 4000
+"""Characters of one text. journald splits lines of more than 48 KiB (LineMax=), and in ASCII JSON a character
+can take 12 bytes."""
+
+# sd-daemon(3), in the numbers of syslog(3).
+_PRIORITY = {"critical": 2, "error": 3, "warning": 4, "info": 6, "debug": 7}
+
+SYSLOG = Path("/dev/log")
+COMMAND = "decnet-command"
+"""What the commands of a person or a script are called in the system's log."""
 
 
 def configure(settings: WorkerSettings, stream: TextIO | None = None) -> None:
-    """Send every log record to one stream: JSON lines, or colours on a terminal.
+    """Send a daemon's records to one stream: JSON lines, or short coloured ones on a terminal.
+
+    In the journal each line begins with its priority, which journald takes off again, see sd-daemon(3). An
+    error that nobody foresaw becomes one line of JSON too.
 
     Args:
         settings: `log_format` and `log_level`.
         stream: default stderr.
     """
     stream = sys.stderr if stream is None else stream
-    console = settings.log_format == "console" or (settings.log_format == "auto" and stream.isatty())
-    level = logging.getLevelNamesMapping()[settings.log_level.upper()]
-    shared: list[structlog.types.Processor] = [
-        structlog.stdlib.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-    ]
+    terminal = settings.log_format == "auto" and stream.isatty()
+    if settings.log_format == "console" or terminal:
+        renderer: structlog.types.Processor = ConsoleLine(colours=stream.isatty())
+    else:
+        renderer = _JSONLine(priorities=is_journal(stream))
+        sys.excepthook = _crashed
+    _configure(settings.log_level, _handler(logging.StreamHandler(stream), renderer))
+
+
+def configure_command(settings: WorkerSettings) -> None:
+    """Send the records of a one-shot command where they belong: errors to the person, at the terminal.
+
+    What it accepts or cancels in the system's own store is told to the system's log too (syslog(3)), so that
+    the journal has the whole story; a store elsewhere is nobody else's business.
+
+    Args:
+        settings: `state_dir`, `log_level`.
+    """
+    console = _handler(logging.StreamHandler(sys.stderr), ConsoleLine(colours=sys.stderr.isatty()))
+    console.setLevel(logging.ERROR)
+    handlers = [console]
+    if settings.state_dir == Path("/var/lib/decnet-reaper") and SYSLOG.exists():
+        system = logging.handlers.SysLogHandler(str(SYSLOG), logging.handlers.SysLogHandler.LOG_DAEMON)
+        system.ident, system.append_nul = f"{COMMAND}: ", False
+        handlers.append(_handler(system, _JSONLine(priorities=False)))
+    _configure(settings.log_level, *handlers)
+
+
+def told_as_line(reason: str, exit_status: int) -> bool:
+    """Log why this process ends, if its stderr is read by programs; False where it is for a person to read.
+
+    Args:
+        reason: one line.
+        exit_status: with which it will end.
+    """
+    if sys.excepthook is not _crashed:
+        if not is_journal(sys.stderr):
+            return False
+        configure(WorkerSettings())  # the settings given may be what is wrong
+    emit("daemon.failed", exit_status=exit_status, reason=reason)
+    return True
+
+
+def _configure(level_name: str, *handlers: logging.Handler) -> None:
+    level = logging.getLevelNamesMapping()[level_name.upper()]
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,
-            *shared,
+            *_STAMPS,
             structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
         ],
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
-    renderer: structlog.types.Processor = (
-        structlog.dev.ConsoleRenderer(colors=stream.isatty())
-        if console
-        else structlog.processors.JSONRenderer(ensure_ascii=False)
-    )
-    handler = logging.StreamHandler(stream)
+    logging.basicConfig(handlers=handlers, level=level, force=True)
+    logging.captureWarnings(True)
+    logging.raiseExceptions = False
+    for name in _QUIET:
+        logging.getLogger(name).setLevel(max(level, logging.WARNING))
+
+
+_STAMPS: tuple[structlog.types.Processor, ...] = (
+    structlog.stdlib.add_log_level,
+    structlog.processors.TimeStamper(fmt="iso", utc=True),
+)
+
+
+def _handler(handler: logging.Handler, renderer: structlog.types.Processor) -> logging.Handler:
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name],
+            foreign_pre_chain=[*_STAMPS, structlog.stdlib.add_logger_name],
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 structlog.processors.format_exc_info,
+                _tidy,
                 renderer,
             ],
         )
     )
-    logging.basicConfig(handlers=[handler], level=level, force=True)
-    logging.raiseExceptions = False
-    for name in _QUIET:
-        logging.getLogger(name).setLevel(max(level, logging.WARNING) if level > logging.DEBUG else level)
+    return handler
+
+
+def _tidy(_: object, __: str, line: Mapping[str, Any]) -> dict[str, Any]:
+    """When and what first, tracebacks last; no text too long for the journal, no password in any."""
+    whole = {**{name: line[name] for name in ("timestamp", "level", "event")}, **line}
+    if (exception := whole.pop("exception", None)) is not None:
+        whole["exception"] = exception[-_TOO_LONG:]  # the end says what it was
+    return {
+        name: without_credentials(value)[:_TOO_LONG] if isinstance(value, str) else value
+        for name, value in whole.items()
+    }
+
+
+class _JSONLine:
+    """Renders one JSON object, in ASCII: no character in it can end a line or steer a terminal."""
+
+    def __init__(self, *, priorities: bool) -> None:
+        self._priorities = priorities
+        self._render = structlog.processors.JSONRenderer(ensure_ascii=True)
+
+    def __call__(self, logger: Any, method: str, line: structlog.typing.EventDict) -> str:
+        text = self._render(logger, method, line)
+        text = text if isinstance(text, str) else text.decode()
+        return f"<{_PRIORITY[line['level']]}>{text}" if self._priorities else text
+
+
+def _crashed(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    if issubclass(kind, KeyboardInterrupt):
+        sys.__excepthook__(kind, error, trace)
+    else:
+        emit("daemon.failed", exc_info=error, exit_status=1, reason=f"{kind.__name__}: {error}")

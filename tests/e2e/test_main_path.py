@@ -187,7 +187,7 @@ async def test_cancel_of_a_pending_row_a_running_one_and_a_closed_one(fleet: Fle
         with pytest.raises(LifecycleClosed):
             await client.cancel(running)
         assert len(await client.repository.list_lifecycles()) == 2
-    await worker.log("lifecycle.failed", lifecycle_id=running, error="cancelled by operator", retry_id=None)
+    await worker.log("lifecycle.cancelled", lifecycle_id=running, error="cancelled by operator", retry_id=None)
 
 
 async def test_the_command_line_tells_the_same_story(fleet: Fleet) -> None:

@@ -174,7 +174,7 @@ async def test_a_worker_told_to_stop_finishes_what_it_can_and_ends_the_rest() ->
             row = await client.get(endless)
             assert (row["status"], row["error"]) == ("failed", "worker stopped during operation")
             assert (await client.get(waiting))["status"] == "pending"
-            retry = (await worker.log("lifecycle.failed"))["retry_id"]
+            retry = (await worker.log("lifecycle.interrupted"))["retry_id"]
             fleet.gate().touch()
             await fleet.worker()
             assert (await client.wait(retry, timeout=30))["attempt"] == 2

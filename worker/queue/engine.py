@@ -16,10 +16,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, cast
 
-import structlog
 from arq.cron import CronJob
 from arq.worker import Function, Worker
 
+from worker.events import emit
 from worker.queue.connection import REDIS_ERRORS, Server
 from worker.queue.jobs import Refused, decode, encode, read_job
 from worker.queue.outage import Outage, tell
@@ -132,8 +132,7 @@ class Engine(Worker):
         self._ended.add(job_id.encode())
         self._stirred.set()
         if not task.cancelled() and (error := task.exception()):
-            crash = structlog.get_logger().error
-            tell(lambda: crash("worker.job_crashed", job_id=job_id, exc_info=error))
+            emit("worker.job_crashed", job_id=job_id, reason=_in_short(error), exc_info=error)
 
     async def _rest(self) -> None:
         """Sleep until a job ends, a token arrives, or it is time to look again."""
@@ -157,7 +156,7 @@ class Engine(Worker):
 
     async def _weather(self, error: Exception) -> None:
         if not isinstance(error, REDIS_ERRORS):
-            tell(lambda: structlog.get_logger().error("worker.loop_failed", exc_info=error))
+            emit("worker.loop_failed", reason=_in_short(error), exc_info=error)
         delay = self._outage.met(self._server.trouble(error))
         await self._forget_token()
         with contextlib.suppress(*REDIS_ERRORS):
@@ -222,3 +221,7 @@ class Engine(Worker):
                 await self._turn()
         with contextlib.suppress(*REDIS_ERRORS):
             await self.pool.aclose(close_connection_pool=True)
+
+
+def _in_short(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"

@@ -5,10 +5,10 @@ import contextlib
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, cast
 
-import structlog
 from arq.cron import cron
 from arq.worker import func
 
+from worker.events import emit
 from worker.queue.connection import parse_dsn
 from worker.queue.engine import Engine
 from worker.queue.jobs import BEAT_QUEUE, EXECUTE, queue_name, wake_list
@@ -158,4 +158,4 @@ async def _run(engine: Engine) -> None:
 
 
 def _log_refused(job_id: str, reason: str) -> None:
-    structlog.get_logger().warning("reaper.job_refused", job_id=job_id, reason=reason)
+    emit("queue.job_refused", job_id=job_id, reason=reason)

@@ -1,0 +1,110 @@
+"""A log line as a person reads it: time, event, decky, what matters, in aligned columns and few colours."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Final
+
+from worker.owner import Owner
+
+Line = Mapping[str, Any]
+
+_EVENT_WIDTH: Final = 18
+_DECKY_WIDTH: Final = 9
+_RED, _YELLOW, _GREEN, _CYAN, _DIM = 31, 33, 32, 36, 2
+_BY_LEVEL: Final = {"error": _RED, "critical": _RED, "warning": _YELLOW, "debug": _DIM}
+_BY_EVENT: Final = {"lifecycle.succeeded": _GREEN, "queue.recovered": _GREEN, "lifecycle.running": _CYAN}
+
+# Told in words, told by the event's name, or of use to programs only.
+_NOT_AS_PAIRS: Final = {
+    *("timestamp", "level", "event", "logger", "lifecycle_id", "decky_name", "operation", "attempt"),
+    *("retry_of", "retry_id", "owner", "started_at", "claimed_at", "runtime", "outcome", "queue_wait_s"),
+    *("duration_s", "error", "reason", "line", "exception"),
+}
+
+
+class ConsoleLine:
+    """Renders lines for a terminal.
+
+    Args:
+        colours: whether the terminal has them.
+        ids: whether to show which lifecycle a line is about (the end of its id).
+    """
+
+    def __init__(self, *, colours: bool, ids: bool = True) -> None:
+        self._colours = colours
+        self._ids = ids
+
+    def __call__(self, logger: object, method: str, line: Line) -> str:
+        """A structlog processor: the last of its chain."""
+        event = str(line.get("event", ""))
+        # A library's text stands where our own events have their fields.
+        name, text = (str(line["logger"]), event) if "logger" in line else (event, "")
+        colour = _BY_LEVEL.get(str(line.get("level")), _BY_EVENT.get(event, 0))
+        shown = self._paint(f"{printable(name.removeprefix('lifecycle.')):<{_EVENT_WIDTH}}", colour)
+        rest = f"{self._about(line)}{self._facts(line)} {printable(text)}".rstrip()
+        why = printable(str(line.get("error") or line.get("reason") or line.get("line") or ""))
+        parts = [self._paint(clock(line), _DIM), shown, rest.strip(), self._paint(why, colour if why else 0)]
+        exception = str(line.get("exception", ""))
+        return " ".join(filter(None, parts)).rstrip() + (f"\n{_lines(exception)}" if exception else "")
+
+    def _about(self, line: Line) -> str:
+        if "lifecycle_id" not in line:
+            return ""
+        short = self._paint(f"{tail(line['lifecycle_id'])} ", _DIM) if self._ids else ""
+        name = printable(str(line.get("decky_name") or ""))
+        return f"{short}{name:<{_DECKY_WIDTH}} {printable(str(line.get('operation') or ''))}"
+
+    def _facts(self, line: Line) -> str:
+        facts = []
+        if (line.get("attempt") or 1) > 1:
+            facts.append(f"try {line['attempt']}")
+        if line.get("event") == "lifecycle.running":
+            facts.append(f"waited {_span(line.get('queue_wait_s'))}")
+            if (owner := Owner.parse(line.get("owner"))) is not None:
+                facts.append(f"pid {owner.pid}")
+        elif line.get("duration_s") is not None:
+            facts.append(f"took {_span(line['duration_s'])}")
+        if line.get("retry_id"):
+            facts.append(f"retried as {tail(line['retry_id'])}")
+        if line.get("retry_of") and line.get("event") == "lifecycle.accepted":
+            facts.append(f"repeats {tail(line['retry_of'])}")
+        pairs = {key: value for key, value in line.items() if key not in _NOT_AS_PAIRS}
+        facts += [printable(f"{key}={value}") for key, value in pairs.items() if value is not None]
+        return "".join(f" {fact}" for fact in facts)
+
+    def _paint(self, text: str, colour: int) -> str:
+        return f"\x1b[{colour}m{text}\x1b[0m" if self._colours and colour and text else text
+
+
+def tail(lifecycle_id: object) -> str:
+    """The end of an id, its random part: enough to tell rows apart, and what `logs` takes for an id."""
+    return printable(str(lifecycle_id))[-8:]
+
+
+def clock(line: Line) -> str:
+    """The local time of day of a line, with milliseconds."""
+    moment = when(line)
+    return "--:--:--.---" if moment is None else moment.strftime("%H:%M:%S.%f")[:12]
+
+
+def when(line: Line) -> datetime | None:
+    """The local time of a line; None where it has none."""
+    try:
+        return datetime.fromisoformat(str(line.get("timestamp"))).astimezone()
+    except (ValueError, OverflowError):
+        return None
+
+
+def printable(text: str) -> str:
+    """One line that can't steer a terminal."""
+    return "".join(c for c in " ".join(text.split()) if c.isprintable())
+
+
+def _lines(text: str) -> str:
+    return "\n".join("    " + "".join(c for c in part if c.isprintable()) for part in text.splitlines())
+
+
+def _span(seconds: object) -> str:
+    if not isinstance(seconds, int | float):
+        return "?"
+    return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"

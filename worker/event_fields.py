@@ -1,0 +1,77 @@
+"""The fields of log lines: type, unit and meaning of each, whichever event it stands in."""
+
+from types import NoneType, UnionType
+from typing import Final, NamedTuple, get_args
+
+
+class Field(NamedTuple):
+    """One field: the types of its values, its unit, and what it says."""
+
+    kind: type | UnionType
+    meaning: str
+    unit: str = ""
+
+    @property
+    def types(self) -> str:
+        """The types of its values in JSON, in words."""
+        kinds = set(get_args(self.kind) or (self.kind,))
+        if float in kinds:
+            kinds.discard(int)
+        names = [name for kind, name in _JSON_TYPES.items() if kind in kinds]
+        return " or ".join([*names, "null"] if NoneType in kinds else names)
+
+
+_JSON_TYPES: Final = {
+    str: "string",
+    int: "integer",
+    float: "number",
+    bool: "boolean",
+    list: "list of integers",
+}
+
+_Seconds = int | float
+
+FIELDS: Final[dict[str, Field]] = {
+    "lifecycle_id": Field(str, "id of the row"),
+    "decky_name": Field(str, "the decky"),
+    "operation": Field(str, "`deploy` or `mutate`"),
+    "host_uuid": Field(str | None, "the host that the decky lives on; null for the master's own"),
+    "attempt": Field(int, "1 for the first attempt"),
+    "retry_of": Field(str | None, "id of the row that this one repeats"),
+    "retry_id": Field(str | None, "id of the row that repeats this one"),
+    "owner": Field(str | None, "one life of one worker: host/boot/pid/start/random; null if never claimed"),
+    "started_at": Field(str, "when the attempt was accepted", "UTC, ISO 8601"),
+    "claimed_at": Field(str, "when a worker claimed it", "UTC, ISO 8601"),
+    "queue_wait_s": Field(_Seconds | None, "from acceptance to claim; null if never claimed", "seconds"),
+    "duration_s": Field(
+        _Seconds | None, "from claim to end, or of the pass; null if never claimed", "seconds"
+    ),
+    "runtime": Field(str | None, "`compose` or `process`; null where the reaper closed the row"),
+    "outcome": Field(str, "`succeeded`, `failed`, `interrupted`, `cancelled` or `swept`"),
+    "status": Field(str, "what the refused write would have made of the row"),
+    "error": Field(str | None, "why it failed, as in the row"),
+    "reason": Field(str, "why, in one line"),
+    "exit_status": Field(int, "of the process that ends"),
+    "delivery": Field(int, "how often the row has been rung"),
+    "job_id": Field(str, "the arq job"),
+    "overdue_s": Field(_Seconds, "past the deadline", "seconds"),
+    "line": Field(str, "at most 500 characters"),
+    "pids": Field(list, "processes that were ended"),
+    "redis": Field(str, "the queue's DSN without user and password"),
+    "down_s": Field(_Seconds, "how long it was away", "seconds"),
+    "max_jobs": Field(int, "operations at a time"),
+    "running": Field(int, "operations that run"),
+    "pending": Field(int, "rows that wait"),
+    "oldest_pending_s": Field(_Seconds, "age of the oldest row that waits; 0 if none does", "seconds"),
+    "queue_up": Field(bool | None, "whether Redis answered the last pass"),
+    "database": Field(str, "the store, without user and password"),
+    "pid": Field(int, "process id"),
+    "interval_s": Field(_Seconds, "between two passes", "seconds"),
+    "rows": Field(int, "open rows seen"),
+    "failed": Field(int, "rows closed"),
+    "retried": Field(int, "retries accepted"),
+    "redelivered": Field(int, "rows rung again"),
+    "ended": Field(int, "processes ended"),
+    "pruned": Field(int, "old rows removed"),
+    "trigger": Field(str, "what caused the pass: `start`, `cron`, `backstop`, `death` or `command`"),
+}
