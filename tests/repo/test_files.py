@@ -1,0 +1,228 @@
+"""Files that can be used, files that can't, and one clear line that says why."""
+
+import asyncio
+import os
+import shutil
+import sqlite3
+import stat
+import subprocess
+import sys
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+
+from repo.base import BaseRepository
+from repo.checkpoint import LOG_BYTES
+from repo.errors import SchemaNewer, StoreBusy, StoreFull, StoreReplaced, StoreUnavailable, StoreUnusable
+from repo.factory import get_repository
+from repo.schema import HEAD, VERSION_TABLE
+from repo.sqlite import file_system
+
+pytestmark = pytest.mark.anyio
+DECKY = {"decky_name": "d1", "operation": "deploy"}
+
+
+async def refusal(path: Path) -> str:
+    with pytest.raises(StoreUnavailable) as error:
+        await get_repository(db_path=path, busy_timeout=0.1).initialize()
+    message = str(error.value)
+    assert str(path) in message
+    assert "\n" not in message
+    assert "sqlalche.me" not in message
+    return message
+
+
+def content(path: Path) -> bytes:
+    return path.read_bytes()
+
+
+def take_away(path: Path, how: str) -> None:
+    path.rename(path.with_name("old.db"))
+    if how == "replaced":
+        path.touch()
+
+
+async def test_everything_made_is_private(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "deep" / "store.db"
+    async with get_repository(db_path=path) as repository:
+        await repository.create_lifecycle(DECKY)
+        for made in path.parent.iterdir():
+            assert stat.S_IMODE(made.stat().st_mode) == 0o600, made
+        assert {made.name for made in path.parent.iterdir()} >= {"store.db", "store.db-wal", "store.db-shm"}
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+
+
+async def test_what_check_says(repository: BaseRepository, path: Path) -> None:
+    assert await repository.check() == {
+        "path": str(path),
+        "schema": HEAD,
+        "sqlite_version": sqlite3.sqlite_version,
+        "journal_mode": "wal",
+        "integrity": "ok",
+    }
+
+
+@pytest.mark.parametrize("prefix", ["", "sqlite:///", "sqlite+aiosqlite:///"])
+async def test_a_store_may_be_named_by_url(tmp_path: Path, prefix: str) -> None:
+    async with get_repository(url=f"{prefix}{tmp_path}/a b#%?.db".replace("?", "")) as repository:
+        await repository.create_lifecycle(DECKY)
+    assert (tmp_path / "a b#%.db").is_file()
+
+
+@pytest.mark.parametrize(
+    "url", ["postgresql://u:secret@h/db", "mysql://h/db", "sqlite://", ":memory:", "sqlite://h/x"]
+)
+def test_other_databases_are_not_supported_yet(url: str) -> None:
+    with pytest.raises(StoreUnusable) as error:
+        get_repository(url=url)
+    assert "secret" not in str(error.value)
+
+
+async def test_a_directory(tmp_path: Path) -> None:
+    assert "directory" in await refusal(tmp_path)
+
+
+async def test_a_pipe(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    assert "pipe" in await refusal(tmp_path / "pipe")
+
+
+async def test_a_file_that_is_no_database(tmp_path: Path) -> None:
+    path = tmp_path / "notes.txt"
+    path.write_text("remember the milk " * 100)
+    assert "not an SQLite database" in await refusal(path)
+    assert path.read_text().startswith("remember")
+
+
+async def test_a_damaged_database(path: Path) -> None:
+    with path.open("r+b") as file:
+        file.seek(100)
+        file.write(os.urandom(8_000))
+    assert "damaged" in await refusal(path)
+
+
+async def test_a_parent_that_can_not_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    assert "can't be made" in await refusal(tmp_path / "file" / "store.db")
+
+
+AS_NOBODY = """
+import asyncio, concurrent.futures.thread, os, sys
+from repo.factory import get_repository
+if os.geteuid() == 0:
+    os.setuid(65534)
+try:
+    asyncio.run(get_repository(db_path=sys.argv[1]).initialize())
+except Exception as error:
+    print(type(error).__name__, error)
+"""
+
+
+@pytest.mark.parametrize(("file_mode", "directory_mode"), [(0o444, 0o755), (0o000, 0o755), (0o666, 0o555)])
+def test_a_file_that_may_not_be_written(made: Path, file_mode: int, directory_mode: int) -> None:
+    with TemporaryDirectory() as directory:
+        path = Path(shutil.copyfile(made, Path(directory) / "store.db"))
+        path.chmod(file_mode)
+        path.parent.chmod(directory_mode)
+        said = subprocess.run(
+            [sys.executable, "-c", AS_NOBODY, path], capture_output=True, text=True, check=True
+        ).stdout
+        path.parent.chmod(0o755)
+    assert said.startswith(f"StoreUnusable {path}: can't be written by user")
+    assert said.count("\n") == 1
+
+
+async def test_a_newer_schema(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute(f"UPDATE {VERSION_TABLE} SET version_num = '9999'")  # noqa: S608
+    before = content(path)
+    assert "9999" in await refusal(path)
+    with pytest.raises(SchemaNewer):
+        await get_repository(db_path=path).initialize()
+    assert content(path) == before
+
+
+def test_network_file_systems_are_recognised(tmp_path: Path) -> None:
+    mounts = tmp_path / "mountinfo"
+    mounts.write_text(
+        "22 1 254:1 / / rw,relatime shared:1 - ext4 /dev/vda1 rw\n"
+        "40 22 0:40 / /mnt/with\\040space rw - nfs4 server:/x rw\n"
+        "41 40 0:41 / /mnt/with\\040space/local rw - xfs /dev/vdb rw\n"
+    )
+    assert file_system(Path("/mnt/with space/store.db"), mounts) == "nfs4"
+    assert file_system(Path("/mnt/with space/local/store.db"), mounts) == "xfs"
+    assert file_system(Path("/mnt/with spaces/store.db"), mounts) == "ext4"
+    assert file_system(Path("/x"), tmp_path / "nowhere") == ""
+
+
+async def test_a_lock_that_is_held_too_long(path: Path, shell: sqlite3.Connection) -> None:
+    async with get_repository(db_path=path, busy_timeout=0.2) as repository:
+        shell.execute("BEGIN IMMEDIATE")
+        with pytest.raises(StoreBusy, match=r"0\.2 s") as error:
+            await repository.create_lifecycle(DECKY)
+        assert str(path) in str(error.value)
+        assert await repository.list_open_lifecycles() == []
+        shell.execute("ROLLBACK")
+        await repository.create_lifecycle(DECKY)
+        assert len(await repository.list_open_lifecycles()) == 1
+
+
+async def test_a_lock_that_is_given_up_in_time(repository: BaseRepository, shell: sqlite3.Connection) -> None:
+    shell.execute("BEGIN IMMEDIATE")
+    waiting = asyncio.create_task(repository.create_lifecycle(DECKY))
+    assert await repository.list_open_lifecycles() == []  # readers don't wait
+    shell.execute("COMMIT")
+    await waiting
+
+
+async def test_a_full_disk_is_said_and_survived(repository: BaseRepository) -> None:
+    payload = {"compose": {"x": "y" * 200_000}}
+    kept = await repository.create_lifecycle(DECKY)
+    driver = repository._store.writes._driver  # type: ignore[attr-defined]
+    pages = driver.execute("PRAGMA page_count").fetchone()[0]
+    driver.execute(f"PRAGMA max_page_count = {pages + 10}").close()
+    results = await asyncio.gather(
+        *(repository.create_lifecycle(DECKY | {"payload": payload}) for _ in range(3)), return_exceptions=True
+    )
+    assert [type(result) for result in results] == [StoreFull] * 3
+    driver.execute("PRAGMA max_page_count = 1000000").close()
+    added = await repository.create_lifecycle(DECKY | {"payload": payload})
+    assert [row["id"] for row in await repository.list_open_lifecycles()] == [kept, added]
+
+
+@pytest.mark.parametrize("how", ["deleted", "replaced"])
+async def test_a_file_that_went_away_takes_no_more_rows(
+    repository: BaseRepository, path: Path, how: str
+) -> None:
+    await repository.create_lifecycle(DECKY)
+    take_away(path, how)
+    with pytest.raises(StoreReplaced, match=how):
+        await repository.create_lifecycle(DECKY)
+    with pytest.raises(StoreReplaced, match=how):
+        await repository.list_open_lifecycles()
+
+
+async def test_a_closed_repository_says_so_and_opens_again(path: Path) -> None:
+    repository = get_repository(db_path=path)
+    with pytest.raises(StoreUnusable, match="initialize"):
+        await repository.create_lifecycle(DECKY)
+    async with repository:
+        await repository.initialize()
+        lifecycle_id = await repository.create_lifecycle(DECKY)
+    with pytest.raises(StoreUnusable, match="initialize"):
+        await repository.list_open_lifecycles()
+    await repository.close()
+    async with repository:
+        assert [row["id"] for row in await repository.list_open_lifecycles()] == [lifecycle_id]
+
+
+async def test_the_log_stays_small(repository: BaseRepository, path: Path) -> None:
+    payload = {"compose": {"x": "y" * 100_000}}
+    for _ in range(20):
+        await asyncio.gather(*(repository.create_lifecycle(DECKY | {"payload": payload}) for _ in range(10)))
+    assert len(content(path)) > 3 * LOG_BYTES
+    assert len(content(path.with_name("store.db-wal"))) < 2 * LOG_BYTES
+    assert await repository.prune_lifecycles(datetime.now(UTC)) == 0

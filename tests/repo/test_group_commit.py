@@ -1,0 +1,157 @@
+"""Many callers in one transaction, and each of them gets its own answer."""
+
+import asyncio
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from repo.base import BaseRepository
+from repo.errors import (
+    DeckyBusy,
+    InvalidLifecycle,
+    LifecycleClosed,
+    LifecycleExists,
+    LifecycleNotFound,
+    TransitionRefused,
+)
+from repo.factory import get_repository
+
+pytestmark = pytest.mark.anyio
+
+
+def decky(n: int) -> dict[str, str]:
+    return {"decky_name": f"d{n}", "operation": "deploy"}
+
+
+async def statuses(repository: BaseRepository, ids: list[str]) -> list[str]:
+    rows = {row["id"]: row["status"] for row in await repository.get_lifecycle_by_ids(ids)}
+    return [rows[lifecycle_id] for lifecycle_id in ids]
+
+
+async def test_an_illegal_write_fails_alone(repository: BaseRepository) -> None:
+    ids = [await repository.create_lifecycle(decky(n)) for n in range(20)]
+    closed, running = ids[:2]
+    await repository.update_lifecycle(closed, {"status": "succeeded"})
+    await repository.update_lifecycle(running, {"status": "running"})
+    rival = await repository.create_lifecycle(decky(1))
+    outcomes = await asyncio.gather(
+        repository.update_lifecycle(closed, {"status": "failed"}),
+        repository.update_lifecycle(running, {"status": "running"}),
+        repository.update_lifecycle(rival, {"status": "running"}),
+        repository.update_lifecycle("nowhere", {"status": "running"}),
+        repository.create_lifecycle(decky(1) | {"id": ids[5]}),
+        repository.update_lifecycle(ids[6], {"colour": "red"}),
+        repository.claim_lifecycle(rival, "w"),
+        *(repository.update_lifecycle(lifecycle_id, {"status": "running"}) for lifecycle_id in ids[2:]),
+        return_exceptions=True,
+    )
+    assert [type(outcome) for outcome in outcomes[:6]] == [
+        LifecycleClosed,
+        TransitionRefused,
+        DeckyBusy,
+        LifecycleNotFound,
+        LifecycleExists,
+        InvalidLifecycle,
+    ]
+    assert outcomes[6:] == [None] * 19
+    assert await statuses(repository, ids) == ["succeeded", *["running"] * 19]
+    assert await statuses(repository, [rival]) == ["pending"]
+
+
+async def test_writes_of_one_row_keep_their_order(repository: BaseRepository) -> None:
+    ids = [f"row-{n}" for n in range(30)]
+    outcomes = await asyncio.gather(
+        *(repository.create_lifecycle(decky(n) | {"id": lifecycle_id}) for n, lifecycle_id in enumerate(ids)),
+        *(repository.update_lifecycle(lifecycle_id, {"status": "running"}) for lifecycle_id in ids),
+        *(repository.update_lifecycle(lifecycle_id, {"status": "succeeded"}) for lifecycle_id in ids),
+        repository.update_lifecycle(ids[0], {"status": "failed"}),
+        return_exceptions=True,
+    )
+    assert isinstance(outcomes.pop(), LifecycleClosed)
+    assert outcomes == ids + [None] * 60
+    assert await statuses(repository, ids) == ["succeeded"] * 30
+
+
+async def test_callers_that_share_an_error_get_one_each(repository: BaseRepository) -> None:
+    errors = await asyncio.gather(
+        *(repository.update_lifecycle("nowhere", {"status": "failed"}) for _ in range(5)),
+        return_exceptions=True,
+    )
+    assert len({id(error) for error in errors}) == 5
+
+
+async def test_a_cancelled_caller_disturbs_nobody(repository: BaseRepository) -> None:
+    callers = [asyncio.create_task(repository.create_lifecycle(decky(n))) for n in range(50)]
+    await asyncio.sleep(0)
+    for caller in callers[::2]:
+        caller.cancel()
+    outcomes = await asyncio.gather(*callers, return_exceptions=True)
+    assert all(isinstance(outcome, asyncio.CancelledError) for outcome in outcomes[::2])
+    kept = [str(outcome) for outcome in outcomes[1::2]]
+    assert await statuses(repository, kept) == ["pending"] * 25
+    await repository.create_lifecycle(decky(99))
+
+
+async def test_several_event_loops_share_a_repository(repository: BaseRepository) -> None:
+    ids: list[str] = []
+
+    async def work(offset: int) -> None:
+        made = await asyncio.gather(*(repository.create_lifecycle(decky(offset + n)) for n in range(25)))
+        for lifecycle_id in made:
+            await repository.claim_lifecycle(lifecycle_id, "w")
+        ids.extend(made)
+
+    threads = [threading.Thread(target=lambda n=n: asyncio.run(work(n * 100))) for n in range(3)]
+    for thread in threads:
+        thread.start()
+    await work(900)
+    for thread in threads:
+        await asyncio.to_thread(thread.join)
+    assert await statuses(repository, ids) == ["running"] * 100
+
+
+async def test_closing_answers_what_was_asked(path: Path) -> None:
+    repository = get_repository(db_path=path)
+    await repository.initialize()
+    callers = [asyncio.create_task(repository.create_lifecycle(decky(n))) for n in range(50)]
+    await asyncio.sleep(0)
+    await repository.close()
+    assert len(set(await asyncio.gather(*callers))) == 50
+    async with repository:
+        assert len(await repository.list_open_lifecycles()) == 50
+
+
+FORGETFUL = """
+import asyncio, sys
+from repo.factory import get_repository
+
+kept = get_repository(db_path=sys.argv[1])
+
+async def main():
+    await kept.initialize()
+    dropped = get_repository(db_path=sys.argv[1])
+    await dropped.initialize()
+    for repository in (kept, dropped):
+        print(await repository.create_lifecycle({"decky_name": "d1", "operation": "deploy"}))
+    if sys.argv[2] == "busy":
+        asyncio.ensure_future(kept.create_lifecycle({"decky_name": "d1", "operation": "deploy"}))
+        await asyncio.sleep(0)
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("when", ["idle", "busy"])
+async def test_forgetting_to_close_costs_nothing(repository: BaseRepository, path: Path, when: str) -> None:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-W", "error", "-X", "dev", "-c", FORGETFUL, path, when),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    out, err = await asyncio.wait_for(process.communicate(), timeout=60)
+    assert (process.returncode, err) == (0, b"")
+    printed = out.decode().split()
+    assert len(printed) == 2
+    assert set(printed) <= {row["id"] for row in await repository.list_open_lifecycles()}
