@@ -14,12 +14,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from sqlalchemy import Connection, Executable
+from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from repo.checkpoint import Checkpoints
 from repo.errors import StoreUnavailable
 from repo.failures import explained, is_refusal
+from repo.sql import Prepared
 from repo.sqlite import SqliteFile
 from repo.threads import Call, ServingThread, answer
 
@@ -34,7 +35,7 @@ class Write(Generic[T]):
 
     Attributes:
         row: id of the row that it changes; writes of one row happen in the order they were asked for.
-        steps: statements with their parameters; each must change exactly one row.
+        steps: statements with their values; each must change exactly one row.
         result: what the caller gets when they did, asked in the same transaction. With no steps it does
             the writing itself.
         refused: asked when a step didn't, and everything is as before: says what the caller gets instead,
@@ -42,7 +43,7 @@ class Write(Generic[T]):
     """
 
     row: str
-    steps: Sequence[tuple[Executable, Mapping[str, Any]]]
+    steps: Sequence[tuple[Prepared, Mapping[str, Any]]]
     result: Callable[[Connection], T]
     refused: Callable[[Connection], T]
 
@@ -123,12 +124,12 @@ def _groups(calls: Sequence[Call[Write[Any]]]) -> Iterator[list[Call[Write[Any]]
 
 
 def _together(connection: Connection, group: Sequence[Call[Write[Any]]]) -> None:
-    batches: dict[Executable, list[Mapping[str, Any]]] = {}
+    batches: dict[Prepared, list[tuple[Any, ...]]] = {}
     for call in group:
-        for statement, one in call.work.steps:
-            batches.setdefault(statement, []).append(one)
-    for statement, parameters in batches.items():
-        _run(connection, statement, parameters)
+        for statement, values in call.work.steps:
+            batches.setdefault(statement, []).append(statement.parameters(values))
+    for statement, rows in batches.items():
+        _run(connection, statement, rows)
     for call in group:
         call.value = call.work.result(connection)
 
@@ -146,8 +147,8 @@ def _one_by_one(connection: Connection, group: Sequence[Call[Write[Any]]]) -> No
 def _alone(connection: Connection, write: Write[T]) -> T:
     try:
         with connection.begin_nested():
-            for statement, parameters in write.steps:
-                _run(connection, statement, [parameters])
+            for statement, values in write.steps:
+                _run(connection, statement, [statement.parameters(values)])
             return write.result(connection)
     except _Missed:
         return write.refused(connection)
@@ -157,8 +158,8 @@ def _alone(connection: Connection, write: Write[T]) -> T:
         return write.refused(connection)
 
 
-def _run(connection: Connection, statement: Executable, parameters: Sequence[Mapping[str, Any]]) -> None:
-    if connection.execute(statement, parameters).rowcount != len(parameters):
+def _run(connection: Connection, statement: Prepared, rows: list[tuple[Any, ...]]) -> None:
+    if connection.exec_driver_sql(statement.text, rows).rowcount != len(rows):
         raise _Missed
 
 

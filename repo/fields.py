@@ -9,6 +9,7 @@ from typing import Any
 from repo.base import OPERATIONS, TERMINAL
 from repo.errors import InvalidLifecycle
 from repo.ids import new_id
+from repo.schema import to_text
 
 ERROR_LENGTH = 2_000
 
@@ -29,7 +30,7 @@ def accepted(data: Mapping[str, Any]) -> dict[str, Any]:
         InvalidLifecycle: a field is missing, unknown or malformed; the message names it.
     """
     _known(data, _CREATE, "create")
-    now = datetime.now(UTC)
+    moment = now()
     status = data.get("status", "pending")
     if status != "pending":
         raise InvalidLifecycle(f"status {status!r}: a new row is pending, leave the field out")
@@ -43,13 +44,13 @@ def accepted(data: Mapping[str, Any]) -> dict[str, Any]:
         "host_uuid": _optional(_ID, "host_uuid", data.get("host_uuid")),
         "operation": operation(data.get("operation")),
         "status": "pending",
-        "started_at": now if started_at is None else aware("started_at", started_at),
-        "updated_at": now,
+        "started_at": moment if started_at is None else time("started_at", started_at),
+        "updated_at": moment,
         "payload": None if payload is None else to_json(payload, "payload"),
         "attempt": _count("attempt", data.get("attempt", 1), least=1),
         "retry_of": _optional(_ID, "retry_of", data.get("retry_of")),
         "deliveries": _count("deliveries", data.get("deliveries", 0), least=0),
-        "rung_at": None if rung_at is None else aware("rung_at", rung_at),
+        "rung_at": None if rung_at is None else time("rung_at", rung_at),
     }
 
 
@@ -68,7 +69,7 @@ def changed(fields: Mapping[str, Any]) -> dict[str, Any]:
         raise InvalidLifecycle(f"status {status!r}: one of {_listed(_STATUSES)} is needed")
     for name in ("started_at", "completed_at", "claimed_at"):
         if values.get(name) is not None:
-            aware(name, values[name])
+            values[name] = time(name, values[name])
     if "started_at" in values and values["started_at"] is None:
         raise InvalidLifecycle("started_at: every row has one")
     if values.get("owner") is not None and not isinstance(values["owner"], str):
@@ -79,7 +80,7 @@ def changed(fields: Mapping[str, Any]) -> dict[str, Any]:
         if status != "failed":
             raise InvalidLifecycle("error: only a status of failed brings one")
         values["error"] = error_text(values["error"])
-    values["updated_at"] = datetime.now(UTC)
+    values["updated_at"] = now()
     if status in TERMINAL and values.get("completed_at") is None:
         values["completed_at"] = values["updated_at"]
     return values
@@ -92,11 +93,16 @@ def operation(value: object) -> str:
     return str(value)
 
 
-def aware(name: str, value: object) -> datetime:
-    """The time, if it says in which zone it is."""
+def time(name: str, value: object) -> str:
+    """The time as the store takes it, if it says in which zone it is."""
     if not isinstance(value, datetime) or value.utcoffset() is None:
         raise InvalidLifecycle(f"{name} {value!r}: a datetime with a time zone is needed")
-    return value
+    return to_text(value)
+
+
+def now() -> str:
+    """The time as the store takes it."""
+    return to_text(datetime.now(UTC))
 
 
 def error_text(value: object) -> str:

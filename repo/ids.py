@@ -1,12 +1,15 @@
 """Ids whose order is the order of acceptance: UUID version 7 (RFC 9562)."""
 
-import secrets
+import os
 import threading
 import time
+from random import Random
 from uuid import UUID
 
 _RANDOM_BITS = 62
 _RANDOM_MASK = (1 << _RANDOM_BITS) - 1
+_random = Random()  # noqa: S311 - an id is no secret, and the kernel's random numbers cost more than all else here
+os.register_at_fork(after_in_child=_random.seed)
 _lock = threading.Lock()
 _last = 0
 
@@ -22,7 +25,7 @@ def new_id() -> str:
     now = milliseconds << 12 | (nanoseconds << 12) // 1_000_000
     with _lock:
         _last = now = max(now, _last + 1)
-    return _text(now, secrets.randbits(_RANDOM_BITS))
+    return _text(now, _random.getrandbits(_RANDOM_BITS))
 
 
 def id_after(lifecycle_id: str) -> str:

@@ -4,7 +4,7 @@ import asyncio
 import json
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Literal, TypeVar
 
 from sqlalchemy import Connection
@@ -88,7 +88,7 @@ class SqlRepository(BaseRepository):
         await self._write(Write(lifecycle_id, steps, lambda _: None, refused))
 
     async def claim_lifecycle(self, lifecycle_id: str, owner: str) -> Row | None:
-        steps = [(sql.CLAIM, {"row_id": lifecycle_id, "by_owner": owner, "now": _now()})]
+        steps = [(sql.CLAIM, {"row_id": lifecycle_id, "by_owner": owner, "now": fields.now()})]
 
         def claimed(connection: Connection) -> Row | None:
             return _one(connection, sql.BY_ID, {"row_id": lifecycle_id})
@@ -108,10 +108,10 @@ class SqlRepository(BaseRepository):
     ) -> Ending:
         if error is not None and status != "failed":
             raise InvalidLifecycle("error: only a status of failed brings one")
-        row: dict[str, Any] = {"row_id": lifecycle_id, "now": _now()}
+        row: dict[str, Any] = {"row_id": lifecycle_id, "now": fields.now()}
         reason = None if error is None else fields.error_text(error)
         ending = {"expect": expect, "by_owner": owner, "to_status": status, "reason": reason}
-        steps: list[tuple[Any, dict[str, Any]]] = [(sql.END, row | ending)]
+        steps = [(sql.END, row | ending)]
         if deployed is not None:
             document = fields.to_json(deployed.document, "deployed.document")
             services = fields.to_json(list(deployed.services), "deployed.services")
@@ -127,7 +127,7 @@ class SqlRepository(BaseRepository):
         return await self._write(Write(lifecycle_id, steps, lambda _: Ending(True, retry_id), refused))
 
     async def request_cancel(self, lifecycle_id: str) -> Status:
-        row = {"row_id": lifecycle_id, "now": _now()}
+        row = {"row_id": lifecycle_id, "now": fields.now()}
 
         def cancel(connection: Connection) -> Status:
             found, _ = _open_state(connection, lifecycle_id)
@@ -143,7 +143,7 @@ class SqlRepository(BaseRepository):
         return await self._read(lambda c: list(c.execute(sql.FIND_CANCELLED, {"by_owner": owner}).scalars()))
 
     async def note_delivery(self, lifecycle_id: str, deliveries: int) -> bool:
-        steps = [(sql.NOTE_DELIVERY, {"row_id": lifecycle_id, "seen": deliveries, "now": _now()})]
+        steps = [(sql.NOTE_DELIVERY, {"row_id": lifecycle_id, "seen": deliveries, "now": fields.now()})]
         return await self._write(Write(lifecycle_id, steps, lambda _: True, lambda _: False))
 
     async def get_lifecycle_by_ids(self, ids: Iterable[str]) -> list[Row]:
@@ -175,10 +175,12 @@ class SqlRepository(BaseRepository):
         since: datetime | None = None,
         limit: int = 50,
     ) -> list[Row]:
-        if since is not None:
-            fields.aware("since", since)
         statement = sql.listing(
-            statuses=statuses, decky_name=decky_name, host_uuid=host_uuid, since=since, limit=limit
+            statuses=statuses,
+            decky_name=decky_name,
+            host_uuid=host_uuid,
+            since=None if since is None else fields.time("since", since),
+            limit=limit,
         )
         return await self._read(lambda c: _all(c, statement, {}))
 
@@ -201,12 +203,12 @@ class SqlRepository(BaseRepository):
         return await self._read(find)
 
     async def sweep_stale_lifecycle(self, older_than: datetime, reason: str) -> int:
-        cut = fields.aware("older_than", older_than)
-        values = {"older_than": cut, "reason": fields.error_text(reason), "now": _now()}
+        cut = fields.time("older_than", older_than)
+        values = {"older_than": cut, "reason": fields.error_text(reason), "now": fields.now()}
         return await self._write_rows(lambda c: c.execute(sql.SWEEP, values).rowcount)
 
     async def prune_lifecycles(self, older_than: datetime, limit: int = 500) -> int:
-        values = {"older_than": fields.aware("older_than", older_than), "most": limit}
+        values = {"older_than": fields.time("older_than", older_than), "most": limit}
         return await self._write_rows(lambda c: c.execute(sql.PRUNE, values).rowcount)
 
     async def check(self) -> dict[str, str]:
@@ -226,10 +228,6 @@ class SqlRepository(BaseRepository):
         if self._store is None:
             raise StoreUnusable(f"{self._file.path}: not open, call initialize() first")
         return self._store
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)
 
 
 def _one(connection: Connection, statement: Any, parameters: Mapping[str, Any]) -> Row | None:

@@ -29,15 +29,12 @@ def to_iso(text: str) -> str:
 
 
 class UtcTime(UserDefinedType[Any]):
-    """In goes an aware datetime, out comes ISO 8601 text, since rows are JSON-ready."""
+    """In goes text as `to_text` writes it, out comes ISO 8601 text, since rows are JSON-ready."""
 
     cache_ok = True
 
     def get_col_spec(self, **_: object) -> str:
         return "DATETIME"
-
-    def bind_processor(self, dialect: Dialect) -> Callable[[datetime | None], str | None]:
-        return lambda moment: None if moment is None else to_text(moment)
 
     def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[str | None], str | None]:
         return lambda text: None if text is None else to_iso(text)

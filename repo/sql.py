@@ -3,14 +3,15 @@
 Parameters that name a row are called `row_id`, since `id` would be taken for a value to set.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cache
+from operator import itemgetter
 from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
     Select,
-    Update,
+    UpdateBase,
     and_,
     bindparam,
     delete,
@@ -25,10 +26,29 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import sqlite
 
-from repo.schema import JsonText, UtcTime, deployed, lifecycle
+from repo.schema import deployed, lifecycle
 
+
+class Prepared:
+    """A write of one row in the driver's own words, with its parameters by position.
+
+    SQLAlchemy writes the statement, once; what it does for every set of parameters takes longer than SQLite.
+    """
+
+    def __init__(self, statement: UpdateBase) -> None:
+        compiled = statement.compile(dialect=_dialect)
+        self.text = str(compiled)
+        self._constants = {name: value for name, value in compiled.params.items() if value is not None}
+        self._in_order = itemgetter(*(compiled.positiontup or ()))
+
+    def parameters(self, values: Mapping[str, Any]) -> tuple[Any, ...]:
+        """The values that the statement takes, in its order; it may be given more."""
+        in_order: tuple[Any, ...] = self._in_order({**self._constants, **values})
+        return in_order
+
+
+_dialect = sqlite.dialect()
 _t = lifecycle.c
-_time = UtcTime()
 
 # The words stand in the text, since a parameter would hide from the planner that the partial indexes apply.
 _PENDING = text("decky_lifecycle.status = 'pending'")
@@ -49,7 +69,13 @@ def host_key(host_uuid: str | None) -> str:
 
 # ---------------------------------------------------------------- writes, one row each
 
-INSERT = insert(lifecycle)
+
+_INSERTED = [
+    *("id", "decky_name", "host_uuid", "operation", "status", "started_at", "updated_at"),
+    *("payload", "attempt", "retry_of", "deliveries", "rung_at"),
+]
+
+INSERT = Prepared(insert(lifecycle).values({name: bindparam(name) for name in _INSERTED}))
 """A row as `fields.accepted` returns it."""
 
 _newest = (
@@ -61,19 +87,17 @@ _newest = (
 )
 _asked_for_already = and_(
     _newest.c.operation == bindparam("operation"),
-    _newest.c.payload.is_not_distinct_from(bindparam("payload", type_=JsonText())),
+    _newest.c.payload.is_not_distinct_from(bindparam("payload")),
     _newest.c.cancel_requested_at.is_(None),
 )
-_INSERTED = [
-    *("id", "decky_name", "host_uuid", "operation", "status", "started_at", "updated_at"),
-    *("payload", "attempt", "retry_of", "deliveries", "rung_at"),
-]
 
-INSERT_UNLESS_ASKED = insert(lifecycle).from_select(
-    _INSERTED,
-    select(*(bindparam(name, type_=_t[name].type) for name in _INSERTED)).where(
-        ~exists(select(literal_column("1")).select_from(_newest).where(_asked_for_already))
-    ),
+INSERT_UNLESS_ASKED = Prepared(
+    insert(lifecycle).from_select(
+        _INSERTED,
+        select(*(bindparam(name) for name in _INSERTED)).where(
+            ~exists(select(literal_column("1")).select_from(_newest).where(_asked_for_already))
+        ),
+    )
 )
 """The same, with `host`, unless the decky's newest open row asks for it already and nobody cancelled that."""
 
@@ -82,22 +106,22 @@ FIND_ASKED = (
     .where(_t.id.in_(select(_t.id).where(_OPEN, _same_decky).order_by(_t.id.desc()).limit(1)))
     .where(
         _t.operation == bindparam("operation"),
-        _t.payload.is_not_distinct_from(bindparam("payload", type_=JsonText())),
+        _t.payload.is_not_distinct_from(bindparam("payload")),
         _t.cancel_requested_at.is_(None),
     )
 )
 
 
 @cache
-def update_open(names: frozenset[str], status: str | None) -> Update:
+def update_open(names: frozenset[str], status: str | None) -> Prepared:
     """Set these columns of an open row that may move to `status`."""
     movable = _PENDING if status == "running" else text("0") if status == "pending" else _OPEN
-    values: dict[str, Any] = {name: bindparam(name, type_=_t[name].type) for name in names}
-    return update(lifecycle).where(_this_row, movable).values(values)
+    values: dict[str, Any] = {name: bindparam(name) for name in names}
+    return Prepared(update(lifecycle).where(_this_row, movable).values(values))
 
 
 _older = lifecycle.alias("older")
-CLAIM = (
+CLAIM = Prepared(
     update(lifecycle)
     .where(_this_row, _PENDING)
     .where(
@@ -115,66 +139,71 @@ CLAIM = (
     .values(
         status="running",
         owner=bindparam("by_owner"),
-        claimed_at=bindparam("now", type_=_time),
-        updated_at=bindparam("now", type_=_time),
+        claimed_at=bindparam("now"),
+        updated_at=bindparam("now"),
     )
 )
 """From pending to running, if no older open row of the same decky is there."""
 
-END = (
+END = Prepared(
     update(lifecycle)
     .where(_this_row, _t.status == bindparam("expect"))
     .where(or_(_PENDING, _t.owner.is_not_distinct_from(bindparam("by_owner"))))
     .values(
         status=bindparam("to_status"),
         error=bindparam("reason"),
-        updated_at=bindparam("now", type_=_time),
-        completed_at=bindparam("now", type_=_time),
+        updated_at=bindparam("now"),
+        completed_at=bindparam("now"),
     )
 )
 
-RETRY = insert(lifecycle).from_select(
-    _INSERTED,
-    select(
-        bindparam("retry_id"),
-        _t.decky_name,
-        _t.host_uuid,
-        _t.operation,
-        literal_column("'pending'"),
-        bindparam("now", type_=_time),
-        bindparam("now", type_=_time),
-        _t.payload,
-        _t.attempt + literal_column("1"),
-        _t.id,
-        literal_column("1"),
-        bindparam("now", type_=_time),
-    ).where(_this_row),
+RETRY = Prepared(
+    insert(lifecycle).from_select(
+        _INSERTED,
+        select(
+            bindparam("retry_id"),
+            _t.decky_name,
+            _t.host_uuid,
+            _t.operation,
+            literal_column("'pending'"),
+            bindparam("now"),
+            bindparam("now"),
+            _t.payload,
+            _t.attempt + literal_column("1"),
+            _t.id,
+            literal_column("1"),
+            bindparam("now"),
+        ).where(_this_row),
+    )
 )
 """The same request again, rung once: whoever ends a row rings for its retry right away."""
 
 _deployment = sqlite.insert(deployed)  # PostgreSQL's insert has the same method
-DEPLOYED = _deployment.on_conflict_do_update(
-    index_elements=[deployed.c.decky_name, deployed.c.host],
-    set_={
-        name: _deployment.excluded[name] for name in ("document", "services", "lifecycle_id", "updated_at")
-    },
-).from_select(
-    ["decky_name", "host", "document", "services", "lifecycle_id", "updated_at"],
-    select(
-        _t.decky_name,
-        _host,
-        bindparam("document", type_=JsonText()),
-        bindparam("services", type_=JsonText()),
-        _t.id,
-        bindparam("now", type_=_time),
-    ).where(_this_row),
+DEPLOYED = Prepared(
+    _deployment.on_conflict_do_update(
+        index_elements=[deployed.c.decky_name, deployed.c.host],
+        set_={
+            name: _deployment.excluded[name]
+            for name in ("document", "services", "lifecycle_id", "updated_at")
+        },
+    ).from_select(
+        ["decky_name", "host", "document", "services", "lifecycle_id", "updated_at"],
+        select(
+            _t.decky_name,
+            _host,
+            bindparam("document"),
+            bindparam("services"),
+            _t.id,
+            bindparam("now"),
+        ).where(_this_row),
+    )
 )
 """What the decky of this row runs now."""
 
-NOTE_DELIVERY = (
+NOTE_DELIVERY = Prepared(
     update(lifecycle)
     .where(_this_row, _PENDING, _t.deliveries == bindparam("seen"))
-    .values(deliveries=_t.deliveries + literal_column("1"), rung_at=bindparam("now", type_=_time))
+    .values(deliveries=_t.deliveries + literal_column("1"), rung_at=bindparam("now"))
 )
 
 CANCEL_PENDING = (
@@ -183,16 +212,16 @@ CANCEL_PENDING = (
     .values(
         status="failed",
         error=bindparam("reason"),
-        updated_at=bindparam("now", type_=_time),
-        completed_at=bindparam("now", type_=_time),
+        updated_at=bindparam("now"),
+        completed_at=bindparam("now"),
     )
 )
 CANCEL_RUNNING = (
     update(lifecycle)
     .where(_this_row, _RUNNING)
     .values(
-        cancel_requested_at=func.coalesce(_t.cancel_requested_at, bindparam("now", type_=_time)),
-        updated_at=bindparam("now", type_=_time),
+        cancel_requested_at=func.coalesce(_t.cancel_requested_at, bindparam("now")),
+        updated_at=bindparam("now"),
     )
 )
 
@@ -200,18 +229,18 @@ CANCEL_RUNNING = (
 
 SWEEP = (
     update(lifecycle)
-    .where(_OPEN, _t.started_at < bindparam("older_than", type_=_time))
+    .where(_OPEN, _t.started_at < bindparam("older_than"))
     .values(
         status="failed",
         error=bindparam("reason"),
-        updated_at=bindparam("now", type_=_time),
-        completed_at=bindparam("now", type_=_time),
+        updated_at=bindparam("now"),
+        completed_at=bindparam("now"),
     )
 )
 PRUNE = delete(lifecycle).where(
     _t.id.in_(
         select(_t.id)
-        .where(_TERMINAL, _t.completed_at < bindparam("older_than", type_=_time))
+        .where(_TERMINAL, _t.completed_at < bindparam("older_than"))
         .order_by(_t.completed_at)
         .limit(bindparam("most"))
     )
@@ -249,7 +278,7 @@ FIND_DEPLOYED = select(deployed.c.document, deployed.c.services).where(
 
 
 def listing(
-    *, statuses: Iterable[str], decky_name: str | None, host_uuid: str | None, since: object, limit: int
+    *, statuses: Iterable[str], decky_name: str | None, host_uuid: str | None, since: str | None, limit: int
 ) -> Select[Any]:
     """Rows without payload, newest first."""
     conditions: list[ColumnElement[bool]] = []

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Row, column, inspect, select, table, text
 
 from repo.base import OPEN, OPERATIONS, TERMINAL
 from repo.errors import StoreUnusable
-from repo.schema import lifecycle
+from repo.schema import lifecycle, to_text
 
 COLUMNS = (
     *("id", "decky_name", "host_uuid", "operation", "status", "error"),
@@ -52,7 +52,7 @@ def give_back(connection: Connection) -> None:
     """
     old = connection.execute(select(_OLD).order_by(_OLD.c.started_at, _OLD.c.id))
     newest = _newest_running(connection)
-    now = datetime.now(UTC)
+    now = to_text(datetime.now(UTC))
     for rows in old.partitions(_BATCH):
         connection.execute(lifecycle.insert(), [_adopted(row, newest, now) for row in rows])
     connection.execute(text(f"DROP TABLE {_OLD.name}"))
@@ -65,7 +65,7 @@ def _newest_running(connection: Connection) -> dict[tuple[str | None, str], str]
     return {(row.host_uuid or None, row.decky_name): row.id for row in rows}
 
 
-def _adopted(row: Row[Any], newest: dict[tuple[str | None, str], str], now: datetime) -> dict[str, Any]:
+def _adopted(row: Row[Any], newest: dict[tuple[str | None, str], str], now: str) -> dict[str, Any]:
     if row.operation not in OPERATIONS or row.status not in OPEN + TERMINAL:
         raise StoreUnusable(
             f"row {row.id} of its table {lifecycle.name} has operation {row.operation!r} and status"
@@ -84,7 +84,7 @@ def _adopted(row: Row[Any], newest: dict[tuple[str | None, str], str], now: date
     return values | {"attempt": 1, "deliveries": 0}
 
 
-def _time(row: Row[Any], name: str) -> datetime | None:
+def _time(row: Row[Any], name: str) -> str | None:
     value = row._mapping[name]
     if value is None and name == "completed_at":
         return None
@@ -95,4 +95,4 @@ def _time(row: Row[Any], name: str) -> datetime | None:
             f"row {row.id} of its table {lifecycle.name} has {name} {value!r}, which is no time:"
             " correct or delete that row first"
         ) from None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return to_text(moment if moment.tzinfo else moment.replace(tzinfo=UTC))

@@ -43,8 +43,12 @@ def test_no_statement_scans_the_table(
     statement: Any,
     expected: set[str],
 ) -> None:
-    compiled = statement.compile(dialect=sqlite.dialect(), compile_kwargs={"render_postcompile": True})
-    plan = shell.execute(f"EXPLAIN QUERY PLAN {compiled}", [None] * len(compiled.positiontup or ()))
+    if isinstance(statement, sql.Prepared):
+        text = statement.text
+    else:
+        options = {"render_postcompile": True}
+        text = str(statement.compile(dialect=sqlite.dialect(), compile_kwargs=options))
+    plan = shell.execute(f"EXPLAIN QUERY PLAN {text}", [None] * text.count("?"))
     steps = [step for *_, step in plan]
     for step in steps:
         assert "decky_lifecycle" not in step or "USING" in step, steps
