@@ -48,6 +48,7 @@ class Daemon:
         self.process = process
         self.lines: list[dict[str, Any]] = []
         self.garbage: list[str] = []
+        self._ended = False
         self._news = asyncio.Condition()
         self._reading = asyncio.create_task(self._read())
 
@@ -65,6 +66,7 @@ class Daemon:
                     self.garbage.append(raw.decode(errors="replace"))
                 self._news.notify_all()
         async with self._news:
+            self._ended = True
             self._news.notify_all()
 
     def logged(self, event: str, **fields: Any) -> list[dict[str, Any]]:
@@ -75,8 +77,12 @@ class Daemon:
     async def log(self, event: str, count: int = 1, **fields: Any) -> dict[str, Any]:
         """Wait until an event has been logged `count` times; the last of them."""
         async with asyncio.timeout(HANG_GUARD_S), self._news:
-            await self._news.wait_for(lambda: len(self.logged(event, **fields)) >= count)
-        return self.logged(event, **fields)[count - 1]
+            await self._news.wait_for(lambda: self._ended or len(self.logged(event, **fields)) >= count)
+        found = self.logged(event, **fields)
+        assert len(found) >= count, (
+            f"{event} was not logged before the end: {self.garbage or self.lines[-3:]}"
+        )
+        return found[count - 1]
 
     def signal(self, number: signal.Signals) -> None:
         os.kill(self.pid, number)

@@ -49,6 +49,8 @@ class LifecycleClient:
         self.repository: BaseRepository = get_repository(self.settings.database)
         self._queue = Queue(self.settings.redis)
         self._queue_away = False
+        # Rung behind the caller's back: a frozen Redis takes seconds to be given up, and the row is safe.
+        self._ringing: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
         await self.repository.initialize()
@@ -57,6 +59,7 @@ class LifecycleClient:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        await asyncio.gather(*self._ringing)
         await self._queue.close()
         await self.repository.close()
 
@@ -145,14 +148,19 @@ class LifecycleClient:
             retry_of=None,
             started_at=accepted_at.isoformat(),
         )
+        ringing = asyncio.create_task(self._ring(Delivery(lifecycle_id, 1, host_uuid)))
+        self._ringing.add(ringing)
+        ringing.add_done_callback(self._ringing.discard)
+        return lifecycle_id
+
+    async def _ring(self, delivery: Delivery) -> None:
         try:
-            await self._queue.ring([Delivery(lifecycle_id, 1, host_uuid)])
+            await self._queue.ring([delivery])
             self._queue_away = False
         except QueueUnavailable as error:
             if not self._queue_away:
                 emit("queue.unreachable", redis=self._queue.name, reason=str(error))
             self._queue_away = True
-        return lifecycle_id
 
     async def get(self, lifecycle_id: str) -> Row:
         """One row.

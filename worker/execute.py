@@ -115,6 +115,8 @@ class Executor:
         if lock is None:
             return  # whoever holds it rings for the decky's next row
         with lock:
+            # Before the claim, so that a worker that hangs right after it has a deadline too.
+            self._set_deadline(lifecycle_id, lock)
             claimed = await self._repository.claim_lifecycle(lifecycle_id, self._owner)
             if claimed is not None:
                 await self._run(claimed, lock)
@@ -145,6 +147,10 @@ class Executor:
         else:
             await self._end(row, lock, waited, begun, deployed=operation.result())
 
+    def _set_deadline(self, lifecycle_id: str, lock: DeckyLock) -> None:
+        deadline = time.monotonic() + self._settings.operation_timeout
+        lock.write(Holder(lifecycle_id, self._owner, deadline))
+
     async def _operate(self, row: Row, lock: DeckyLock) -> Deployed:
         current = await self._repository.get_deployed(row["decky_name"], row["host_uuid"])
         wanted = _wanted(row, current)
@@ -158,7 +164,7 @@ class Executor:
 
     async def _apply(self, row: Row, lock: DeckyLock, wanted: Deployed) -> None:
         limit = self._settings.operation_timeout
-        lock.write(Holder(row["id"], self._owner, time.monotonic() + limit))
+        self._set_deadline(row["id"], lock)
         selected = documents.select(wanted.document, row["decky_name"], wanted.services)
         try:
             async with asyncio.timeout(limit):

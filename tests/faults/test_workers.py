@@ -133,7 +133,7 @@ async def test_a_late_write_changes_nothing_and_is_told(fleet: Fleet) -> None:
 
 
 async def test_a_worker_that_does_not_respond_past_its_deadline_is_ended() -> None:
-    async with running_fleet(operation_timeout="1s", overdue_grace="1s", max_attempts="1") as fleet:
+    async with running_fleet(operation_timeout="1s", overdue_grace="4s", max_attempts="1") as fleet:
         reaper = await fleet.reaper()
         worker = await fleet.worker()
         async with fleet.client() as client:
