@@ -41,7 +41,7 @@ FIELDS: Final[dict[str, Field]] = {
     "retry_id": Field(str | None, "id of the row that repeats this one"),
     "owner": Field(str | None, "one life of one worker: host/boot/pid/start/random; null if never claimed"),
     "started_at": Field(str, "when the attempt was accepted", "UTC, ISO 8601"),
-    "claimed_at": Field(str, "when a worker claimed it", "UTC, ISO 8601"),
+    "claimed_at": Field(str | None, "when a worker claimed it; null if never", "UTC, ISO 8601"),
     "queue_wait_s": Field(_Seconds | None, "from acceptance to claim; null if never claimed", "seconds"),
     "duration_s": Field(
         _Seconds | None, "from claim to end, or of the pass; null if never claimed", "seconds"

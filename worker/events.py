@@ -45,6 +45,8 @@ _ENDED: Final = (
     "owner",
     "runtime",
     "outcome",
+    "started_at",
+    "claimed_at",
     "queue_wait_s",
     "duration_s",
     "error",
@@ -223,6 +225,8 @@ def emit_end(
         owner=owner,
         runtime=runtime,
         outcome=outcome,
+        started_at=row["started_at"],
+        claimed_at=row["claimed_at"],
         queue_wait_s=queue_wait_s,
         duration_s=duration_s,
         error=error,
@@ -260,10 +264,11 @@ there is one. What libraries log stands in the same stream, with `logger` behind
 text is longer than 4,000 characters, so that the journal never splits a line.
 
 Each operation that ends has exactly one line: `lifecycle.succeeded`, `.failed`, `.interrupted`, `.cancelled`
-or `.swept`, with `queue_wait_s`, `duration_s`, `runtime`, `attempt` and `outcome`. The daemons' lines alone
-rebuild every row that a worker claimed or that the reaper closed. Rows that still wait, or that were
-cancelled while they waited, are told by who did that: the master's own log, or for the command the system's
-log (`journalctl -t decnet-command`).
+or `.swept`, with `queue_wait_s`, `duration_s`, `runtime`, `attempt` and `outcome`, and this line alone tells
+the whole row. The daemons' lines rebuild every row that a worker claimed or that the reaper closed. Rows that
+still wait, or that were cancelled while they waited, are told by who did that: the master's own log, or for
+the command the system's log (`journalctl -t decnet-command`). A line is written right after its commit: a
+process that is killed in between has done what it doesn't tell any more.
 
 No line holds a document, or a password of ours. `error`, and `line` at level debug, repeat what Docker
 Compose and the services print: values of a document's variables whose names look like secrets (`PASSWORD`,

@@ -20,6 +20,8 @@ ROW = {
     "host_uuid": None,
     "attempt": 1,
     "retry_of": None,
+    "started_at": "2026-01-01T00:00:00+00:00",
+    "claimed_at": None,
     "payload": {"compose": "top secret"},
 }
 
