@@ -22,10 +22,11 @@ from worker.client import LifecycleClient
 from worker.execute import now
 from worker.owner import Owner
 from worker.runtime import Runtime, choose_runtime
+from worker.server import wait_ready
 
 _IMAGE = "decnet-reaper-demo"
 _DECKIES = ("decky-01", "decky-02", "decky-03")
-_PATIENCE_S = 120.0
+_PATIENCE_S = 60.0
 
 
 async def run_demo(settings: ReaperSettings, *, keep: bool) -> int:
@@ -57,6 +58,7 @@ async def run_demo(settings: ReaperSettings, *, keep: bool) -> int:
     click.echo(f"Deckies run as {what}; the log is {root}/log.")
     up = _start(here, runtime, root / "log")
     try:
+        await wait_ready(root / "run" / "queue.sock", _PATIENCE_S)
         async with LifecycleClient(here) as client:
             good = await _story(client, runtime)
             show_rows(await client.repository.list_lifecycles(), as_json=False)
