@@ -2,8 +2,7 @@
 
 Each round kills a worker in the middle of an operation, at the default settings, and takes the time to the
 closed row and to the running retry on another worker. With --arq, plain arq at its defaults is killed once in
-the same call: its
-job runs again when its in-progress key has expired, `job_timeout` + 10 s = 310 s later.
+the same call: its job runs again when its in-progress key has expired, `job_timeout` + 10 s = 310 s later.
 """
 
 import argparse

@@ -21,6 +21,7 @@ from reaper.show import show_rows
 from worker.client import LifecycleClient
 from worker.execute import now
 from worker.owner import Owner
+from worker.queue import QueueUnavailable
 from worker.runtime import Runtime, choose_runtime
 from worker.server import wait_ready
 
@@ -58,7 +59,7 @@ async def run_demo(settings: ReaperSettings, *, keep: bool) -> int:
     click.echo(f"Deckies run as {what}; the log is {root}/log.")
     up = _start(here, runtime, root / "log")
     try:
-        await wait_ready(root / "run" / "queue.sock", _PATIENCE_S)
+        await _wait_up(up, root)
         async with LifecycleClient(here) as client:
             good = await _story(client, runtime)
             show_rows(await client.repository.list_lifecycles(), as_json=False)
@@ -75,6 +76,17 @@ async def run_demo(settings: ReaperSettings, *, keep: bool) -> int:
         "Everything was as it should be, and nothing is left running." if good else "Something went wrong."
     )
     return 0 if good else 1
+
+
+async def _wait_up(up: subprocess.Popen[bytes], root: Path) -> None:
+    ready = asyncio.create_task(wait_ready(root / "run" / "queue.sock", _PATIENCE_S))
+    while not ready.done() and up.poll() is None:
+        await asyncio.wait({ready}, timeout=0.1)
+    if up.poll() is not None:
+        ready.cancel()
+        last = (root / "log").read_text().strip().rpartition("\n")[2]
+        raise QueueUnavailable(f"decnet-reaper up ended: {last}")
+    await ready
 
 
 async def _story(client: LifecycleClient, runtime: Runtime) -> bool:

@@ -112,6 +112,8 @@ async def _keep(command: list[str], stop: asyncio.Event) -> None:
         process = await asyncio.create_subprocess_exec(
             *("setpriv", "--pdeathsig", "KILL", "--", *command),
             stdin=asyncio.subprocess.DEVNULL,
+            # The daemons log to stderr; the server greets on stdout, which would break the log's lines.
+            stdout=asyncio.subprocess.DEVNULL,
             start_new_session=True,
         )
         ended = asyncio.create_task(process.wait())

