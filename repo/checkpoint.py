@@ -22,6 +22,9 @@ _PATIENCE = 4
 
 _LONGEST_STALL_MS = 250
 
+_LOOK_EVERY = 0.02
+"""Seconds; looking costs two system calls."""
+
 # https://sqlite.org/fileformat.html#walformat: the generation of the log is its salt
 _HEADER = 32
 _HEADER_PAGE_SIZE = slice(8, 12)
@@ -37,6 +40,7 @@ class Checkpoints:
         self._file = file
         self._lock = os.open(f"{file.path}.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
         self._log: int | None = None
+        self._next_look = 0.0
         self._done = (b"", 0)  # generation of the log, and how many of its bytes a checkpoint has seen
 
     def close(self) -> None:
@@ -68,6 +72,10 @@ class Checkpoints:
         """Copy the log back if it has grown enough and nobody else is at it. Failing is no news: the commit
         before it is safe in the log, and the next one finds out what is wrong.
         """
+        now = time.monotonic()
+        if now < self._next_look:
+            return
+        self._next_look = now + _LOOK_EVERY
         header = self._read(0, _HEADER)
         if len(header) < _HEADER:
             return

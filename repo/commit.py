@@ -15,11 +15,10 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from sqlalchemy import Connection
-from sqlalchemy.exc import DBAPIError
 
 from repo.checkpoint import Checkpoints
 from repo.errors import StoreUnavailable
-from repo.failures import explained, is_refusal
+from repo.failures import SqliteError, explained, is_refusal
 from repo.sql import Prepared
 from repo.sqlite import SqliteFile
 from repo.threads import Call, ServingThread, answer
@@ -91,7 +90,7 @@ class GroupCommit(ServingThread[Write[Any]]):
                 if _is_of_the_store(error):
                     raise
                 self._in_one_transaction(_one_by_one, group)
-        except DBAPIError as error:
+        except SqliteError as error:
             _fail(group, explained(error, self._file.path, self._file.busy_timeout))
         except StoreUnavailable as error:
             _fail(group, error)
@@ -152,7 +151,7 @@ def _alone(connection: Connection, write: Write[T]) -> T:
             return write.result(connection)
     except _Missed:
         return write.refused(connection)
-    except DBAPIError as error:
+    except SqliteError as error:
         if not is_refusal(error):
             raise
         return write.refused(connection)
@@ -165,7 +164,7 @@ def _run(connection: Connection, statement: Prepared, rows: list[tuple[Any, ...]
 
 def _is_of_the_store(error: Exception) -> bool:
     """Whether it would hit every write alike."""
-    return isinstance(error, StoreUnavailable) or (isinstance(error, DBAPIError) and not is_refusal(error))
+    return isinstance(error, StoreUnavailable) or (isinstance(error, SqliteError) and not is_refusal(error))
 
 
 def _fail(group: Sequence[Call[Write[Any]]], error: Exception) -> None:

@@ -8,6 +8,9 @@ from sqlalchemy.exc import DBAPIError
 
 from repo.errors import StoreBusy, StoreError, StoreFull, StoreUnusable
 
+SqliteError = (DBAPIError, sqlite3.Error)
+"""What to catch: SQLAlchemy wraps most of SQLite's errors, but not those that its event handlers raise."""
+
 _LEAST_FREE = 1 << 20
 """With less than this many bytes free, an I/O error is taken for a full disk: SQLite says either."""
 

@@ -4,9 +4,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection
-from sqlalchemy.exc import DBAPIError
 
-from repo.failures import explained
+from repo.failures import SqliteError, explained
 from repo.sqlite import SqliteFile
 from repo.threads import Call, ServingThread, answer
 
@@ -42,7 +41,7 @@ class Reads(ServingThread[Query]):
                 self._file.check_same()
                 with self._connection.begin():
                     call.value = call.work(self._connection)
-            except DBAPIError as error:
+            except SqliteError as error:
                 call.error = explained(error, self._file.path, self._file.busy_timeout)
             except Exception as error:
                 call.error = error

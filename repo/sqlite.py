@@ -118,7 +118,9 @@ def file_system(path: Path, mounts: Path = Path("/proc/self/mountinfo")) -> str:
 
 
 def _begin(connection: Connection) -> None:
-    connection.exec_driver_sql(connection.get_execution_options().get("begin", "BEGIN"))
+    driver = connection.connection.driver_connection
+    assert driver is not None  # noqa: S101
+    driver.execute(connection.get_execution_options().get("begin", "BEGIN")).close()
 
 
 def _kind(path: Path) -> str:

@@ -1,12 +1,11 @@
 """An open store: its two connections, the threads that own them, and how they came to be."""
 
 from sqlalchemy import Connection
-from sqlalchemy.exc import DBAPIError
 
 from repo.checkpoint import Checkpoints
 from repo.commit import GroupCommit
 from repo.errors import StoreUnavailable
-from repo.failures import explained
+from repo.failures import SqliteError, explained
 from repo.migrate import bring_up
 from repo.reads import Reads
 from repo.sqlite import SqliteFile
@@ -44,7 +43,7 @@ class Store:
             for connection in opened:
                 connection.close()
             checkpoints.close()
-            if isinstance(error, DBAPIError):
+            if isinstance(error, SqliteError):
                 raise explained(error, file.path, file.busy_timeout) from None
             if isinstance(error, StoreUnavailable) and str(file.path) not in str(error):
                 raise type(error)(f"{file.path}: {error}") from None

@@ -1,0 +1,231 @@
+"""The store against raw `sqlite3` on the same disk: `python -m benchmarks.store [--rows 1000000]`.
+
+Contenders take turns, several rounds in one call; what is printed are medians, and ratios above 1 mean that
+the store is faster. A lifecycle is an insert, a step to running and a step to succeeded, each of them
+acknowledged only when it is committed. Raw means DECNET's own table and indexes, one connection, one commit a
+statement, no checks, no event loop.
+"""
+
+import argparse
+import asyncio
+import platform
+import shutil
+import sqlite3
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+from typing import TypeVar
+from uuid import uuid4
+
+from rich.console import Console
+from rich.table import Table
+
+from repo.base import BaseRepository
+from repo.factory import get_repository
+from repo.ids import new_id
+from repo.schema import to_text
+from repo.sqlite import Synchronous
+
+CALLERS = 50
+STALE = 10_000
+
+DECNET = """
+CREATE TABLE decky_lifecycle (
+    id VARCHAR NOT NULL PRIMARY KEY, decky_name VARCHAR NOT NULL, host_uuid VARCHAR,
+    operation VARCHAR NOT NULL, status VARCHAR NOT NULL, error TEXT,
+    started_at DATETIME NOT NULL, updated_at DATETIME NOT NULL, completed_at DATETIME);
+CREATE INDEX ix_decky_lifecycle_decky_name ON decky_lifecycle (decky_name);
+CREATE INDEX ix_decky_lifecycle_host_uuid ON decky_lifecycle (host_uuid);
+CREATE INDEX ix_decky_lifecycle_operation ON decky_lifecycle (operation);
+CREATE INDEX ix_decky_lifecycle_status ON decky_lifecycle (status);
+"""
+
+
+T = TypeVar("T")
+
+
+def now() -> str:
+    return to_text(datetime.now(UTC))
+
+
+def raw_lifecycles(path: Path, synchronous: str, count: int) -> float:
+    """Lifecycles per second."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute(f"PRAGMA synchronous = {synchronous}")
+        connection.executescript(DECNET)
+        began = time.perf_counter()
+        for n in range(count):
+            lifecycle_id, decky = str(uuid4()), f"decky-{n % CALLERS}"
+            connection.execute(
+                "INSERT INTO decky_lifecycle VALUES (?, ?, NULL, 'deploy', 'pending', NULL, ?, ?, NULL)",
+                (lifecycle_id, decky, now(), now()),
+            )
+            connection.execute(
+                "UPDATE decky_lifecycle SET status = 'running', updated_at = ? WHERE id = ?",
+                (now(), lifecycle_id),
+            )
+            connection.execute(
+                "UPDATE decky_lifecycle SET status = 'succeeded', updated_at = ?, completed_at = ?"
+                " WHERE id = ?",
+                (now(), now(), lifecycle_id),
+            )
+        return count / (time.perf_counter() - began)
+
+
+async def lifecycles(path: Path, synchronous: Synchronous, callers: int, count: int) -> tuple[float, float]:
+    """Lifecycles per second, and the 99th percentile of a call in milliseconds."""
+    calls: list[float] = []
+
+    async def timed(call: Awaitable[T]) -> T:
+        began = time.perf_counter()
+        result = await call
+        calls.append(time.perf_counter() - began)
+        return result
+
+    async def work(repository: BaseRepository, n: int) -> None:
+        data = {"decky_name": f"decky-{n}", "operation": "deploy"}
+        for _ in range(count // callers):
+            lifecycle_id = await timed(repository.create_lifecycle(data))
+            await timed(repository.update_lifecycle(lifecycle_id, {"status": "running"}))
+            await timed(repository.update_lifecycle(lifecycle_id, {"status": "succeeded"}))
+
+    async with get_repository(db_path=path, synchronous=synchronous) as repository:
+        await work(repository, 0)
+        calls.clear()
+        began = time.perf_counter()
+        await asyncio.gather(*(work(repository, n) for n in range(callers)))
+        rate = (count // callers * callers) / (time.perf_counter() - began)
+    return rate, sorted(calls)[len(calls) * 99 // 100] * 1000
+
+
+def fill(path: Path, closed: int, stale: int) -> None:
+    """Rows of 1,000 deckies: `closed` terminal ones, and `stale` open ones that are a day old."""
+    old, older = (to_text(datetime.now(UTC) - timedelta(days=days)) for days in (1, 2))
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("PRAGMA synchronous = OFF")
+        connection.executemany(
+            "INSERT INTO decky_lifecycle"
+            " (id, decky_name, operation, status, started_at, updated_at, completed_at)"
+            " VALUES (?, ?, ?, 'succeeded', ?, ?, ?)",
+            ((new_id(), f"decky-{n % 1000}", "deploy", older, older, older) for n in range(closed)),
+        )
+        connection.executemany(
+            "INSERT INTO decky_lifecycle (id, decky_name, operation, status, started_at, updated_at)"
+            " VALUES (?, ?, 'deploy', 'pending', ?, ?)",
+            ((new_id(), f"decky-{n % 1000}", old, old) for n in range(stale)),
+        )
+
+
+def raw_sweep(path: Path) -> float:
+    """Seconds for DECNET's own sweep, as one statement on its own table."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        began = time.perf_counter()
+        connection.execute(
+            "UPDATE decky_lifecycle SET status = 'failed', error = 'stale', updated_at = ?, completed_at = ?"
+            " WHERE status IN ('pending', 'running') AND started_at < ?",
+            (now(), now(), now()),
+        )
+        return time.perf_counter() - began
+
+
+async def sweep(path: Path) -> tuple[float, float]:
+    """Seconds for a sweep of all that is stale, and the median of sweeps that find nothing."""
+    async with get_repository(db_path=path) as repository:
+        began = time.perf_counter()
+        await repository.sweep_stale_lifecycle(datetime.now(UTC), "stale")
+        took = time.perf_counter() - began
+        return took, await each(200, lambda: repository.sweep_stale_lifecycle(datetime.now(UTC), "stale"))
+
+
+async def each(count: int, call: Callable[[], Awaitable[object]]) -> float:
+    """The median of `count` calls, one after another, in seconds."""
+    took = []
+    for _ in range(count):
+        began = time.perf_counter()
+        await call()
+        took.append(time.perf_counter() - began)
+    return median(took)
+
+
+async def find_open(path: Path) -> float:
+    """The median of a call, in seconds; each decky has ten open rows."""
+    async with get_repository(db_path=path) as repository:
+        return await each(500, lambda: repository.find_open_lifecycle("decky-500", "deploy"))
+
+
+async def compare_writing(table: Table, directory: Path, rounds: int) -> None:
+    """Store and raw sqlite3 in turns."""
+    many, one, normal, full, latency = [], [], [], [], []
+    for n in range(rounds):
+        normal.append(raw_lifecycles(directory / f"normal-{n}.db", "NORMAL", 2_000))
+        rate, p99 = await lifecycles(directory / f"many-{n}.db", "FULL", CALLERS, 5_000)
+        many.append(rate)
+        latency.append(p99)
+        full.append(raw_lifecycles(directory / f"full-{n}.db", "FULL", 500))
+        one.append((await lifecycles(directory / f"one-{n}.db", "FULL", 1, 500))[0])
+    row(table, f"{CALLERS} callers, FULL; raw NORMAL", median(many), median(normal), "lifecycles/s", 1.0)
+    row(table, f"{CALLERS} callers, FULL; raw FULL", median(many), median(full), "lifecycles/s", None)
+    row(table, "one caller, FULL; raw FULL", median(one), median(full), "lifecycles/s", 0.5)
+    row(table, f"p99 of a call, {CALLERS} callers; 25 ms", median(latency), 25, "ms", 1.0)
+
+
+async def compare_growth(table: Table, directory: Path, rows: int, rounds: int) -> None:
+    """The same calls on few and on many closed rows, and the sweep against raw SQL."""
+    small, large, raw = directory / "small.db", directory / "large.db", directory / "raw.db"
+    for path, count in ((small, 1_000), (large, rows)):
+        async with get_repository(db_path=path):
+            pass
+        fill(path, count, STALE)
+    with closing(sqlite3.connect(raw)) as connection:
+        connection.executescript(DECNET)
+    fill(raw, rows, STALE)
+    on_small, on_large, swept, idle, raw_swept = [], [], [], [], []
+    for _ in range(rounds):
+        on_small.append(await find_open(small) * 1000)
+        on_large.append(await find_open(large) * 1000)
+        raw_swept.append(raw_sweep(Path(shutil.copyfile(raw, directory / "raw-copy.db"))) * 1000)
+        took, nothing = await sweep(Path(shutil.copyfile(large, directory / "large-copy.db")))
+        swept.append(took * 1000)
+        idle.append(nothing * 1000)
+    row(table, f"find_open, {rows:,} rows; 1,000 rows", median(on_large), median(on_small), "ms", 1 / 1.5)
+    row(table, f"find_open, {rows:,} rows; 0.5 ms", median(on_large), 0.5, "ms", 1.0)
+    row(table, f"sweep of {STALE:,} among {rows:,}; raw", median(swept), median(raw_swept), "ms", 1 / 1.1)
+    row(table, "sweep that finds none; 0.5 ms", median(idle), 0.5, "ms", 1.0)
+
+
+def row(table: Table, what: str, ours: float, theirs: float, unit: str, aim: float | None) -> None:
+    """Add a comparison; a ratio above 1 is good, be it a rate or a time."""
+    ratio = ours / theirs if unit.endswith("/s") else theirs / ours
+    wanted = "" if aim is None else f"{aim:.2f}"
+    table.add_row(what, f"{ours:,.3g} {unit}", f"{theirs:,.3g} {unit}", f"{ratio:.2f}", wanted)
+
+
+async def main() -> None:
+    """Run it all and print one table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--rows", type=int, default=1_000_000, help="closed rows in the large store")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--directory", help="where the stores are made; the disk counts")
+    arguments = parser.parse_args()
+    table = Table("store; against", "store", "against", "ratio", "aim", title=versions())
+    with TemporaryDirectory(dir=arguments.directory) as directory:
+        await compare_writing(table, Path(directory), arguments.rounds)
+        if arguments.rows:
+            await compare_growth(table, Path(directory), arguments.rows, min(arguments.rounds, 3))
+    Console(width=110).print(table)
+
+
+def versions() -> str:
+    """What was measured on what."""
+    return f"Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}, {platform.machine()}"
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
