@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from reaper import exit_status
+from reaper.logs import logs
+
 if TYPE_CHECKING:
     from reaper.settings import ReaperSettings
     from worker.client import LifecycleClient
-
-FAILED, BAD_INPUT, UNAVAILABLE = 1, 2, 3
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
 wait_option = click.option("--wait", is_flag=True, help="Wait for the end; exit with 1 if it failed.")
@@ -40,7 +41,7 @@ def main() -> None:
     try:
         cli(standalone_mode=True)
     except Exception as error:
-        status = _status(error)
+        status = exit_status.of(error)
         if status is None:
             raise
         from worker.log import told_as_line
@@ -49,21 +50,6 @@ def main() -> None:
         if not told_as_line(reason, status):
             click.echo(f"decnet-reaper: {reason}", err=True)
         sys.exit(status)
-
-
-def _status(error: Exception) -> int | None:
-    from repo.errors import StoreError, StoreUnavailable
-    from repo.settings import SettingsError
-    from worker.client import InvalidDocument, InvalidRequest
-    from worker.locks import LocksUnusable
-    from worker.queue import InvalidDSN, QueueUnavailable
-    from worker.runtime import RuntimeUnavailable
-
-    if isinstance(error, StoreUnavailable | QueueUnavailable | RuntimeUnavailable | LocksUnusable):
-        return UNAVAILABLE
-    if isinstance(error, StoreError | SettingsError | InvalidDocument | InvalidRequest | InvalidDSN):
-        return BAD_INPUT
-    return UNAVAILABLE if isinstance(error, TimeoutError) else None
 
 
 def _settings(*, quiet: bool) -> "ReaperSettings":
@@ -210,7 +196,7 @@ def status(ids: tuple[str, ...], as_json: bool) -> None:
         unknown = sorted(set(ids) - {row["id"] for row in rows})
         if unknown:
             click.echo(f"decnet-reaper: there is no lifecycle {', '.join(unknown)}", err=True)
-        return BAD_INPUT if unknown else 0
+        return exit_status.BAD_INPUT if unknown else 0
 
     _with_client(work)
 
@@ -295,6 +281,8 @@ def uninstall(prefix: Path, dry_run: bool) -> None:
 
     click.echo("\n".join(run(prefix, dry_run=dry_run)))
 
+
+cli.add_command(logs)
 
 if __name__ == "__main__":
     main()

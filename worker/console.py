@@ -1,5 +1,7 @@
 """A log line as a person reads it: time, event, decky, what matters, in aligned columns and few colours."""
 
+import re
+import textwrap
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final
@@ -10,9 +12,13 @@ Line = Mapping[str, Any]
 
 _EVENT_WIDTH: Final = 18
 _DECKY_WIDTH: Final = 9
+_INDENT: Final = " " * 13
+_ESCAPES: Final = re.compile(r"\x1b\[\d+m")
 _RED, _YELLOW, _GREEN, _CYAN, _DIM = 31, 33, 32, 36, 2
 _BY_LEVEL: Final = {"error": _RED, "critical": _RED, "warning": _YELLOW, "debug": _DIM}
 _BY_EVENT: Final = {"lifecycle.succeeded": _GREEN, "queue.recovered": _GREEN, "lifecycle.running": _CYAN}
+
+_BY_WORKER: Final = {"lifecycle.running", "worker.stopping", "worker.stopped"}
 
 # Told in words, told by the event's name, or of use to programs only.
 _NOT_AS_PAIRS: Final = {
@@ -27,12 +33,12 @@ class ConsoleLine:
 
     Args:
         colours: whether the terminal has them.
-        ids: whether to show which lifecycle a line is about (the end of its id).
+        width: columns; a reason that doesn't fit goes below its line. 0: never.
     """
 
-    def __init__(self, *, colours: bool, ids: bool = True) -> None:
+    def __init__(self, *, colours: bool, width: int = 0) -> None:
         self._colours = colours
-        self._ids = ids
+        self._width = width
 
     def __call__(self, logger: object, method: str, line: Line) -> str:
         """A structlog processor: the last of its chain."""
@@ -41,36 +47,57 @@ class ConsoleLine:
         name, text = (str(line["logger"]), event) if "logger" in line else (event, "")
         colour = _BY_LEVEL.get(str(line.get("level")), _BY_EVENT.get(event, 0))
         shown = self._paint(f"{printable(name.removeprefix('lifecycle.')):<{_EVENT_WIDTH}}", colour)
-        rest = f"{self._about(line)}{self._facts(line)} {printable(text)}".rstrip()
-        why = printable(str(line.get("error") or line.get("reason") or line.get("line") or ""))
-        parts = [self._paint(clock(line), _DIM), shown, rest.strip(), self._paint(why, colour if why else 0)]
-        exception = str(line.get("exception", ""))
-        return " ".join(filter(None, parts)).rstrip() + (f"\n{_lines(exception)}" if exception else "")
+        head = " ".join(filter(None, [self._paint(clock(line), _DIM), shown, self._about(line)]))
+        why = str(line.get("error") or line.get("reason") or line.get("line") or "")
+        below: list[str] = []
+        for told, paint in ((", ".join(self._facts(line)), 0), (text, 0), (why, colour)):
+            if not below and self._fits(f"{head}: {printable(told)}"):
+                joint = ": " if told is why and told and not head.endswith(" ") else " "
+                head = f"{head}{joint}{self._paint(printable(told), paint)}" if told else head
+            else:
+                below += self._below(told, paint)
+        return "\n".join([head.rstrip(), *below, *self._below(str(line.get("exception", "")), 0)])
+
+    def _fits(self, text: str) -> bool:
+        return not self._width or len(_ESCAPES.sub("", text)) <= self._width
+
+    def _below(self, text: str, colour: int) -> list[str]:
+        lines = [
+            part
+            for whole in map(printable, text.splitlines())
+            for part in (textwrap.wrap(whole, self._width - len(_INDENT)) if self._width else [whole])
+        ]
+        return [_INDENT + self._paint(line, colour) for line in lines]
 
     def _about(self, line: Line) -> str:
         if "lifecycle_id" not in line:
             return ""
-        short = self._paint(f"{tail(line['lifecycle_id'])} ", _DIM) if self._ids else ""
         name = printable(str(line.get("decky_name") or ""))
-        return f"{short}{name:<{_DECKY_WIDTH}} {printable(str(line.get('operation') or ''))}"
+        operation = printable(str(line.get("operation") or ""))
+        return f"{self._paint(tail(line['lifecycle_id']), _DIM)} {name:<{_DECKY_WIDTH}} {operation}".rstrip()
 
-    def _facts(self, line: Line) -> str:
+    def _facts(self, line: Line) -> list[str]:
         facts = []
         if (line.get("attempt") or 1) > 1:
             facts.append(f"try {line['attempt']}")
         if line.get("event") == "lifecycle.running":
             facts.append(f"waited {_span(line.get('queue_wait_s'))}")
-            if (owner := Owner.parse(line.get("owner"))) is not None:
-                facts.append(f"pid {owner.pid}")
         elif line.get("duration_s") is not None:
             facts.append(f"took {_span(line['duration_s'])}")
         if line.get("retry_id"):
             facts.append(f"retried as {tail(line['retry_id'])}")
         if line.get("retry_of") and line.get("event") == "lifecycle.accepted":
             facts.append(f"repeats {tail(line['retry_of'])}")
+        if line.get("event") in _BY_WORKER and (owner := Owner.parse(line.get("owner"))) is not None:
+            facts.append(f"pid {owner.pid}")
+        idle = {None, 0} if line.get("event") == "reaper.swept" else {None}
         pairs = {key: value for key, value in line.items() if key not in _NOT_AS_PAIRS}
-        facts += [printable(f"{key}={value}") for key, value in pairs.items() if value is not None]
-        return "".join(f" {fact}" for fact in facts)
+        said = str(line.get("reason", ""))
+        return facts + [
+            printable(f"{key} {value}")
+            for key, value in pairs.items()
+            if isinstance(value, list) or (value not in idle and str(value) not in said)
+        ]
 
     def _paint(self, text: str, colour: int) -> str:
         return f"\x1b[{colour}m{text}\x1b[0m" if self._colours and colour and text else text
@@ -98,10 +125,6 @@ def when(line: Line) -> datetime | None:
 def printable(text: str) -> str:
     """One line that can't steer a terminal."""
     return "".join(c for c in " ".join(text.split()) if c.isprintable())
-
-
-def _lines(text: str) -> str:
-    return "\n".join("    " + "".join(c for c in part if c.isprintable()) for part in text.splitlines())
 
 
 def _span(seconds: object) -> str:

@@ -218,7 +218,7 @@ def emit_end(
     error: str | None = None,
     retry_id: str | None = None,
 ) -> None:
-    """Log the one line of an operation that has ended, `lifecycle.<outcome>`; what isn't given isn't known."""
+    """Log the one line of an operation that has ended, `lifecycle.<outcome>`; null for what isn't given."""
     emit(
         f"lifecycle.{outcome}",
         row,

@@ -2,6 +2,7 @@
 
 import logging
 import logging.handlers
+import shutil
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -43,7 +44,7 @@ def configure(settings: WorkerSettings, stream: TextIO | None = None) -> None:
     stream = sys.stderr if stream is None else stream
     terminal = settings.log_format == "auto" and stream.isatty()
     if settings.log_format == "console" or terminal:
-        renderer: structlog.types.Processor = ConsoleLine(colours=stream.isatty())
+        renderer: structlog.types.Processor = _console(stream)
     else:
         renderer = _JSONLine(priorities=is_journal(stream))
         sys.excepthook = _crashed
@@ -59,7 +60,7 @@ def configure_command(settings: WorkerSettings) -> None:
     Args:
         settings: `state_dir`, `log_level`.
     """
-    console = _handler(logging.StreamHandler(sys.stderr), ConsoleLine(colours=sys.stderr.isatty()))
+    console = _handler(logging.StreamHandler(sys.stderr), _console(sys.stderr))
     console.setLevel(logging.ERROR)
     handlers = [console]
     if settings.state_dir == Path("/var/lib/decnet-reaper") and SYSLOG.exists():
@@ -67,6 +68,11 @@ def configure_command(settings: WorkerSettings) -> None:
         system.ident, system.append_nul = f"{COMMAND}: ", False
         handlers.append(_handler(system, _JSONLine(priorities=False)))
     _configure(settings.log_level, *handlers)
+
+
+def _console(stream: TextIO) -> ConsoleLine:
+    terminal = stream.isatty()
+    return ConsoleLine(colours=terminal, width=shutil.get_terminal_size().columns if terminal else 0)
 
 
 def told_as_line(reason: str, exit_status: int) -> bool:

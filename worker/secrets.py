@@ -7,7 +7,7 @@ from typing import Any, Final
 _SECRET_NAME: Final = re.compile(r"pass|pwd|secret|token|key|cred|auth|dsn", re.IGNORECASE)
 _SHORTEST: Final = 4
 """Characters of the shortest value that is masked: shorter ones stand in any text by chance."""
-_CREDENTIALS: Final = re.compile(r"([a-z][a-z0-9+.-]*://)[^\s/@]*:[^\s@]*@", re.IGNORECASE)
+_CREDENTIALS: Final = re.compile(r"([a-z][a-z0-9+.-]*://)[^\s/@]*:\S*@", re.IGNORECASE)
 _MASK: Final = "***"
 
 

@@ -7,9 +7,8 @@ import pytest
 
 from repo.base import Row
 from tests.audit import ENDS, TOLD, audit, rebuild
-from tests.fleet import CLIENT_LOG, Fleet, running_fleet
+from tests.fleet import CLIENT_LOG, running_fleet
 from tests.monitoring.mixed_run import MixedRun
-from worker.client import LifecycleClient
 from worker.events import EVENTS
 
 pytestmark = pytest.mark.anyio

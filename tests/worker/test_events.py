@@ -4,6 +4,7 @@ import ast
 import logging
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
@@ -13,7 +14,7 @@ from worker.events import EVENTS, ROW_FIELDS, emit, emit_end, markdown
 
 ROOT = Path(__file__).parents[2]
 ENDS = {"succeeded", "failed", "interrupted", "cancelled", "swept"}
-ROW = {
+ROW: dict[str, Any] = {
     "id": "0190",
     "decky_name": "decky-01",
     "operation": "deploy",
@@ -111,5 +112,5 @@ def test_a_missing_unknown_or_wrong_field_is_an_error_in_tests() -> None:
         emit("worker.yawned")
 
 
-def _row() -> dict[str, object]:
+def _row() -> dict[str, Any]:
     return {name: ROW[name] for name in reversed(ROW_FIELDS[1:])}

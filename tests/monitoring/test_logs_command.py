@@ -1,0 +1,104 @@
+"""`decnet-reaper logs`: one story, in order, from a file, from standard input, or from the journal."""
+
+import json
+import os
+import stat
+from pathlib import Path
+from random import Random
+
+import pytest
+from click.testing import CliRunner, Result
+
+from reaper.logs import IDENTIFIERS, logs
+
+RECORDED = Path(__file__).with_name("recorded.log")
+STORY = [
+    "lifecycle.running",
+    "lifecycle.swept",
+    "lifecycle.accepted",
+    "lifecycle.running",
+    "lifecycle.succeeded",
+]
+
+
+def call(*arguments: str, stdin: str | None = None) -> Result:
+    return CliRunner().invoke(logs, arguments, input=stdin)
+
+
+def lines() -> list[dict[str, str]]:
+    return [json.loads(text) for text in RECORDED.read_text().splitlines() if text.startswith("{")]
+
+
+def swept() -> dict[str, str]:
+    return next(line for line in lines() if line["event"] == "lifecycle.swept")
+
+
+def events(result: Result) -> list[str]:
+    return [json.loads(text)["event"] for text in result.stdout.splitlines()]
+
+
+@pytest.mark.parametrize("length", [36, 8])
+def test_the_story_of_an_id_goes_on_with_its_retry(length: int) -> None:
+    result = call(swept()["lifecycle_id"][-length:], "--file", str(RECORDED), "--json")
+    assert events(result) == STORY
+
+
+def test_the_story_of_a_decky() -> None:
+    result = call("killed-00", "--file", str(RECORDED), "--json")
+    assert events(result) == STORY
+
+
+def test_lines_are_put_in_order() -> None:
+    shuffled = RECORDED.read_text().splitlines()
+    Random(3).shuffle(shuffled)  # noqa: S311
+    result = call("killed-00", "--file", "-", "--json", stdin="\n".join(shuffled))
+    assert events(result) == STORY
+
+
+def test_for_a_person_it_is_one_line_an_event_with_the_reason() -> None:
+    result = call("killed-00", "--file", str(RECORDED))
+    day, *told = result.stdout.splitlines()
+    assert day.endswith("2026")
+    assert [text.split()[1] for text in told] == [name.removeprefix("lifecycle.") for name in STORY]
+    assert told[1].endswith(f"retried as {swept()['retry_id'][-8:]}: worker died during operation")
+    assert "pid" in told[0]
+
+
+def test_level_and_since_choose() -> None:
+    errors = call("--file", str(RECORDED), "--level", "error", "--json")
+    assert {json.loads(text)["level"] for text in errors.stdout.splitlines()} == {"error"}
+    late = call("--file", str(RECORDED), "--since", "2026-11-23T18:00:00Z", "--json")
+    assert len(events(late)) == sum(line["timestamp"] >= "2026-11-23T18" for line in lines())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "said"),
+    [
+        (["nobody", "--file", str(RECORDED)], 2, "says nothing of nobody"),
+        (["--file", "/no/such/file"], 1, "can't be read"),
+        (["--since", "soon", "--file", str(RECORDED)], 2, "such as 10m"),
+        (["--follow", "--file", str(RECORDED)], 2, "not a file"),
+    ],
+)
+def test_bad_usage_is_one_clear_line(arguments: list[str], status: int, said: str) -> None:
+    result = call(*arguments)
+    assert (result.exit_code, result.stdout) == (status, "")
+    assert said in result.stderr
+
+
+def test_what_is_no_line_of_ours_is_passed_over() -> None:
+    noise = '[]\n{"event": 3}\n{"a": \n' + "[" * 100_000 + '\n<6>{"event": "worker.stopped", "owner": "x"}\n'
+    assert events(call("--file", "-", "--json", stdin=noise)) == ["worker.stopped"]
+
+
+def test_the_journal_is_asked_for_our_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    journalctl = tmp_path / "journalctl"
+    journalctl.write_text(f'#!/bin/sh\necho "$@" >{tmp_path}/asked\ncat {RECORDED}\n')
+    journalctl.chmod(journalctl.stat().st_mode | stat.S_IXUSR)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert events(call("killed-00", "--json")) == STORY
+    asked = (tmp_path / "asked").read_text()
+    assert all(f"--identifier={name}" in asked.split() for name in IDENTIFIERS)
+    assert "killed" not in asked
+    call("--since", "2026-11-23T18:00:00Z")
+    assert "--since=@1795456800" in (tmp_path / "asked").read_text()
