@@ -13,6 +13,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,6 +31,7 @@ _ENVIRONMENT = (
 )
 _REBOOTED = 133  # what systemd-nspawn --keep-unit exits with, for its own unit to start it again
 _BOOT_TIMEOUT_S = 120.0
+_HANG_GUARD_S = 60.0
 
 Entry = dict[str, Any]
 
@@ -149,10 +151,17 @@ class Machine:
         follow = self._inside("journalctl", "--boot", "--follow", "--output=json", "--quiet", start)
         with subprocess.Popen(follow, stdout=subprocess.PIPE, text=True) as journal:
             assert journal.stdout is not None
+            give_up = threading.Timer(_HANG_GUARD_S, journal.kill)
+            give_up.start()
             try:
-                return next(entry for entry in map(_entry, journal.stdout) if wanted(entry))
+                for entry in map(_entry, journal.stdout):
+                    if wanted(entry):
+                        return entry
             finally:
+                give_up.cancel()
                 journal.kill()
+        last = self.run("journalctl", "--boot", "--lines=30", "--no-pager").stdout
+        raise AssertionError(f"nothing like it in the journal for {_HANG_GUARD_S:g} s; its end is:\n{last}")
 
     def cursor(self) -> str:
         """Where the journal is now, for `wait_for`."""
@@ -204,6 +213,7 @@ def machine(directory: Path) -> Iterator[Machine]:
         yield booted
     finally:
         booted.power_off()
+        shutil.rmtree(booted.root, ignore_errors=True)
 
 
 def _call(*command: str, cwd: Path | None = None) -> str:
