@@ -1,0 +1,25 @@
+"""`decnet-reaper demo`."""
+
+import asyncio
+
+import click
+
+from reaper.commands.session import settings_of_command
+
+
+@click.command()
+@click.option("--keep", is_flag=True, help="Keep the demonstration's files, and say where.")
+def command(keep: bool) -> int:
+    """Show it all at work, in half a minute.
+
+        Deploys, a mutate, a failure, and a worker killed in the middle. It works in a directory of its own
+    and leaves nothing running.
+
+    \b
+    Examples:
+      decnet-reaper demo
+      DECNET_REAPER_RUNTIME=process decnet-reaper demo       without Docker
+    """
+    from reaper.demo import run_demo
+
+    return asyncio.run(run_demo(settings_of_command(), keep=keep))

@@ -1,0 +1,25 @@
+"""`decnet-reaper doctor`."""
+
+import asyncio
+
+import click
+
+from reaper.commands.options import json_option
+from reaper.commands.session import settings_of_command
+
+
+@click.command()
+@json_option
+def command(as_json: bool) -> int:
+    """Check each prerequisite, and say what to do.
+
+    Exits with 3 if one that is needed fails. Run it as the user that the daemons run as.
+
+    \b
+    Examples:
+      decnet-reaper doctor
+      decnet-reaper doctor --json | jq 'map_values(select(.state != "ok"))'
+    """
+    from reaper.doctor import run_doctor
+
+    return asyncio.run(run_doctor(settings_of_command(), as_json=as_json))

@@ -1,0 +1,27 @@
+"""`decnet-reaper install`."""
+
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.option("--prefix", type=click.Path(path_type=Path), default=Path("/"), show_default=True)
+@click.option("--dry-run", is_flag=True, help="Say what would be done.")
+def command(prefix: Path, dry_run: bool) -> None:
+    """Install the systemd units, user and directories.
+
+    Twice in a row does no harm.
+
+    \b
+    Examples:
+      decnet-reaper install --dry-run
+      sudo decnet-reaper install
+      decnet-reaper install --prefix build/image
+    """
+    from reaper.install import InstallError, install
+
+    try:
+        click.echo("\n".join(install(prefix, dry_run=dry_run)))
+    except InstallError as error:
+        raise click.UsageError(str(error)) from None

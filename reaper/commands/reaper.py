@@ -1,0 +1,23 @@
+"""`decnet-reaper reaper`."""
+
+import asyncio
+
+import click
+
+from reaper.commands.session import settings_of_daemon
+
+
+@click.command()
+def command() -> None:
+    """Run one reaper.
+
+    It closes each row whose worker is gone. Several may run.
+
+    \b
+    Examples:
+      decnet-reaper reaper
+      systemctl start decnet-reaper              after `decnet-reaper install`
+    """
+    from reaper.daemon import run_reaper
+
+    asyncio.run(run_reaper(settings_of_daemon()))

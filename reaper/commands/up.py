@@ -1,0 +1,24 @@
+"""`decnet-reaper up`."""
+
+import asyncio
+
+import click
+
+from reaper.commands.session import settings_of_daemon
+
+
+@click.command()
+@click.option("--workers", type=click.IntRange(1, 64), default=1, show_default=True, help="How many workers.")
+def command(workers: int) -> int:
+    """Run store, queue, workers and reaper in this terminal.
+
+    Ctrl-C ends it all, in order.
+
+    \b
+    Examples:
+      decnet-reaper up
+      decnet-reaper up --workers 4
+    """
+    from reaper.up import run_up
+
+    return asyncio.run(run_up(settings_of_daemon(), workers))
