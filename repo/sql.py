@@ -57,6 +57,9 @@ _OPEN = text("decky_lifecycle.status IN ('pending', 'running')")
 _TERMINAL = text("decky_lifecycle.completed_at IS NOT NULL")
 
 _host = func.coalesce(_t.host_uuid, text("''"))
+_any_row_of: ColumnElement[str] = literal_column(
+    "(decky_lifecycle.decky_name || '')"
+)  # as the index over all rows has it
 _same_decky = and_(_host == bindparam("host"), _t.decky_name == bindparam("decky_name"))
 _this_row = _t.id == bindparam("row_id")
 _without_payload = [column for column in lifecycle.columns if column is not _t.payload]
@@ -285,7 +288,7 @@ def listing(
     if wanted := list(statuses):
         conditions.append(_t.status.in_(wanted))
     if decky_name is not None:
-        conditions.append(_t.decky_name == decky_name)
+        conditions.append(_any_row_of == decky_name)
     if host_uuid is not None:
         conditions.append(_t.host_uuid == host_uuid)
     if since is not None:

@@ -14,10 +14,10 @@ def _listing(decky_name: str | None) -> Any:
 
 
 BY_OPEN_DECKY = {"decky_lifecycle_open"}
-PARTIAL = {*BY_OPEN_DECKY, "decky_lifecycle_newest", "decky_lifecycle_stale"}
+PARTIAL = {*BY_OPEN_DECKY, "decky_lifecycle_stale"}
 INDEXES: list[tuple[str, Any, set[str]]] = [
-    ("find_open", sql.FIND_OPEN, {"decky_lifecycle_newest"}),
-    ("find_open on a host", sql.FIND_OPEN_ON_HOST, PARTIAL),
+    ("find_open", sql.FIND_OPEN, BY_OPEN_DECKY),
+    ("find_open on a host", sql.FIND_OPEN_ON_HOST, BY_OPEN_DECKY),
     ("find_next", sql.FIND_NEXT, BY_OPEN_DECKY),
     ("find_asked", sql.FIND_ASKED, BY_OPEN_DECKY),
     ("payloads", sql.OPEN_PAYLOADS, BY_OPEN_DECKY),

@@ -113,7 +113,6 @@ def _lifecycle_indexes() -> None:
     indexes: list[tuple[str, list[str | sa.TextClause], str | None, bool]] = [
         ("decky_lifecycle_running", [host, "decky_name"], "status = 'running'", True),
         ("decky_lifecycle_open", ["decky_name", host, "id"], OPEN, False),
-        ("decky_lifecycle_newest", ["decky_name", "operation", "started_at", "id"], OPEN, False),
         ("decky_lifecycle_stale", ["started_at"], OPEN, False),
         (
             "decky_lifecycle_cancelled",
@@ -122,7 +121,8 @@ def _lifecycle_indexes() -> None:
             False,
         ),
         ("decky_lifecycle_completed", ["completed_at"], "completed_at IS NOT NULL", False),
-        ("decky_lifecycle_decky", ["decky_name", "started_at"], None, False),
+        # an expression, or SQLite would take it for the open rows of a decky too, to save sorting those few
+        ("decky_lifecycle_decky", [sa.text("(decky_name || '')"), "started_at"], None, False),
         ("decky_lifecycle_started", ["started_at"], None, False),
     ]
     for name, columns, only, unique in indexes:
