@@ -10,7 +10,7 @@ import contextlib
 import logging
 import os
 import sys
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple, get_args
 
 import structlog
 
@@ -38,6 +38,10 @@ class Event(NamedTuple):
     advice: str
     fields: tuple[str, ...]
 
+
+Outcome = Literal["succeeded", "failed", "interrupted", "cancelled", "swept"]
+OUTCOMES: Final[dict[str, Outcome]] = {name: name for name in get_args(Outcome)}
+"""How an operation can end, by name; its last line is `lifecycle.<outcome>`."""
 
 ROW_FIELDS: Final = ("lifecycle_id", "decky_name", "operation", "host_uuid", "attempt", "retry_of")
 _ENDED: Final = (
@@ -209,7 +213,7 @@ def emit(event: str, row: Row | None = None, exc_info: BaseException | None = No
 
 def emit_end(
     row: Row,
-    outcome: Literal["succeeded", "failed", "interrupted", "cancelled", "swept"],
+    outcome: Outcome,
     *,
     owner: str | None = None,
     runtime: str | None = None,

@@ -5,8 +5,8 @@ import contextlib
 import random
 import signal
 
-from repo.base import Row
 from repo.errors import LifecycleClosed
+from tests.audit import ENDS
 from tests.fleet import HANG_GUARD_S, Daemon, Fleet, wait_status
 from worker.client import LifecycleClient
 
@@ -98,14 +98,19 @@ class MixedRun:
         self._workers.remove(worker)
         async with asyncio.timeout(HANG_GUARD_S):
             # One that ends in the very moment of the kill could not tell of it any more.
-            while [row["id"] for row in await self._running() if row["owner"] == owner] != [lifecycle_id]:
+            while await self._busy_with(worker, owner) != {lifecycle_id}:
                 await asyncio.sleep(0.05)
         worker.signal(number)
         await self._client.wait(lifecycle_id, HANG_GUARD_S)
         await worker.process.wait()
 
-    async def _running(self) -> list[Row]:
-        return await self._client.repository.list_lifecycles(statuses=["running"])
+    async def _busy_with(self, worker: Daemon, owner: str) -> set[str]:
+        """What a worker runs, by the store and by its log."""
+        rows = await self._client.repository.list_lifecycles(statuses=["running"])
+        busy = {row["id"] for row in rows if row["owner"] == owner}
+        about = [line for line in worker.lines if "lifecycle_id" in line]
+        started = {line["lifecycle_id"] for line in about if line["event"] == "lifecycle.running"}
+        return busy | (started - {line["lifecycle_id"] for line in about if line["event"] in ENDS})
 
     async def _ended(self) -> None:
         async with asyncio.timeout(HANG_GUARD_S):
