@@ -1,25 +1,42 @@
 """Each prerequisite, checked, with what to do about it."""
 
-import json
-import shutil
 from collections.abc import Awaitable, Callable
-from pathlib import Path
+from typing import Final, Literal, NamedTuple
 
 import click
 
+from reaper import checks
+from reaper.exit_status import UNAVAILABLE
 from reaper.settings import ReaperSettings
+from reaper.show import to_json
 from repo.errors import StoreError
-from repo.factory import get_repository
-from worker.compose import ComposeRuntime
-from worker.locks import DeckyLocks, LocksUnusable
-from worker.queue import Queue, QueueUnavailable
+from worker.console import printable
+from worker.locks import LocksUnusable
+from worker.queue import InvalidDSN, QueueUnavailable
 from worker.runtime import RuntimeUnavailable
 
-_LOW_SPACE = 256 * 1024 * 1024
+_CHECKS: Final[dict[str, Callable[[ReaperSettings], Awaitable[str]]]] = {
+    "store": checks.store,
+    "schema": checks.schema,
+    "queue": checks.queue,
+    "locks": checks.locks,
+    "docker": checks.docker,
+    "compose": checks.compose,
+    "units": checks.units,
+    "clock": checks.clock,
+    "space": checks.space,
+}
+_WORDS: Final = {"ok": ("ok  ", "green"), "doubtful": ("note", "yellow"), "wrong": ("FAIL", "red")}
+_WRONG: Final = (
+    *(checks.Wrong, StoreError, QueueUnavailable, InvalidDSN, LocksUnusable, RuntimeUnavailable, OSError),
+)
 
 
-class _Trouble(Exception):
-    """A check that failed; says what to do."""
+class Finding(NamedTuple):
+    """What a check found: its state, and a line that says what, and what to do."""
+
+    state: Literal["ok", "doubtful", "wrong"]
+    detail: str
 
 
 async def run_doctor(settings: ReaperSettings, *, as_json: bool) -> int:
@@ -28,69 +45,27 @@ async def run_doctor(settings: ReaperSettings, *, as_json: bool) -> int:
     Returns:
         The exit status: 0, or 3 if something that is needed is missing.
     """
-
-    async def store() -> str:
-        async with get_repository(settings.database) as repository:
-            facts = await repository.check()
-        if facts["integrity"] != "ok":
-            raise _Trouble(f"{facts['path']} is damaged ({facts['integrity']}): restore it from a backup")
-        return ", ".join(f"{name} {value}" for name, value in facts.items())
-
-    async def queue() -> str:
-        queue = Queue(settings.redis)
-        try:
-            await queue.ping()
-            return queue.name
-        finally:
-            await queue.close()
-
-    async def locks() -> str:
-        return str(DeckyLocks(settings.runtime_dir).directory)
-
-    async def runtime() -> str:
-        compose = ComposeRuntime(settings.state_dir, settings.compose_command.split() or None)
-        if settings.runtime == "process":
-            return "process, as set: deckies are local processes, not containers"
-        try:
-            await compose.check()
-        except RuntimeUnavailable as error:
-            if settings.runtime == "compose":
-                raise
-            return f"process, since Compose can't be used: {error}"
-        return "compose"
-
-    async def space() -> str:
-        free = shutil.disk_usage(_existing(settings.state_dir)).free
-        if free < _LOW_SPACE:
-            raise _Trouble(f"only {free // 2**20} MiB are free for {settings.state_dir}: free some")
-        return f"{free // 2**20} MiB free"
-
-    checks: dict[str, Callable[[], Awaitable[str]]] = {
-        "store": store,
-        "queue": queue,
-        "locks": locks,
-        "runtime": runtime,
-        "space": space,
-    }
-    results = {name: await _try(check) for name, check in checks.items()}
+    findings = {name: await _try(check, settings) for name, check in _CHECKS.items()}
     if as_json:
         click.echo(
-            json.dumps({name: {"ok": ok, "detail": text} for name, (ok, text) in results.items()}, indent=2)
+            to_json(
+                {
+                    name: {"ok": state != "wrong", "state": state, "detail": detail}
+                    for name, (state, detail) in findings.items()
+                }
+            )
         )
     else:
-        for name, (ok, text) in results.items():
-            click.echo(f"{'ok  ' if ok else 'FAIL'} {name:8} {text}")
-    return 0 if all(ok for ok, _ in results.values()) else 3
+        for name, (state, detail) in findings.items():
+            word, colour = _WORDS[state]
+            click.echo(f"{click.style(word, fg=colour)} {name:8} {detail}")
+    return UNAVAILABLE if any(finding.state == "wrong" for finding in findings.values()) else 0
 
 
-async def _try(check: Callable[[], Awaitable[str]]) -> tuple[bool, str]:
+async def _try(check: Callable[[ReaperSettings], Awaitable[str]], settings: ReaperSettings) -> Finding:
     try:
-        return True, await check()
-    except (_Trouble, StoreError, QueueUnavailable, LocksUnusable, RuntimeUnavailable, OSError) as error:
-        return False, " ".join(str(error).split())
-
-
-def _existing(path: Path) -> Path:
-    while not path.exists():
-        path = path.parent
-    return path
+        return Finding("ok", await check(settings))
+    except checks.Doubtful as error:
+        return Finding("doubtful", printable(str(error)))
+    except _WRONG as error:
+        return Finding("wrong", printable(str(error)))
