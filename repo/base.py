@@ -29,10 +29,12 @@ class Ending(NamedTuple):
     Attributes:
         applied: whether this call ended the row; False if it was no longer as expected.
         retry_id: id of the new pending row that repeats the attempt, if one was asked for.
+        retry_at: when that row was accepted (its `started_at`).
     """
 
     applied: bool
     retry_id: str | None = None
+    retry_at: str | None = None
 
 
 class Deployed(NamedTuple):
@@ -77,7 +79,8 @@ class BaseRepository(ABC):
 
         Args:
             data: `decky_name` and `operation`; optionally `id`, `host_uuid`, `payload` (JSON-ready dict),
-                `started_at` (aware datetime, default now), `status` (only "pending"), `attempt`, `retry_of`.
+                `started_at` (aware datetime, default now), `status` (only "pending"), `attempt`, `retry_of`,
+                `deliveries` and `rung_at` (for who rings right after).
 
         Returns:
             The id: the given one, or a new UUID version 7.

@@ -22,7 +22,7 @@ from repo.errors import (
     TransitionRefused,
 )
 from repo.ids import id_after
-from repo.schema import VERSION_TABLE
+from repo.schema import VERSION_TABLE, to_iso
 from repo.sqlite import SqliteFile
 from repo.store import Store
 
@@ -124,7 +124,8 @@ class SqlRepository(BaseRepository):
             _state(connection, lifecycle_id)
             return Ending(False)
 
-        return await self._write(Write(lifecycle_id, steps, lambda _: Ending(True, retry_id), refused))
+        ended = Ending(True, retry_id, to_iso(row["now"])) if retry else Ending(True)
+        return await self._write(Write(lifecycle_id, steps, lambda _: ended, refused))
 
     async def request_cancel(self, lifecycle_id: str) -> Status:
         row = {"row_id": lifecycle_id, "now": fields.now()}
