@@ -90,6 +90,12 @@ class Lifecycle(BaseModel):
     completed_at: str | None = Field(json_schema_extra={"format": "date-time"})
 
 
+class Lifecycles(BaseModel):
+    """The rows that were found."""
+
+    rows: list[Lifecycle]
+
+
 class Problem(BaseModel):
     """RFC 9457. `errors` says what is wrong with which part of the request, never what stood there."""
 
@@ -161,10 +167,10 @@ def _accepted(ids: list[str], request: Request, response: Response) -> Accepted:
     return Accepted(lifecycle_ids=ids)
 
 
-@app.get("/deckies/lifecycle", response_model=list[Lifecycle])
-async def lifecycle(ids: Ids, client: Client) -> list[dict[str, Any]]:
+@app.get("/deckies/lifecycle", response_model=Lifecycles)
+async def lifecycle(ids: Ids, client: Client) -> dict[str, Any]:
     """The rows with these ids, oldest first; unknown ids are left out."""
-    return await client.repository.get_lifecycle_by_ids(ids)
+    return {"rows": await client.repository.get_lifecycle_by_ids(ids)}
 
 
 @app.get("/deckies/lifecycle/events", response_class=EventSourceResponse)

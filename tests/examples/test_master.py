@@ -112,7 +112,7 @@ async def test_what_is_accepted_is_told_to_the_end(fleet: Fleet, master: Master)
                 gate.touch()
     assert told[-2:] == ["running", "succeeded"]
     response = await master.http.get(accepted.headers["location"])
-    rows = response.json()
+    rows = response.json()["rows"]
     assert [(row["id"], row["status"]) for row in rows] == [(i, "succeeded") for i in ids]
     assert all(row.keys() == COLUMNS for row in rows)
     assert "hunter2" not in response.text
@@ -172,7 +172,7 @@ async def test_bad_input_is_a_problem_that_repeats_no_secret(fleet: Fleet, maste
     for count in (0, 201):
         many = await master.http.get("/deckies/lifecycle", params={"ids": ["x"] * count})
         assert problem(many, 422)["errors"][0]["pointer"] == "#/query/ids"
-    assert (await master.http.get("/deckies/lifecycle", params={"ids": ["x"] * 200})).json() == []
+    assert (await master.http.get("/deckies/lifecycle", params={"ids": ["x"] * 200})).json() == {"rows": []}
     problem(await master.http.get("/nowhere"), 404)
     assert problem(await master.http.get("/deckies/deploy"), 405)["title"] == "Method Not Allowed"
     async with fleet.client() as client:
