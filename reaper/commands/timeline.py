@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from reaper import exit_status
 from reaper.commands import complete
 from reaper.commands.options import Since
 from reaper.commands.session import with_repository
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 @click.option("--decky", metavar="NAME", shell_complete=complete.decky_names, help="Only this decky.")
 @click.option("--host", metavar="UUID", help="Only deckies of this host.")
 @click.option(
-    "--limit", type=click.IntRange(1, 10_000), default=500, show_default=True, help="At most so many rows."
+    "--limit", type=click.IntRange(1, 5000), default=500, show_default=True, help="At most so many rows."
 )
 def command(since: datetime, output: Path, decky: str | None, host: str | None, limit: int) -> int:
     """Draw what the fleet did, a lane per decky.
@@ -50,11 +51,20 @@ def command(since: datetime, output: Path, decky: str | None, host: str | None, 
       decnet-reaper timeline --decky decky-01 -o decky-01.png
     """
 
+    if output.suffix not in (".html", ".svg", ".png"):
+        raise click.UsageError(f"{output} must end in .html, .svg or .png")
+
     async def work(repository: "BaseRepository") -> int:
         from reaper.timeline import write_timeline
 
         rows = await repository.list_lifecycles(decky_name=decky, host_uuid=host, since=since, limit=limit)
-        write_timeline(output, rows, since=since, cut=len(rows) == limit)
+        try:
+            write_timeline(output, rows, now=datetime.now().astimezone(), cut=len(rows) == limit)
+        except ImportError as error:
+            reason = f"{error.name} is missing: pip install 'decnet-reaper[timeline]'"
+            return exit_status.tell(reason, exit_status.UNAVAILABLE)
+        except OSError as error:
+            return exit_status.tell(f"{output} can't be written: {error.strerror}", exit_status.BAD_INPUT)
         click.echo(f"{output}: {len(rows)} operations since {since.astimezone():%Y-%m-%d %H:%M}")
         return 0
 
