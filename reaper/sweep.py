@@ -11,9 +11,11 @@ from reaper.clock import Ages
 from reaper.report import Report
 from reaper.rules import Action, Do, Facts, Policy, decide
 from reaper.settings import ReaperSettings
+from reaper.untold import tell_untold
 from repo.base import BaseRepository, Row
 from worker.events import emit, emit_end
-from worker.execute import accepted_retry, now, ring_next, seconds_since
+from worker.execute import now, ring_next, seconds_since, tell_retry
+from worker.ledger import Ledger
 from worker.locks import DeckyLock, DeckyLocks, end_holder
 from worker.owner import Owner, boot_id
 from worker.queue import Delivery, DeliveryState, Queue, QueueUnavailable
@@ -46,6 +48,7 @@ class Sweeper:
         self._queue = queue
         self._locks = locks
         self._settings = settings
+        self._ledger = Ledger(settings.runtime_dir)
         self._ages = Ages() if ages is None else ages
         self._policy = Policy(
             max_attempts=settings.max_attempts,
@@ -85,6 +88,8 @@ class Sweeper:
         policy = self._policy
         if older_than is not None:
             policy = replace(policy, pending_ttl=older_than, stale_after=older_than)
+        if not dry_run:
+            await tell_untold(self._repository, self._settings.runtime_dir)
         everything = await self._repository.list_open_lifecycles()
         rows = [row for row in everything if only(row)]
         first = _first_in_line(everything)
@@ -198,6 +203,7 @@ class Sweeper:
             emit("lifecycle.overdue", row, owner=row["owner"], overdue_s=round(facts.overdue or 0.0, 3))
 
     async def _fail(self, row: Row, action: Action, report: Report) -> None:
+        self._ledger.begin(row["id"], "swept", action.error)
         ending = await self._repository.end_lifecycle(
             row["id"],
             status="failed",
@@ -206,22 +212,21 @@ class Sweeper:
             error=action.error,
             retry=action.retry,
         )
-        if not ending.applied:
-            return
-        report.counts["failed"] += 1
-        waited, took = _times(row)
-        emit_end(
-            row,
-            "swept",
-            owner=row["owner"],
-            queue_wait_s=waited,
-            duration_s=took,
-            error=action.error,
-            retry_id=ending.retry_id,
-        )
-        if ending.retry_id is not None:
-            report.counts["retried"] += 1
-            await accepted_retry(self._repository, ending.retry_id)
+        if ending.applied:
+            report.counts["failed"] += 1
+            waited, took = _times(row)
+            emit_end(
+                row,
+                "swept",
+                owner=row["owner"],
+                queue_wait_s=waited,
+                duration_s=took,
+                error=action.error,
+                retry_id=ending.retry_id,
+            )
+            report.counts["retried"] += ending.retry_id is not None
+            tell_retry(row, ending)
+        self._ledger.told(row["id"])
 
     async def _ring(self, row: Row, report: Report) -> None:
         if not await self._repository.note_delivery(row["id"], row["deliveries"]):

@@ -1,5 +1,6 @@
 """The auditor: what must hold after every scenario, over store, locks, queue and log."""
 
+import signal
 from collections import defaultdict
 from typing import Any
 
@@ -44,7 +45,9 @@ async def audit(fleet: Fleet, client: LifecycleClient) -> None:
     """Assert the invariants of a fleet that has come to rest."""
     rows = await client.repository.list_lifecycles(limit=100_000)
     lines = fleet.lines()
-    _one_line_a_transition(rows, lines)
+    _each_row_once(rows, fleet.history())
+    killed = sum(daemon.process.returncode == -signal.SIGKILL for daemon in fleet.daemons)
+    _one_line_a_transition(rows, lines, killed)
     table = rebuild(lines)
     for row in rows:
         assert table[row["id"]] == {name: row[name] for name in TOLD}, row["id"]
@@ -53,19 +56,36 @@ async def audit(fleet: Fleet, client: LifecycleClient) -> None:
     await _nothing_lies_open(fleet, [row for row in rows if row["status"] in OPEN])
 
 
-def _one_line_a_transition(rows: list[Row], lines: list[dict[str, Any]]) -> None:
+def _each_row_once(rows: list[Row], history: list[tuple[str, str | None, str | None]]) -> None:
+    """No operation ran twice, no row ended twice, no terminal row was touched: as the database saw it."""
+    told: dict[str, list[str | None]] = defaultdict(list)
+    for lifecycle_id, before, after in history:
+        steps = told[lifecycle_id]
+        assert before == (steps[-1] if steps else None), (lifecycle_id, steps, before)
+        assert before in {None, *OPEN} or after is None, (lifecycle_id, steps, after)
+        steps.append(after)
+    assert all(steps.count("running") <= 1 for steps in told.values())
+    for row in rows:
+        assert told[row["id"]][-1] == row["status"], row["id"]
+
+
+def _one_line_a_transition(rows: list[Row], lines: list[dict[str, Any]], killed: int) -> None:
+    """Each killed process may have died between one line and its note of it: that line is told again."""
     told: dict[str, list[str]] = defaultdict(list)
     for line in lines:
         if line["event"] in {"lifecycle.accepted", *STARTS, *ENDS}:
             told[line["lifecycle_id"]].append(line["event"])
+    repeated = 0
     for row in rows:
         events = told[row["id"]]
-        assert events.count("lifecycle.accepted") == 1, row["id"]
+        repeated += len(events) - len(set(events))
+        assert "lifecycle.accepted" in events, row["id"]
         # Its worker may have been killed between the claim and the line; the sweep's line tells both.
-        starts = events.count("lifecycle.running")
-        untold = starts == 0 and "lifecycle.swept" in events
-        assert untold or starts == (row["claimed_at"] is not None), row["id"]
-        assert sum(event in ENDS for event in events) == (row["status"] not in OPEN), row["id"]
+        untold = "lifecycle.running" not in events and "lifecycle.swept" in events
+        assert untold or events.count("lifecycle.running") == (row["claimed_at"] is not None), row["id"]
+        assert len(ENDS.keys() & set(events)) == (row["status"] not in OPEN), row["id"]
+    # The line of a row's end, and that of its retry.
+    assert repeated <= 2 * killed
 
 
 async def _nothing_lies_open(fleet: Fleet, rows: list[Row]) -> None:

@@ -8,11 +8,12 @@ import json
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import tempfile
 from collections.abc import AsyncIterator, MutableMapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any, Never, Self
 
@@ -20,11 +21,25 @@ import structlog
 
 from reaper.settings import ReaperSettings, load
 from repo.base import Row
+from repo.factory import get_repository
 from worker.client import LifecycleClient
+from worker.events import emit
 from worker.process import ProcessRuntime
 from worker.server import find_server, server_command, wait_ready
 
 HANG_GUARD_S = 60.0
+
+# What the rows went through, kept by the database itself: the auditor's own witness beside the log.
+HISTORY = """
+CREATE TABLE history (lifecycle_id TEXT, before TEXT, after TEXT);
+CREATE TRIGGER history_insert AFTER INSERT ON decky_lifecycle
+    BEGIN INSERT INTO history VALUES (new.id, NULL, new.status); END;
+CREATE TRIGGER history_update AFTER UPDATE ON decky_lifecycle
+    WHEN old.status <> new.status OR old.completed_at IS NOT NULL
+    BEGIN INSERT INTO history VALUES (new.id, old.status, new.status); END;
+CREATE TRIGGER history_delete AFTER DELETE ON decky_lifecycle
+    BEGIN INSERT INTO history VALUES (old.id, old.status, NULL); END;
+"""
 
 
 class ClientLog:
@@ -144,6 +159,18 @@ class Fleet:
     def socket(self) -> Path:
         return self.root / "run" / "queue.sock"
 
+    async def make_store(self) -> None:
+        """The store, and beside it the history of its rows."""
+        path = self.settings.database
+        async with get_repository(path):
+            with closing(sqlite3.connect(path)) as connection:
+                connection.executescript(HISTORY)
+
+    def history(self) -> list[tuple[str, str | None, str | None]]:
+        """What the rows went through: id, status before, status after, in the order of the commits."""
+        with closing(sqlite3.connect(self.settings.database)) as connection:
+            return connection.execute("SELECT * FROM history ORDER BY rowid").fetchall()
+
     async def start_queue(self) -> None:
         """A real server on a unix socket; what an earlier one held is gone."""
         binary = find_server()
@@ -245,11 +272,20 @@ async def running_fleet(**settings: str) -> AsyncIterator[Fleet]:
     CLIENT_LOG.lines.clear()
     structlog.configure(processors=[structlog.stdlib.add_log_level, CLIENT_LOG])
     try:
+        await fleet.make_store()
         await fleet.start_queue()
         yield fleet
     finally:
         await fleet.close()
         shutil.rmtree(root, ignore_errors=True)
+
+
+async def accept(client: LifecycleClient, decky_name: str, **data: Any) -> str:
+    """Accept a row as a master with code of its own would: it is written and told, and not rung for."""
+    wanted = {"decky_name": decky_name, "operation": "deploy", **data}
+    row = await client.get(await client.repository.create_lifecycle(wanted))
+    emit("lifecycle.accepted", row, started_at=row["started_at"])
+    return str(row["id"])
 
 
 async def wait_status(client: LifecycleClient, lifecycle_id: str, status: str) -> Row:

@@ -7,12 +7,12 @@ row whose lock is free is an orphan, with certainty.
 import asyncio
 import time
 from datetime import UTC, datetime
-from typing import Literal
 
 from repo.base import BaseRepository, Deployed, Ending, Row
 from repo.errors import StoreUnavailable
 from worker import document as documents
-from worker.events import emit, emit_end
+from worker.events import Outcome, emit, emit_end
+from worker.ledger import Ledger
 from worker.locks import DeckyLock, DeckyLocks, Holder, end_holder
 from worker.owner import Owner
 from worker.queue import Delivery, Queue, QueueUnavailable
@@ -23,7 +23,7 @@ from worker.settings import WorkerSettings
 CANCELLED = "cancelled by operator"
 STOPPED = "worker stopped during operation"
 
-_OUTCOMES: dict[str, Literal["cancelled", "interrupted"]] = {CANCELLED: "cancelled", STOPPED: "interrupted"}
+_OUTCOMES: dict[str, Outcome] = {CANCELLED: "cancelled", STOPPED: "interrupted"}
 
 
 def now() -> datetime:
@@ -78,6 +78,7 @@ class Executor:
         self._runtime = runtime
         self._settings = settings
         self._owner = str(owner)
+        self._ledger = Ledger(settings.runtime_dir)
         self._operations: dict[str, asyncio.Task[Deployed]] = {}
         self._cut_short: dict[str, str] = {}
 
@@ -167,11 +168,13 @@ class Executor:
         self._set_deadline(row["id"], lock)
         selected = documents.select(wanted.document, row["decky_name"], wanted.services)
         try:
-            async with asyncio.timeout(limit):
+            async with asyncio.timeout(limit) as timer:
                 await self._runtime.apply(
                     row["decky_name"], selected, lock_fd=lock.fd, lifecycle_id=row["id"]
                 )
         except TimeoutError:
+            if not timer.expired():
+                raise  # the runtime's own, such as ETIMEDOUT
             raise OperationTimedOut(f"timed out after {limit:g} s") from None
         except OperationFailed as error:
             raise OperationFailed(Mask(selected)(str(error))) from None
@@ -201,22 +204,24 @@ class Executor:
             await self._end_survivors(row, lock)
         status = "succeeded" if error is None else "failed"
         again = error == STOPPED and row["attempt"] < self._settings.max_attempts
+        outcome: Outcome = "succeeded" if error is None else _OUTCOMES.get(error, "failed")
+        self._ledger.begin(row["id"], outcome, error)
         ending = await self._write_end(row, error, deployed, again)
-        if not ending.applied:
+        if ending.applied:
+            emit_end(
+                row,
+                outcome,
+                owner=self._owner,
+                runtime=self._runtime.name,
+                queue_wait_s=waited,
+                duration_s=round(time.monotonic() - begun, 3),
+                error=error,
+                retry_id=ending.retry_id,
+            )
+            tell_retry(row, ending)
+        else:
             emit("lifecycle.late_write_refused", row, owner=self._owner, status=status)
-            return
-        emit_end(
-            row,
-            "succeeded" if error is None else _OUTCOMES.get(error, "failed"),
-            owner=self._owner,
-            runtime=self._runtime.name,
-            queue_wait_s=waited,
-            duration_s=round(time.monotonic() - begun, 3),
-            error=error,
-            retry_id=ending.retry_id,
-        )
-        if ending.retry_id is not None:
-            await accepted_retry(self._repository, ending.retry_id)
+        self._ledger.told(row["id"])
 
     async def _end_survivors(self, row: Row, lock: DeckyLock) -> None:
         # The runtime ends what it started; this is for what slipped away from it with the lock in hand.
@@ -247,10 +252,11 @@ class Executor:
                 pause = min(2.0, pause * 2)
 
 
-async def accepted_retry(repository: BaseRepository, retry_id: str) -> None:
-    """Log that a retry was accepted."""
-    for retry in await repository.get_lifecycle_by_ids([retry_id]):
-        emit("lifecycle.accepted", retry, started_at=retry["started_at"])
+def tell_retry(row: Row, ending: Ending) -> None:
+    """Log that a retry of this row was accepted, if one was."""
+    if ending.retry_id is not None:
+        retry = row | {"id": ending.retry_id, "attempt": row["attempt"] + 1, "retry_of": row["id"]}
+        emit("lifecycle.accepted", retry, started_at=ending.retry_at)
 
 
 def _reason(error: BaseException) -> str:
