@@ -61,7 +61,9 @@ class Commands(click.Group):
 @click.version_option(package_name="decnet-reaper")
 @click.pass_context
 def cli(ctx: click.Context) -> None:
-    """Deploys and mutates deckies, and keeps every row of decky_lifecycle true, whatever is killed.
+    """Keeps decky lifecycles true.
+
+    Deploys and mutates deckies; every row tells the truth within seconds, whatever is killed.
 
     \b
     Begin with:

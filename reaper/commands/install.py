@@ -9,7 +9,7 @@ import click
 @click.option("--prefix", type=click.Path(path_type=Path), default=Path("/"), show_default=True)
 @click.option("--dry-run", is_flag=True, help="Say what would be done.")
 def command(prefix: Path, dry_run: bool) -> None:
-    """Install the systemd units, user and directories.
+    """Install systemd units, user, directories.
 
     Twice in a row does no harm.
 

@@ -10,9 +10,9 @@ from reaper.commands.session import settings_of_daemon
 @click.command()
 @click.option("--workers", type=click.IntRange(1, 64), default=1, show_default=True, help="How many workers.")
 def command(workers: int) -> int:
-    """Run store, queue, workers and reaper in this terminal.
+    """Run everything in this terminal.
 
-    Ctrl-C ends it all, in order.
+    Store, queue, workers and reaper; Ctrl-C ends them in order.
 
     \b
     Examples:
