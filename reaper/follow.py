@@ -39,9 +39,7 @@ async def follow(
         The exit status: 0, or 1 if one failed.
     """
     begun = time.monotonic()
-    rows = await _wait(repository, ids) if wait else await repository.get_lifecycle_by_ids(ids)
-    by_id = {row["id"]: row for row in rows}
-    rows = rows if wait else [by_id[lifecycle_id] for lifecycle_id in ids]
+    rows = await (_wait if wait else _rows)(repository, ids)
     if as_json:
         shown = [public(row) for row in rows]
         click.echo(to_json(shown if several else shown[0]))
@@ -94,12 +92,25 @@ def waits_for(row: Row, open_rows: Iterable[Row]) -> str:
     return ""
 
 
+async def _rows(repository: BaseRepository, ids: Sequence[str]) -> list[Row]:
+    by_id = {row["id"]: row for row in await repository.get_lifecycle_by_ids(ids)}
+    return [by_id[lifecycle_id] for lifecycle_id in ids]
+
+
 async def _wait(repository: BaseRepository, ids: Sequence[str]) -> list[Row]:
     """The terminal rows, in the order of `ids`; for one that was retried, its last retry's."""
-    latest = list(ids)
+    try:
+        return await _ends(repository, list(ids))
+    except asyncio.CancelledError:
+        what = f"decnet-reaper status {ids[0]}" if len(ids) == 1 else "decnet-reaper watch"
+        click.echo(f"decnet-reaper: no longer waiting, the work goes on: {what}", err=True)
+        raise
+
+
+async def _ends(repository: BaseRepository, latest: list[str]) -> list[Row]:
     ended: dict[str, Row] = {}
     pause = 0.01
-    async with _progress(len(ids)) as report:
+    async with _progress(len(latest)) as report:
         while True:
             asked = [lifecycle_id for lifecycle_id in latest if lifecycle_id not in ended]
             rows = await repository.get_lifecycle_by_ids(asked)

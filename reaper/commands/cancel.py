@@ -1,6 +1,5 @@
 """`decnet-reaper cancel`."""
 
-import asyncio
 from typing import TYPE_CHECKING
 
 import click
@@ -29,6 +28,8 @@ def command(ids: tuple[str, ...], as_json: bool) -> int:
     """
 
     async def work(client: "LifecycleClient") -> int:
+        import asyncio
+
         from reaper.ids import whole_ids
         from reaper.show import show_rows
 

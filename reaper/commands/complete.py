@@ -1,26 +1,29 @@
 """What the shell offers after a Tab: deckies and ids from the store. Never an error, never a new store."""
 
-import asyncio
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from click.shell_completion import CompletionItem
 
 if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
     from repo.base import Row
 
 _NEWEST = 500
 
 
-def decky_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+def decky_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> "list[CompletionItem]":
     """The deckies of the newest rows."""
+    from click.shell_completion import CompletionItem
+
     names = sorted({row["decky_name"] for row in _newest()})
     return [CompletionItem(name) for name in names if name.startswith(incomplete)]
 
 
-def ids(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+def ids(ctx: click.Context, param: click.Parameter, incomplete: str) -> "list[CompletionItem]":
     """The newest ids, and what they are; for `cancel`, of open rows alone."""
+    from click.shell_completion import CompletionItem
+
     rows = _newest(only_open=ctx.info_name == "cancel")
     return [
         CompletionItem(row["id"], help=f"{row['operation']} of {row['decky_name']}, {row['status']}")
@@ -30,6 +33,9 @@ def ids(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[Com
 
 
 def _newest(*, only_open: bool = False) -> "list[Row]":
+    import asyncio
+    from pathlib import Path
+
     from reaper.commands.session import load_settings
     from repo.base import OPEN
     from repo.factory import get_repository

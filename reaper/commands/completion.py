@@ -1,7 +1,6 @@
 """`decnet-reaper completion`."""
 
 import click
-from click.shell_completion import get_completion_class
 
 PROGRAM = "decnet-reaper"
 VARIABLE = "_DECNET_REAPER_COMPLETE"
@@ -21,6 +20,8 @@ def command(ctx: click.Context, shell: str) -> None:
       zsh:  decnet-reaper completion zsh > "${fpath[1]}/_decnet-reaper"
       fish: decnet-reaper completion fish > ~/.config/fish/completions/decnet-reaper.fish
     """
+    from click.shell_completion import get_completion_class
+
     kind = get_completion_class(shell)
     if kind is None:
         raise click.UsageError(f"{shell} is not supported")

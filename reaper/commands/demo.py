@@ -1,10 +1,8 @@
 """`decnet-reaper demo`."""
 
-import asyncio
-
 import click
 
-from reaper.commands.session import settings_of_command
+from reaper.commands.session import run, settings_of_command
 
 
 @click.command()
@@ -22,4 +20,4 @@ def command(keep: bool) -> int:
     """
     from reaper.demo import run_demo
 
-    return asyncio.run(run_demo(settings_of_command(), keep=keep))
+    return run(run_demo(settings_of_command(), keep=keep))

@@ -1,6 +1,5 @@
 """`decnet-reaper deploy`."""
 
-import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -54,6 +53,8 @@ def command(
         raise click.UsageError("a deploy needs a NAME and --compose FILE, or --fleet DIR")
 
     async def work(client: "LifecycleClient") -> int:
+        import asyncio
+
         from reaper import requests
         from reaper.follow import follow, warn_of_host
 

@@ -1,11 +1,9 @@
 """`decnet-reaper doctor`."""
 
-import asyncio
-
 import click
 
 from reaper.commands.options import json_option
-from reaper.commands.session import settings_of_command
+from reaper.commands.session import run, settings_of_command
 
 
 @click.command()
@@ -22,4 +20,4 @@ def command(as_json: bool) -> int:
     """
     from reaper.doctor import run_doctor
 
-    return asyncio.run(run_doctor(settings_of_command(), as_json=as_json))
+    return run(run_doctor(settings_of_command(), as_json=as_json))

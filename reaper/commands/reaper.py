@@ -1,10 +1,8 @@
 """`decnet-reaper reaper`."""
 
-import asyncio
-
 import click
 
-from reaper.commands.session import settings_of_daemon
+from reaper.commands.session import run, settings_of_daemon
 
 
 @click.command()
@@ -20,4 +18,4 @@ def command() -> None:
     """
     from reaper.daemon import run_reaper
 
-    asyncio.run(run_reaper(settings_of_daemon()))
+    run(run_reaper(settings_of_daemon()))

@@ -1,13 +1,22 @@
 """What a command works with: the settings, and a store or a client that is open while it runs."""
 
-import asyncio
 from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from reaper.settings import ReaperSettings
     from repo.base import BaseRepository
     from worker.client import LifecycleClient
+
+
+T = TypeVar("T")
+
+
+def run(work: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine to its end."""
+    import asyncio  # takes 0.05 s, which --help needn't wait for
+
+    return asyncio.run(work)
 
 
 def load_settings() -> "ReaperSettings":
@@ -43,19 +52,19 @@ def with_repository(work: "Callable[[BaseRepository], Coroutine[Any, Any, int]]"
     """Run `work` with an open store; returns its exit status. Needs no queue, and doesn't import one."""
     from repo.factory import get_repository
 
-    async def run() -> int:
+    async def opened() -> int:
         async with get_repository(load_settings().database) as repository:
             return await work(repository)
 
-    return asyncio.run(run())
+    return run(opened())
 
 
 def with_client(work: "Callable[[LifecycleClient], Coroutine[Any, Any, int]]") -> int:
     """Run `work` with a client; returns its exit status."""
     from worker.client import LifecycleClient
 
-    async def run() -> int:
+    async def opened() -> int:
         async with LifecycleClient(settings_of_command()) as client:
             return await work(client)
 
-    return asyncio.run(run())
+    return run(opened())

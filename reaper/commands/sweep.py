@@ -1,11 +1,9 @@
 """`decnet-reaper sweep`."""
 
-import asyncio
-
 import click
 
 from reaper.commands.options import json_option
-from reaper.commands.session import settings_of_daemon
+from reaper.commands.session import run, settings_of_daemon
 
 
 @click.command()
@@ -29,4 +27,4 @@ def command(older_than: str | None, owner_pid: int | None, because: str, dry_run
     from reaper.command_sweep import run_sweep
 
     settings = settings_of_daemon()
-    return asyncio.run(run_sweep(settings, older_than, owner_pid, because, dry_run=dry_run, as_json=as_json))
+    return run(run_sweep(settings, older_than, owner_pid, because, dry_run=dry_run, as_json=as_json))

@@ -1,10 +1,8 @@
 """`decnet-reaper up`."""
 
-import asyncio
-
 import click
 
-from reaper.commands.session import settings_of_daemon
+from reaper.commands.session import run, settings_of_daemon
 
 
 @click.command()
@@ -21,4 +19,4 @@ def command(workers: int) -> int:
     """
     from reaper.up import run_up
 
-    return asyncio.run(run_up(settings_of_daemon(), workers))
+    return run(run_up(settings_of_daemon(), workers))

@@ -1,10 +1,8 @@
 """`decnet-reaper worker`."""
 
-import asyncio
-
 import click
 
-from reaper.commands.session import settings_of_daemon
+from reaper.commands.session import run, settings_of_daemon
 
 
 @click.command()
@@ -22,4 +20,4 @@ def command() -> None:
     """
     from worker.daemon import run_worker
 
-    asyncio.run(run_worker(settings_of_daemon()))
+    run(run_worker(settings_of_daemon()))
