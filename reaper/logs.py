@@ -112,10 +112,11 @@ def _told(lines: Iterable[Line], *, as_json: bool) -> Iterator[str]:
 @contextmanager
 def _file(name: str) -> Iterator[Iterable[str]]:
     try:
-        with click.open_file(name, encoding="utf-8", errors="replace") as stream:
-            yield stream
+        opened = click.open_file(name, encoding="utf-8", errors="replace")
     except OSError as error:
         raise click.ClickException(f"{name} can't be read: {error.strerror}") from None
+    with opened as stream:
+        yield stream
 
 
 @contextmanager
