@@ -1,0 +1,92 @@
+"""A command on a real terminal (pty(7)): what it shows there, as it goes on."""
+
+import asyncio
+import fcntl
+import os
+import pty
+import re
+import struct
+import sys
+import termios
+from types import TracebackType
+from typing import Self
+
+from tests.fleet import HANG_GUARD_S, Fleet
+
+_ESCAPES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
+
+
+class Terminal:
+    """Runs one command; use as an async context manager.
+
+    Args:
+        fleet: whose installation it works on.
+        arguments: of the command.
+        columns: width of the terminal.
+        environment: added to the fleet's.
+    """
+
+    def __init__(self, fleet: Fleet, *arguments: str, columns: int = 80, **environment: str) -> None:
+        self._fleet, self._arguments, self._columns, self._environment = (
+            fleet,
+            arguments,
+            columns,
+            environment,
+        )
+        self.raw = ""
+        self._news = asyncio.Event()
+        self._over = asyncio.Event()
+
+    @property
+    def text(self) -> str:
+        """All that was shown, without colours and movements."""
+        return _ESCAPES.sub("", self.raw)
+
+    async def __aenter__(self) -> Self:
+        self._ours, theirs = pty.openpty()
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, self._columns, 0, 0))
+        environment = {key: text for key, text in self._fleet.environment.items() if key != "NO_COLOR"}
+        self.process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "reaper.cli", *self._arguments),
+            env=environment | {"TERM": "xterm-256color", "COLORTERM": ""} | self._environment,
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            start_new_session=True,
+        )
+        os.close(theirs)
+        asyncio.get_running_loop().add_reader(self._ours, self._read)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.process.returncode is None:
+            self.process.kill()
+            await self.process.wait()
+        asyncio.get_running_loop().remove_reader(self._ours)
+        os.close(self._ours)
+
+    def _read(self) -> None:
+        try:
+            chunk = os.read(self._ours, 65536)
+        except OSError:  # EIO: the command has ended
+            chunk = b""
+        if not chunk:
+            asyncio.get_running_loop().remove_reader(self._ours)
+            self._over.set()
+        self.raw += chunk.decode(errors="replace")
+        self._news.set()
+
+    async def shows(self, text: str) -> None:
+        """Wait until it has shown this text."""
+        async with asyncio.timeout(HANG_GUARD_S):
+            while text not in self.text:
+                self._news.clear()
+                await self._news.wait()
+
+    async def ended(self) -> int:
+        """Its exit status; all that it showed has been read then."""
+        async with asyncio.timeout(HANG_GUARD_S):
+            await self._over.wait()
+            return await self.process.wait()
