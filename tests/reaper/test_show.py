@@ -65,10 +65,10 @@ def lines(rows: list[Row], width: int | None, **more: Any) -> list[str]:
 
 
 def test_an_error_stands_in_its_row_where_there_is_room() -> None:
-    rows = [row(status="failed", error="no\nroom", completed_at=5)]
-    assert lines(rows, 120)[1].endswith("  no room")
+    rows = [row(status="failed", error="no room\nhere", completed_at=5)]
+    assert lines(rows, 120)[1].endswith("  no room here")
     narrow = lines(rows, 70)
-    assert narrow[2] == "    no room"
+    assert narrow[2] == "    no room here"
     assert narrow[1].split()[0] == rows[0]["id"][-8:]
 
 
