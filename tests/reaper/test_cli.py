@@ -58,6 +58,11 @@ async def test_json_has_the_documented_keys_and_never_the_document(fleet: Fleet)
         assert "hunter2" not in json.dumps(same)
 
 
+def test_each_json_key_is_documented() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "command-line.md").read_text()
+    assert [key for key in JSON_KEYS if f"`{key}`" not in text] == []
+
+
 async def test_one_document_for_several_deckies(fleet: Fleet) -> None:
     await fleet.worker()
     status, out, err = await fleet.run("deploy", "decky-01", "decky-02", "--compose", both(fleet), "--wait")
