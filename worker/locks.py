@@ -13,9 +13,13 @@ import re
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
+# As in /proc/locks: number, kind, mode, access, pid of the taker, device and inode, range.
+_LOCK = re.compile(r"^lock:\s+\d+: FLOCK\s+\S+\s+\S+\s+(\d+) ", re.MULTILINE)
+_UNSEEN = 0
 _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
@@ -35,6 +39,18 @@ class Holder(msgspec.Struct, frozen=True):
     lifecycle_id: str
     owner: str
     deadline: float
+
+
+class Hold(NamedTuple):
+    """One process that holds a lock.
+
+    Attributes:
+        pid: the process.
+        taker: the process that took the lock; 0 if it is dead and of another pid namespace.
+    """
+
+    pid: int
+    taker: int
 
 
 class DeckyLock:
@@ -58,7 +74,7 @@ class DeckyLock:
 
     def survivors(self) -> list[int]:
         """Other processes that hold this very lock through an inherited descriptor."""
-        return [pid for pid in _holders(os.fstat(self.fd)) if pid != os.getpid()]
+        return [hold.pid for hold in _holders(os.fstat(self.fd)) if hold.pid != os.getpid()]
 
 
 class DeckyLocks:
@@ -118,37 +134,48 @@ class DeckyLocks:
         except (OSError, msgspec.DecodeError):
             return None
 
-    def holders(self, decky_name: str, host_uuid: str | None) -> list[int]:
-        """Pids that hold this decky's lock now, as the kernel tells.
+    def holders(self, decky_name: str, host_uuid: str | None) -> list[Hold]:
+        """Who holds this decky's lock now, as the kernel tells.
 
-        An inherited descriptor shares its holder's open file description, and proc_pid_fdinfo(5) lists the
+        An inherited descriptor shares its taker's open file description, and proc_pid_fdinfo(5) lists the
         lock there; a process that merely opened the same file has no such line. So this names exactly those
-        who could still touch the decky, whatever pid, session or parent they have.
+        who could still touch the decky, whatever session or parent they have.
         """
         try:
             return list(_holders(self.path(decky_name, host_uuid).stat()))
         except FileNotFoundError:
             return []
 
+    def survivors(self, decky_name: str, host_uuid: str | None, owner_pid: int) -> list[int]:
+        """Processes that hold this decky's lock because `owner_pid`, now dead, passed it on to them.
 
-def _holders(file: os.stat_result) -> Iterator[int]:
+        Whoever took the lock itself is never among them: another worker on its way to a claim that will be
+        refused, or another reaper that judges the same row.
+        """
+        return [
+            hold.pid
+            for hold in self.holders(decky_name, host_uuid)
+            if hold.taker in {owner_pid, _UNSEEN} and hold.pid != hold.taker
+        ]
+
+
+def _holders(file: os.stat_result) -> Iterator[Hold]:
     for process in Path("/proc").iterdir():
-        if process.name.isdecimal() and _holds(process, file):
-            yield int(process.name)
+        if process.name.isdecimal() and (taker := _taker(process, file)) is not None:
+            yield Hold(int(process.name), taker)
 
 
-def _holds(process: Path, file: os.stat_result) -> bool:
+def _taker(process: Path, file: os.stat_result) -> int | None:
+    """The pid that took the lock which this process holds on a file; None if it holds none."""
     # A process may end, or belong to somebody else, at any step of this.
     with contextlib.suppress(OSError):
         for descriptor in (process / "fd").iterdir():
             with contextlib.suppress(FileNotFoundError):
-                if os.path.samestat(descriptor.stat(), file) and _locked(process, descriptor.name):
-                    return True
-    return False
-
-
-def _locked(process: Path, descriptor: str) -> bool:
-    return "\nlock:" in (process / "fdinfo" / descriptor).read_text()
+                if os.path.samestat(descriptor.stat(), file):
+                    told = (process / "fdinfo" / descriptor.name).read_text()
+                    if (lock := _LOCK.search(told)) is not None:
+                        return int(lock[1])
+    return None
 
 
 def end_holder(locks: DeckyLocks, decky_name: str, host_uuid: str | None, pid: int) -> bool:
@@ -165,7 +192,7 @@ def end_holder(locks: DeckyLocks, decky_name: str, host_uuid: str | None, pid: i
     except ProcessLookupError:
         return False
     try:
-        if not _holds(Path(f"/proc/{pid}"), locks.path(decky_name, host_uuid).stat()):
+        if _taker(Path(f"/proc/{pid}"), locks.path(decky_name, host_uuid).stat()) is None:
             return False
         signal.pidfd_send_signal(descriptor, signal.SIGKILL)
     except (ProcessLookupError, FileNotFoundError):

@@ -180,7 +180,7 @@ async def test_after_a_workers_death_the_lock_is_free_once_compose_is_gone(
     worker.stdin.close()
     await started
     assert locks.try_lock(name, None) is None
-    compose = set(locks.holders(name, None)) - {worker.pid}
+    compose = {hold.pid for hold in locks.holders(name, None)} - {worker.pid}
     assert compose
     worker.send_signal(signal.SIGKILL)
     await worker.wait()

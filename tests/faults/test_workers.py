@@ -115,6 +115,40 @@ async def test_a_stopped_worker_is_never_swept_and_finishes(fleet: Fleet) -> Non
         assert reaper.logged("lifecycle.swept", lifecycle_id=lifecycle_id) == []
 
 
+HOLDER = """
+import sys, time
+from pathlib import Path
+from worker.locks import DeckyLocks
+with DeckyLocks(Path(sys.argv[1])).try_lock("decky-01", None):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+async def test_whoever_holds_the_lock_of_an_orphan_in_its_own_right_is_left_alone(fleet: Fleet) -> None:
+    worker = await fleet.worker()
+    async with fleet.client() as client:
+        lost = await gated(fleet, client)
+        await worker.kill()
+        # Another worker on its way to a claim that will be refused, or another reaper, looks like this.
+        other = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-c", HOLDER, str(fleet.root / "run")),
+            env=fleet.environment,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+        )
+        try:
+            assert other.stdout is not None
+            assert await other.stdout.readline() == b"held\n"
+            reaper = await fleet.reaper()
+            await two_passes(reaper, client, lost)
+            assert (await client.get(lost))["status"] == "running"
+            assert other.returncode is None
+        finally:
+            await other.communicate(b"")
+        assert (await client.wait(lost, timeout=30))["error"] == "worker died during operation"
+
+
 async def test_a_late_write_changes_nothing_and_is_told(fleet: Fleet) -> None:
     reaper = await fleet.set(max_attempts="1").reaper()
     worker = await fleet.worker()

@@ -67,7 +67,9 @@ def test_a_child_that_inherited_the_lock_keeps_it_and_is_found(locks: DeckyLocks
     bystander = os.open(locks.path("decky-01", None), os.O_RDWR)
     try:
         assert locks.try_lock("decky-01", None) is None
-        assert locks.holders("decky-01", None) == [child.pid]
+        assert locks.holders("decky-01", None) == [(child.pid, os.getpid())]
+        assert locks.survivors("decky-01", None, os.getpid()) == [child.pid]
+        assert locks.survivors("decky-01", None, os.getppid()) == []
         assert locks.read("decky-01", None) == Holder("some-id", "some-owner", 12.5)
     finally:
         os.close(bystander)
@@ -75,7 +77,9 @@ def test_a_child_that_inherited_the_lock_keeps_it_and_is_found(locks: DeckyLocks
     free = locks.try_lock("decky-01", None)
     assert free is not None
     with free:
-        assert locks.holders("decky-01", None) == [os.getpid()]
+        assert locks.holders("decky-01", None) == [(os.getpid(), os.getpid())]
+        # Whoever took the lock itself is nobody's survivor: it may be another worker, or another reaper.
+        assert locks.survivors("decky-01", None, os.getpid()) == []
 
 
 def test_only_a_holder_is_ended_never_an_innocent_process(locks: DeckyLocks) -> None:
