@@ -172,17 +172,17 @@ class Sweeper:
         )
 
     async def _end_processes(self, row: Row, action: Action, report: Report) -> DeckyLock | None:
-        if action.do is Do.END_OWNER and (owner := Owner.parse(row["owner"])) is not None:
+        owner = Owner.parse(row["owner"])
+        if owner is not None and action.do is Do.END_OWNER:
             self._timed_out[row["id"]] = self._settings.operation_timeout
             owner.kill()
             report.counts["ended"] += 1
         decky = row["decky_name"], row["host_uuid"]
         give_up = time.monotonic() + _LET_GO_S
         while (lock := self._locks.try_lock(*decky)) is None and time.monotonic() < give_up:
-            owner = Owner.parse(row["owner"])
-            if owner is None or not owner.alive:
-                ended = [pid for pid in self._locks.holders(*decky) if end_holder(self._locks, *decky, pid)]
-                if ended:
+            if owner is not None and not owner.alive:
+                survivors = self._locks.survivors(*decky, owner.pid)
+                if ended := [pid for pid in survivors if end_holder(self._locks, *decky, pid)]:
                     report.counts["ended"] += len(ended)
                     emit("lifecycle.survivors_ended", row, pids=ended)
             await asyncio.sleep(0.02)
