@@ -49,6 +49,18 @@ class Deployed(NamedTuple):
     services: list[str]
 
 
+class Claim(NamedTuple):
+    """A row that was claimed.
+
+    Attributes:
+        row: the whole row.
+        deployed: what its decky was last brought to by a row that succeeded, if by any.
+    """
+
+    row: Row
+    deployed: Deployed | None
+
+
 class BaseRepository(ABC):
     """The store of lifecycles. Use as an async context manager, or call `initialize` and `close`."""
 
@@ -115,13 +127,13 @@ class BaseRepository(ABC):
         """
 
     @abstractmethod
-    async def claim_lifecycle(self, lifecycle_id: str, owner: str) -> Row | None:
+    async def claim_lifecycle(self, lifecycle_id: str, owner: str) -> Claim | None:
         """Move a row from pending to running for `owner`, if its turn has come.
 
         Its turn has come when no older open row (by id) of the same decky on the same host is there.
 
         Returns:
-            The whole row as claimed, or None when it isn't pending or must wait.
+            The row as claimed, or None when it isn't pending or must wait.
         """
 
     @abstractmethod
@@ -173,6 +185,10 @@ class BaseRepository(ABC):
     @abstractmethod
     async def note_delivery(self, lifecycle_id: str, deliveries: int) -> bool:
         """Count one more ring of a pending row, if `deliveries` is still its count; stamps `rung_at`."""
+
+    @abstractmethod
+    async def get_lifecycle(self, lifecycle_id: str) -> Row | None:
+        """One row, without payload; None if there is no such row."""
 
     @abstractmethod
     async def get_lifecycle_by_ids(self, ids: Iterable[str]) -> list[Row]:

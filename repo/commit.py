@@ -19,7 +19,7 @@ from sqlalchemy import Connection
 from repo.checkpoint import Checkpoints
 from repo.errors import StoreUnavailable
 from repo.failures import SqliteError, explained, is_refusal
-from repo.sql import Prepared
+from repo.prepared import Prepared
 from repo.sqlite import SqliteFile
 from repo.threads import Call, ServingThread, answer
 
@@ -158,7 +158,7 @@ def _alone(connection: Connection, write: Write[T]) -> T:
 
 
 def _run(connection: Connection, statement: Prepared, rows: list[tuple[Any, ...]]) -> None:
-    if connection.exec_driver_sql(statement.text, rows).rowcount != len(rows):
+    if statement.run(connection, rows) != len(rows):
         raise _Missed
 
 

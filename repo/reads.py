@@ -1,4 +1,4 @@
-"""Reads: short transactions on a connection of their own, which no writer makes wait."""
+"""Reads: short, on a connection of their own, which no writer makes wait."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
@@ -29,6 +29,8 @@ class Reads(ServingThread[Query]):
     async def read(self, query: Callable[[Connection], T]) -> T:
         """What `query` returns; never a cursor, since an open one keeps the log from shrinking.
 
+        One statement sees one state of the store; a query of several begins a transaction for that.
+
         Raises:
             StoreUnavailable: what is wrong with the store.
         """
@@ -39,8 +41,7 @@ class Reads(ServingThread[Query]):
         for call in calls:
             try:
                 self._file.check_same()
-                with self._connection.begin():
-                    call.value = call.work(self._connection)
+                call.value = call.work(self._connection)
             except SqliteError as error:
                 call.error = explained(error, self._file.path, self._file.busy_timeout)
             except Exception as error:

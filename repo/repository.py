@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeVar
 from sqlalchemy import Connection
 
 from repo import fields, sql
-from repo.base import OPEN, BaseRepository, Deployed, Ending, Row, Status
+from repo.base import OPEN, BaseRepository, Claim, Deployed, Ending, Row, Status
 from repo.commit import Write
 from repo.errors import (
     DeckyBusy,
@@ -22,6 +22,7 @@ from repo.errors import (
     TransitionRefused,
 )
 from repo.ids import id_after
+from repo.prepared import Query
 from repo.schema import VERSION_TABLE, to_iso
 from repo.sqlite import SqliteFile
 from repo.store import Store
@@ -66,10 +67,10 @@ class SqlRepository(BaseRepository):
         lifecycle_id: str = row["id"]
 
         def refused(connection: Connection) -> tuple[str, bool]:
-            asked = connection.execute(sql.FIND_ASKED, row).scalar()
+            asked = sql.FIND_ASKED.first(connection, row)
             if asked is None:
                 raise LifecycleExists(f"lifecycle {lifecycle_id}: this id is taken")
-            return asked, False
+            return asked["id"], False
 
         steps = [(sql.INSERT_UNLESS_ASKED, row)]
         return await self._write(Write(lifecycle_id, steps, lambda _: (lifecycle_id, True), refused))
@@ -87,11 +88,14 @@ class SqlRepository(BaseRepository):
         steps = [(sql.update_open(frozenset(values), status), values | {"row_id": lifecycle_id})]
         await self._write(Write(lifecycle_id, steps, lambda _: None, refused))
 
-    async def claim_lifecycle(self, lifecycle_id: str, owner: str) -> Row | None:
+    async def claim_lifecycle(self, lifecycle_id: str, owner: str) -> Claim | None:
         steps = [(sql.CLAIM, {"row_id": lifecycle_id, "by_owner": owner, "now": fields.now()})]
 
-        def claimed(connection: Connection) -> Row | None:
-            return _one(connection, sql.BY_ID, {"row_id": lifecycle_id})
+        def claimed(connection: Connection) -> Claim | None:
+            if (row := sql.CLAIMED.first(connection, {"row_id": lifecycle_id})) is None:
+                return None
+            document, services = row.pop("document"), row.pop("services")
+            return Claim(row, None if document is None else Deployed(document, services))
 
         return await self._write(Write(lifecycle_id, steps, claimed, lambda _: None))
 
@@ -141,31 +145,35 @@ class SqlRepository(BaseRepository):
         return await self._write(Write(lifecycle_id, [], cancel, cancel))
 
     async def find_cancelled(self, owner: str) -> list[str]:
-        return await self._read(lambda c: list(c.execute(sql.FIND_CANCELLED, {"by_owner": owner}).scalars()))
+        found = await self._read(lambda c: sql.FIND_CANCELLED.rows(c, {"by_owner": owner}))
+        return [row["id"] for row in found]
 
     async def note_delivery(self, lifecycle_id: str, deliveries: int) -> bool:
         steps = [(sql.NOTE_DELIVERY, {"row_id": lifecycle_id, "seen": deliveries, "now": fields.now()})]
         return await self._write(Write(lifecycle_id, steps, lambda _: True, lambda _: False))
 
+    async def get_lifecycle(self, lifecycle_id: str) -> Row | None:
+        return await self._read(lambda c: sql.BY_ID.first(c, {"row_id": lifecycle_id}))
+
     async def get_lifecycle_by_ids(self, ids: Iterable[str]) -> list[Row]:
         wanted = {"ids": json.dumps(list(ids))}
-        return await self._read(lambda c: _all(c, sql.BY_IDS, wanted))
+        return await self._read(lambda c: sql.BY_IDS.rows(c, wanted))
 
     async def find_open_lifecycle(
         self, decky_name: str, operation: str, host_uuid: str | None = None
     ) -> Row | None:
         wanted = {"decky_name": decky_name, "operation": operation}
         if host_uuid is None:
-            return await self._read(lambda c: _one(c, sql.FIND_OPEN, wanted))
+            return await self._read(lambda c: sql.FIND_OPEN.first(c, wanted))
         wanted["host"] = host_uuid
-        return await self._read(lambda c: _one(c, sql.FIND_OPEN_ON_HOST, wanted))
+        return await self._read(lambda c: sql.FIND_OPEN_ON_HOST.first(c, wanted))
 
     async def find_next_lifecycle(self, decky_name: str, host_uuid: str | None) -> Row | None:
         decky = {"decky_name": decky_name, "host": sql.host_key(host_uuid)}
-        return await self._read(lambda c: _one(c, sql.FIND_NEXT, decky))
+        return await self._read(lambda c: sql.FIND_NEXT.first(c, decky))
 
     async def list_open_lifecycles(self) -> list[Row]:
-        return await self._read(lambda c: _all(c, sql.LIST_OPEN, {}))
+        return await self._read(lambda c: sql.LIST_OPEN.rows(c, {}))
 
     async def list_lifecycles(
         self,
@@ -183,23 +191,22 @@ class SqlRepository(BaseRepository):
             since=None if since is None else fields.time("since", since),
             limit=limit,
         )
-        return await self._read(lambda c: _all(c, statement, {}))
+        return await self._read(lambda c: Query(statement).rows(c, {}))
 
     async def get_deployed(self, decky_name: str, host_uuid: str | None) -> Deployed | None:
         decky = {"decky_name": decky_name, "host": sql.host_key(host_uuid)}
-        row = await self._read(lambda c: c.execute(sql.FIND_DEPLOYED, decky).first())
-        return None if row is None else Deployed(row.document, row.services)
+        row = await self._read(lambda c: sql.FIND_DEPLOYED.first(c, decky))
+        return None if row is None else Deployed(row["document"], row["services"])
 
     async def find_document(self, decky_name: str, host_uuid: str | None) -> dict[str, Any] | None:
         decky = {"decky_name": decky_name, "host": sql.host_key(host_uuid)}
 
         def find(connection: Connection) -> dict[str, Any] | None:
-            for payload in connection.execute(sql.OPEN_PAYLOADS, decky).scalars().all():
-                if payload is not None and "compose" in payload:
-                    document: dict[str, Any] = payload["compose"]
-                    return document
-            row = connection.execute(sql.FIND_DEPLOYED, decky).first()
-            return None if row is None else row.document
+            with connection.begin():
+                payloads = [row["payload"] or {} for row in sql.OPEN_PAYLOADS.rows(connection, decky)]
+                deployed = sql.FIND_DEPLOYED.first(connection, decky) or {}
+            found = [payload["compose"] for payload in payloads if "compose" in payload]
+            return found[0] if found else deployed.get("document")
 
         return await self._read(find)
 
@@ -231,20 +238,11 @@ class SqlRepository(BaseRepository):
         return self._store
 
 
-def _one(connection: Connection, statement: Any, parameters: Mapping[str, Any]) -> Row | None:
-    row = connection.execute(statement, parameters).mappings().first()
-    return None if row is None else dict(row)
-
-
-def _all(connection: Connection, statement: Any, parameters: Mapping[str, Any]) -> list[Row]:
-    return [dict(row) for row in connection.execute(statement, parameters).mappings()]
-
-
 def _state(connection: Connection, lifecycle_id: str) -> tuple[Status, str]:
-    row = connection.execute(sql.STATE, {"row_id": lifecycle_id}).first()
+    row = sql.STATE.first(connection, {"row_id": lifecycle_id})
     if row is None:
         raise LifecycleNotFound(f"lifecycle {lifecycle_id}: no row has this id")
-    return row.status, row.decky_name
+    return row["status"], row["decky_name"]
 
 
 def _open_state(connection: Connection, lifecycle_id: str) -> tuple[Status, str]:
@@ -258,9 +256,10 @@ def _facts(connection: Connection) -> dict[str, str]:
     def ask(question: str) -> str:
         return str(connection.exec_driver_sql(question).scalar())
 
-    return {
-        "schema": ask(f"SELECT version_num FROM {VERSION_TABLE}"),  # noqa: S608
-        "sqlite_version": ask("SELECT sqlite_version()"),
-        "journal_mode": ask("PRAGMA journal_mode"),
-        "integrity": ask("PRAGMA integrity_check(1)"),
-    }
+    with connection.begin():
+        return {
+            "schema": ask(f"SELECT version_num FROM {VERSION_TABLE}"),  # noqa: S608
+            "sqlite_version": ask("SELECT sqlite_version()"),
+            "journal_mode": ask("PRAGMA journal_mode"),
+            "integrity": ask("PRAGMA integrity_check(1)"),
+        }

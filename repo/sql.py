@@ -3,15 +3,13 @@
 Parameters that name a row are called `row_id`, since `id` would be taken for a value to set.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from functools import cache
-from operator import itemgetter
 from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
     Select,
-    UpdateBase,
     and_,
     bindparam,
     delete,
@@ -26,28 +24,9 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import sqlite
 
+from repo.prepared import Prepared, Query
 from repo.schema import deployed, lifecycle
 
-
-class Prepared:
-    """A write of one row in the driver's own words, with its parameters by position.
-
-    SQLAlchemy writes the statement, once; what it does for every set of parameters takes longer than SQLite.
-    """
-
-    def __init__(self, statement: UpdateBase) -> None:
-        compiled = statement.compile(dialect=_dialect)
-        self.text = str(compiled)
-        self._constants = {name: value for name, value in compiled.params.items() if value is not None}
-        self._in_order = itemgetter(*(compiled.positiontup or ()))
-
-    def parameters(self, values: Mapping[str, Any]) -> tuple[Any, ...]:
-        """The values that the statement takes, in its order; it may be given more."""
-        in_order: tuple[Any, ...] = self._in_order({**self._constants, **values})
-        return in_order
-
-
-_dialect = sqlite.dialect()
 _t = lifecycle.c
 
 # The words stand in the text, since a parameter would hide from the planner that the partial indexes apply.
@@ -104,7 +83,7 @@ INSERT_UNLESS_ASKED = Prepared(
 )
 """The same, with `host`, unless the decky's newest open row asks for it already and nobody cancelled that."""
 
-FIND_ASKED = (
+FIND_ASKED = Query(
     select(_t.id)
     .where(_t.id.in_(select(_t.id).where(_OPEN, _same_decky).order_by(_t.id.desc()).limit(1)))
     .where(
@@ -251,32 +230,44 @@ PRUNE = delete(lifecycle).where(
 
 # ---------------------------------------------------------------- reads
 
-STATE = select(_t.status, _t.decky_name).where(_this_row)
-BY_ID = select(lifecycle).where(_this_row)
-BY_IDS = (
+STATE = Query(select(_t.status, _t.decky_name).where(_this_row))
+BY_ID = Query(select(*_without_payload).where(_this_row))
+BY_IDS = Query(
     select(lifecycle)
     .where(_t.id.in_(select(func.json_each(bindparam("ids")).table_valued("value").c.value)))
     .order_by(_t.started_at, _t.id)
 )
 """`ids` is one JSON array, since SQLite takes 32,766 parameters at most."""
 
-FIND_OPEN = (
+CLAIMED = Query(
+    select(lifecycle, deployed.c.document, deployed.c.services)
+    .select_from(
+        lifecycle.outerjoin(deployed, and_(deployed.c.decky_name == _t.decky_name, deployed.c.host == _host))
+    )
+    .where(_this_row)
+)
+"""A row, and what its decky runs."""
+
+_find_open = (
     select(lifecycle)
     .where(_OPEN, _t.decky_name == bindparam("decky_name"), _t.operation == bindparam("operation"))
     .order_by(_t.started_at.desc(), _t.id.desc())
     .limit(1)
 )
-FIND_OPEN_ON_HOST = FIND_OPEN.where(_host == bindparam("host"))
-FIND_NEXT = select(*_without_payload).where(_OPEN, _same_decky).order_by(_t.id).limit(1)
-LIST_OPEN = (
+FIND_OPEN = Query(_find_open)
+FIND_OPEN_ON_HOST = Query(_find_open.where(_host == bindparam("host")))
+FIND_NEXT = Query(select(*_without_payload).where(_OPEN, _same_decky).order_by(_t.id).limit(1))
+LIST_OPEN = Query(
     select(*_without_payload).where(_OPEN).order_by(_t.id.concat(""))
 )  # by id alone, SQLite would walk all
-FIND_CANCELLED = select(_t.id).where(
-    _RUNNING, _t.cancel_requested_at.is_not(None), _t.owner == bindparam("by_owner")
+FIND_CANCELLED = Query(
+    select(_t.id).where(_RUNNING, _t.cancel_requested_at.is_not(None), _t.owner == bindparam("by_owner"))
 )
-OPEN_PAYLOADS = select(_t.payload).where(_OPEN, _same_decky).order_by(_t.id.desc())
-FIND_DEPLOYED = select(deployed.c.document, deployed.c.services).where(
-    deployed.c.decky_name == bindparam("decky_name"), deployed.c.host == bindparam("host")
+OPEN_PAYLOADS = Query(select(_t.payload).where(_OPEN, _same_decky).order_by(_t.id.desc()))
+FIND_DEPLOYED = Query(
+    select(deployed.c.document, deployed.c.services).where(
+        deployed.c.decky_name == bindparam("decky_name"), deployed.c.host == bindparam("host")
+    )
 )
 
 

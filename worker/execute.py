@@ -8,8 +8,8 @@ import asyncio
 import time
 from datetime import UTC, datetime
 
-from repo.base import BaseRepository, Deployed, Ending, Row
-from repo.errors import StoreUnavailable
+from repo.base import BaseRepository, Claim, Deployed, Ending, Row
+from repo.errors import StoreReplaced, StoreUnavailable
 from worker import document as documents
 from worker.events import Outcome, emit, emit_end
 from worker.ledger import Ledger
@@ -104,12 +104,12 @@ class Executor:
 
         Raises:
             StoreUnavailable: before the claim; the row stays pending, and the reaper rings again.
+            StoreReplaced: at any time.
         """
-        rows = await self._repository.get_lifecycle_by_ids([lifecycle_id])
-        if not rows:
+        row = await self._repository.get_lifecycle(lifecycle_id)
+        if row is None:
             emit("lifecycle.unknown", lifecycle_id=lifecycle_id)
             return
-        row = rows[0]
         if row["status"] != "pending":
             return
         lock = self._locks.try_lock(row["decky_name"], row["host_uuid"])
@@ -118,12 +118,13 @@ class Executor:
         with lock:
             # Before the claim, so that a worker that hangs right after it has a deadline too.
             self._set_deadline(lifecycle_id, lock)
-            claimed = await self._repository.claim_lifecycle(lifecycle_id, self._owner)
-            if claimed is not None:
-                await self._run(claimed, lock)
+            claim = await self._repository.claim_lifecycle(lifecycle_id, self._owner)
+            if claim is not None:
+                await self._run(claim, lock)
         await ring_next(self._repository, self._queue, row["decky_name"], row["host_uuid"])
 
-    async def _run(self, row: Row, lock: DeckyLock) -> None:
+    async def _run(self, claim: Claim, lock: DeckyLock) -> None:
+        row = claim.row
         waited = seconds_since(row["started_at"])
         emit(
             "lifecycle.running",
@@ -134,7 +135,7 @@ class Executor:
             queue_wait_s=waited,
         )
         begun = time.monotonic()
-        operation = asyncio.create_task(self._operate(row, lock))
+        operation = asyncio.create_task(self._operate(claim, lock))
         self._operations[row["id"]] = operation
         try:
             await asyncio.wait({operation})
@@ -152,8 +153,8 @@ class Executor:
         deadline = time.monotonic() + self._settings.operation_timeout
         lock.write(Holder(lifecycle_id, self._owner, deadline))
 
-    async def _operate(self, row: Row, lock: DeckyLock) -> Deployed:
-        current = await self._repository.get_deployed(row["decky_name"], row["host_uuid"])
+    async def _operate(self, claim: Claim, lock: DeckyLock) -> Deployed:
+        row, current = claim
         wanted = _wanted(row, current)
         try:
             await self._apply(row, lock, wanted)
@@ -243,6 +244,8 @@ class Executor:
                     deployed=deployed,
                     retry=again,
                 )
+            except StoreReplaced:
+                raise  # no later try can reach the row
             except StoreUnavailable as unavailable:
                 # The lock is kept meanwhile, so the row still tells the truth: somebody is at work on it.
                 if not told:

@@ -65,7 +65,10 @@ async def test_twenty_at_once_make_one_row(repository: BaseRepository) -> None:
 
 async def test_a_claim_gives_the_whole_row_once(repository: BaseRepository) -> None:
     lifecycle_id = await repository.create_lifecycle(DECKY | {"payload": {"compose": DOCUMENT}})
-    row = await repository.claim_lifecycle(lifecycle_id, "worker-1")
+    claim = await repository.claim_lifecycle(lifecycle_id, "worker-1")
+    assert claim is not None
+    assert claim.deployed is None
+    row = claim.row
     assert row == await row_of(repository, lifecycle_id)
     assert (row["status"], row["owner"], row["payload"]) == ("running", "worker-1", {"compose": DOCUMENT})
     assert row["claimed_at"] is not None
@@ -90,7 +93,7 @@ async def test_twenty_claims_at_once_admit_one(repository: BaseRepository) -> No
     lifecycle_id = await repository.create_lifecycle(DECKY)
     rows = await asyncio.gather(*(repository.claim_lifecycle(lifecycle_id, f"w{n}") for n in range(20)))
     (winner,) = [row for row in rows if row is not None]
-    assert (await row_of(repository, lifecycle_id))["owner"] == winner["owner"]
+    assert (await row_of(repository, lifecycle_id))["owner"] == winner.row["owner"]
 
 
 async def test_only_the_owner_ends_a_running_row(repository: BaseRepository) -> None:
@@ -135,8 +138,9 @@ async def test_a_retry_runs_before_what_was_accepted_later(repository: BaseRepos
     assert ending.applied
     assert ending.retry_id is not None
     assert await repository.claim_lifecycle(later, "w") is None
-    retry = await repository.claim_lifecycle(ending.retry_id, "w")
-    assert retry is not None
+    claim = await repository.claim_lifecycle(ending.retry_id, "w")
+    assert claim is not None
+    retry = claim.row
     assert (retry["retry_of"], retry["attempt"]) == (first, 2)
     assert (retry["operation"], retry["payload"]) == ("deploy", {"compose": DOCUMENT})
     assert (retry["deliveries"], retry["error"], retry["completed_at"]) == (1, None, None)
@@ -152,6 +156,9 @@ async def test_what_a_decky_runs_is_recorded_with_the_end(repository: BaseReposi
             lifecycle_id, status="succeeded", owner="w", deployed=Deployed(DOCUMENT, services)
         )
         assert await repository.get_deployed("d1", None) == Deployed(DOCUMENT, services)
+    claim = await repository.claim_lifecycle(await repository.create_lifecycle(DECKY), "w")
+    assert claim is not None
+    assert claim.deployed == Deployed(DOCUMENT, ["d1", "d1-ssh"])
     assert await repository.get_deployed("d1", "host-1") is None
 
 

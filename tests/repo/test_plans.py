@@ -7,6 +7,7 @@ import pytest
 from sqlalchemy.dialects import sqlite
 
 from repo import sql
+from repo.prepared import Prepared
 
 
 def _listing(decky_name: str | None) -> Any:
@@ -29,6 +30,7 @@ INDEXES: list[tuple[str, Any, set[str]]] = [
     ("submit", sql.INSERT_UNLESS_ASKED, BY_OPEN_DECKY),
     ("end", sql.END, set()),
     ("by id", sql.BY_ID, set()),
+    ("claimed", sql.CLAIMED, set()),
     ("by ids", sql.BY_IDS, set()),
     ("list", _listing(None), {"decky_lifecycle_started"}),
     ("list one decky", _listing("d1"), {"decky_lifecycle_decky"}),
@@ -43,7 +45,7 @@ def test_no_statement_scans_the_table(
     statement: Any,
     expected: set[str],
 ) -> None:
-    if isinstance(statement, sql.Prepared):
+    if isinstance(statement, Prepared):
         text = statement.text
     else:
         options = {"render_postcompile": True}
