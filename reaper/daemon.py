@@ -13,7 +13,7 @@ import time
 from reaper.report import Watching
 from reaper.settings import ReaperSettings
 from reaper.sweep import Sweeper
-from repo.errors import StoreUnavailable
+from repo.errors import StoreReplaced, StoreUnavailable
 from repo.factory import get_repository
 from worker.events import emit
 from worker.locks import DeckyLocks, LocksUnusable
@@ -28,9 +28,15 @@ class Beat:
     Args:
         sweeper: makes the pass.
         interval: seconds between two passes.
+
+    Attributes:
+        stop: set by whoever wants no more passes, and when the store is lost.
+        replaced: why the store is lost.
     """
 
     def __init__(self, sweeper: Sweeper, interval: float) -> None:
+        self.stop = asyncio.Event()
+        self.replaced: StoreReplaced | None = None
         self._sweeper = sweeper
         self._interval = interval
         self._one_at_a_time = asyncio.Lock()
@@ -48,6 +54,9 @@ class Beat:
                 report = await self._sweeper.run(trigger, with_queue=trigger != "start")
                 self._watch(report.owners)
                 self._watching.tell(report)
+            except StoreReplaced as error:
+                self.replaced = error
+                self.stop.set()
             except (StoreUnavailable, LocksUnusable) as error:
                 emit("reaper.pass_failed", trigger=trigger, reason=str(error))
             self._last = time.monotonic()
@@ -90,6 +99,7 @@ async def run_reaper(settings: ReaperSettings) -> None:
 
     Raises:
         StoreUnavailable, LocksUnusable: at the start; nothing was changed.
+        StoreReplaced: another file is where the store was; whoever starts this again has it used.
     """
     locks = DeckyLocks(settings.runtime_dir)
     queue = Queue(settings.redis)
@@ -102,9 +112,8 @@ async def run_reaper(settings: ReaperSettings) -> None:
             on_outage=lambda reason: emit("queue.unreachable", redis=queue.name, reason=reason),
             on_recovery=lambda down: emit("queue.recovered", redis=queue.name, down_s=round(down, 3)),
         )
-        stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+            asyncio.get_running_loop().add_signal_handler(number, beat.stop.set)
         await beat.tick("start")
         notifier = Notifier()
         emit(
@@ -120,11 +129,13 @@ async def run_reaper(settings: ReaperSettings) -> None:
             asyncio.create_task(task)
             for task in (cron.run(), beat.backstop(), beat.deaths(), notifier.watchdog())
         ]
-        await stop.wait()
+        await beat.stop.wait()
         notifier.stopping()
         for task in background:
             task.cancel()
         await asyncio.gather(*background, return_exceptions=True)
         await cron.close()
         await queue.close()
+    if beat.replaced is not None:
+        raise beat.replaced
     emit("reaper.stopped", pid=os.getpid())

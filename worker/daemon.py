@@ -6,8 +6,9 @@ left: those rows fail with "worker stopped during operation" and are accepted ag
 
 import asyncio
 import signal
+from collections.abc import Callable
 
-from repo.errors import StoreUnavailable
+from repo.errors import StoreReplaced, StoreUnavailable
 from repo.factory import get_repository
 from worker.events import emit
 from worker.execute import STOPPED, Executor
@@ -27,6 +28,8 @@ async def run_worker(settings: WorkerSettings) -> None:
 
     Raises:
         StoreUnavailable, RuntimeUnavailable, LocksUnusable: at the start; nothing was changed.
+        StoreReplaced: another file is where the store was. What runs is ended with this process, and whoever
+            starts it again has the new file used.
     """
     locks = DeckyLocks(settings.runtime_dir)
     runtime = await choose_runtime(
@@ -36,9 +39,24 @@ async def run_worker(settings: WorkerSettings) -> None:
     queue = Queue(settings.redis)
     async with get_repository(settings.database) as repository:
         executor = Executor(repository, queue, locks, runtime, settings, owner)
+        stop = asyncio.Event()
+        replaced: list[StoreReplaced] = []
+
+        def lose_store(error: StoreReplaced) -> None:
+            replaced.append(error)
+            stop.set()
+
+        async def execute(lifecycle_id: str) -> None:
+            try:
+                await executor.execute(lifecycle_id)
+            except StoreReplaced as error:
+                lose_store(error)
+            except StoreUnavailable as error:  # the row is pending, and the reaper rings again
+                emit("store.unavailable", reason=str(error))
+
         worker = QueueWorker(
             settings.redis,
-            executor.execute,
+            execute,
             host_uuid=settings.host_uuid,
             max_jobs=settings.max_jobs,
             # Longer than an operation and its roll-back can take: our own deadline rules.
@@ -47,7 +65,6 @@ async def run_worker(settings: WorkerSettings) -> None:
             on_recovery=lambda down: emit("queue.recovered", redis=queue.name, down_s=round(down, 3)),
             on_refused=lambda job_id, reason: emit("queue.job_refused", job_id=job_id, reason=reason),
         )
-        stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
         notifier = Notifier()
@@ -65,24 +82,31 @@ async def run_worker(settings: WorkerSettings) -> None:
         background = [
             asyncio.create_task(worker.run()),
             asyncio.create_task(notifier.watchdog()),
-            asyncio.create_task(_watch(executor, notifier)),
+            asyncio.create_task(_watch(executor, notifier, lose_store)),
         ]
         await stop.wait()
-        await _stop(settings, executor, worker, notifier, owner)
+        if not replaced:
+            await _stop(settings, executor, worker, notifier, owner)
         for task in background:
             task.cancel()
         await asyncio.gather(*background, return_exceptions=True)
         await worker.close()
         await queue.close()
+    if replaced:
+        raise replaced[0]
     emit("worker.stopped", owner=str(owner))
 
 
-async def _watch(executor: Executor, notifier: Notifier) -> None:
+async def _watch(
+    executor: Executor, notifier: Notifier, lose_store: Callable[[StoreReplaced], None]
+) -> None:
     while True:
         await asyncio.sleep(_CANCEL_POLL_S)
         notifier.status(f"{len(executor.running)} running")
         try:
             await executor.interrupt_cancelled()
+        except StoreReplaced as error:
+            lose_store(error)
         except StoreUnavailable:
             continue  # said where rows are written; asked again
 
