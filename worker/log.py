@@ -1,5 +1,6 @@
 """Log set-up: one stream of structured lines on stderr, for our own events and for the libraries' records."""
 
+import json
 import logging
 import logging.handlers
 import shutil
@@ -48,7 +49,14 @@ def configure(settings: WorkerSettings, stream: TextIO | None = None) -> None:
     else:
         renderer = _JSONLine(priorities=is_journal(stream))
         sys.excepthook = _crashed
-    _configure(settings.log_level, _handler(logging.StreamHandler(stream), renderer))
+    level = _configure_libraries(settings.log_level, _handler(logging.StreamHandler(stream), renderer))
+    # Past the logging module, whose records and locks take longer than all else that a line needs.
+    structlog.configure(
+        processors=[*_STAMPS, *_FINISH, renderer],
+        logger_factory=structlog.WriteLoggerFactory(stream),
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        cache_logger_on_first_use=False,
+    )
 
 
 def configure_command(settings: WorkerSettings) -> None:
@@ -67,7 +75,17 @@ def configure_command(settings: WorkerSettings) -> None:
         system = logging.handlers.SysLogHandler(str(SYSLOG), logging.handlers.SysLogHandler.LOG_DAEMON)
         system.ident, system.append_nul = f"{COMMAND}: ", False
         handlers.append(_handler(system, _JSONLine(priorities=False)))
-    _configure(settings.log_level, *handlers)
+    _configure_libraries(settings.log_level, *handlers)
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *_STAMPS,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=False,
+    )
 
 
 def _console(stream: TextIO) -> ConsoleLine:
@@ -90,23 +108,14 @@ def told_as_line(reason: str, exit_status: int) -> bool:
     return True
 
 
-def _configure(level_name: str, *handlers: logging.Handler) -> None:
+def _configure_libraries(level_name: str, *handlers: logging.Handler) -> int:
     level = logging.getLevelNamesMapping()[level_name.upper()]
-    structlog.configure(
-        processors=[
-            structlog.stdlib.filter_by_level,
-            *_STAMPS,
-            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
-        ],
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        wrapper_class=structlog.stdlib.BoundLogger,
-        cache_logger_on_first_use=True,
-    )
     logging.basicConfig(handlers=handlers, level=level, force=True)
     logging.captureWarnings(True)
     logging.raiseExceptions = False
     for name in _QUIET:
         logging.getLogger(name).setLevel(max(level, logging.WARNING))
+    return level
 
 
 _STAMPS: tuple[structlog.types.Processor, ...] = (
@@ -121,8 +130,7 @@ def _handler(handler: logging.Handler, renderer: structlog.types.Processor) -> l
             foreign_pre_chain=[*_STAMPS, structlog.stdlib.add_logger_name],
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                structlog.processors.format_exc_info,
-                _tidy,
+                *_FINISH,
                 renderer,
             ],
         )
@@ -141,16 +149,18 @@ def _tidy(_: object, __: str, line: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+_FINISH: tuple[structlog.types.Processor, ...] = (structlog.processors.format_exc_info, _tidy)
+
+
 class _JSONLine:
     """Renders one JSON object, in ASCII: no character in it can end a line or steer a terminal."""
 
     def __init__(self, *, priorities: bool) -> None:
         self._priorities = priorities
-        self._render = structlog.processors.JSONRenderer(ensure_ascii=True)
+        self._encode = json.JSONEncoder(default=repr).encode
 
     def __call__(self, logger: Any, method: str, line: structlog.typing.EventDict) -> str:
-        text = self._render(logger, method, line)
-        text = text if isinstance(text, str) else text.decode()
+        text = self._encode(line)
         return f"<{_PRIORITY[line['level']]}>{text}" if self._priorities else text
 
 
