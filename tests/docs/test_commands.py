@@ -25,7 +25,18 @@ ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 UNITS = [path.name for path in (ROOT / "systemd" / "system").iterdir()]
 PROGRAMS = {
-    *("apt-get", "install", "journalctl", "printf", "python3", "redis-cli", "runuser", "sqlite3", "sudo"),
+    *(
+        "apt-get",
+        "cp",
+        "install",
+        "journalctl",
+        "printf",
+        "python3",
+        "redis-cli",
+        "runuser",
+        "sqlite3",
+        "sudo",
+    ),
     *("systemctl", "systemd-analyze", "usermod"),
     *("/opt/decnet-reaper/bin/pip", "pip"),
 }

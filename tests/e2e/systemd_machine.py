@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import shutil
 import socket
 import subprocess
@@ -86,7 +87,8 @@ def wheels(directory: Path, python: str) -> None:
     constraints = directory / "constraints.txt"
     constraints.write_text("\n".join(line for line in locked if "==" in line))
     # pip evaluates markers for the interpreter that it runs in, so these would be left out.
-    other_patch_level = [line.partition(" ;")[0] for line in locked if "python_full_version" in line]
+    patch_level = re.compile(r"(\S+) ; python_full_version < '\d+\.\d+\.\d+'")
+    other_patch_level = [match[1] for line in locked if (match := patch_level.fullmatch(line))]
     _call(
         sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check",
         "--only-binary=:all:", f"--python-version={python}", f"--constraint={constraints}",

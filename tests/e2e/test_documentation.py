@@ -1,0 +1,61 @@
+"""The documented way to run it as a service, typed as it stands there, on a machine with a real systemd."""
+
+import json
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.systemd_machine import VENV, Machine, machine, missing
+
+pytestmark = [pytest.mark.systemd, pytest.mark.timeout(600)]
+
+HOW_TO = Path(__file__).parents[2] / "docs" / "how-to"
+PASSWORD = "the-new-one"  # noqa: S105 - as the page has it
+# Instead of the network: wheels that were fetched before, and Docker's group without Docker.
+PREPARED = "export PIP_NO_INDEX=1 PIP_FIND_LINKS=/root/wheels; groupadd --force docker"
+
+
+@pytest.fixture(scope="module")
+def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
+    if reason := missing():
+        (pytest.fail if os.environ.get("DECNET_REQUIRE_E2E") == "1" else pytest.skip)(reason)
+    with machine(tmp_path_factory.mktemp("machine")) as host:
+        yield host
+
+
+def typed(host: Machine, page: str, *, but_last: bool = False) -> None:
+    """Run the page's `sh checked` blocks in one shell, as root."""
+    blocks = re.findall(r"^```sh checked\n(.*?)^```$", (HOW_TO / page).read_text(), re.MULTILINE | re.DOTALL)
+    assert blocks
+    lines = [
+        "set -eu",
+        PREPARED,
+        f"export PATH={VENV}/bin:$PATH REDISCLI_AUTH={PASSWORD} PAGER=cat",
+        *(blocks[:-1] if but_last else blocks),
+    ]
+    host.run("bash", "-c", "\n".join(lines))
+
+
+def deployed(host: Machine, decky: str) -> None:
+    document = host.root / "root" / f"{decky}.json"
+    document.write_text(json.dumps({"services": {decky: {"command": ["sleep", "infinity"]}}}))
+    host.run(f"{VENV}/bin/decnet-reaper", "deploy", decky, "--compose", f"/root/{decky}.json", "--wait")
+
+
+def test_installed_upgraded_rotated_read_and_removed_as_documented(host: Machine) -> None:
+    typed(host, "install.md", but_last=True)
+    deployed(host, "decky-01")
+    typed(host, "upgrade.md")
+    deployed(host, "decky-02")
+    typed(host, "rotate-redis-password.md")
+    deployed(host, "decky-03")
+    asked = host.run("redis-cli", "PING", check=False).stdout
+    assert "NOAUTH" in asked
+    typed(host, "read-the-log.md")
+    rows = json.loads(host.run(f"{VENV}/bin/decnet-reaper", "list", "--json").stdout)
+    assert {row["decky_name"]: row["state" if "state" in row else "status"] for row in rows} == {
+        f"decky-0{n}": "succeeded" for n in (1, 2, 3)
+    }
