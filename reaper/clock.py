@@ -10,6 +10,9 @@ from datetime import datetime
 
 from worker.execute import now
 
+_STEP_S = 5.0
+"""A wall clock that gained more than this on the steady one since the last pass was set."""
+
 
 class Ages:
     """The ages of what is open, remembered from pass to pass.
@@ -25,6 +28,7 @@ class Ages:
         self._wall = wall
         self._steady = steady
         self._born: dict[Hashable, float] = {}
+        self._offset: float | None = None
 
     def age(self, key: Hashable, since: str) -> float:
         """Seconds since an ISO 8601 time, never below zero.
@@ -35,11 +39,19 @@ class Ages:
         """
         steady = self._steady()
         if key not in self._born:
-            seconds = (self._wall() - datetime.fromisoformat(since)).total_seconds()
+            wall = self._wall()
+            seconds = (wall - datetime.fromisoformat(since)).total_seconds()
+            # What is seen first after the wall clock was set ahead may carry a time from before that.
+            if (
+                self._offset is not None
+                and _STEP_S < (step := wall.timestamp() - steady - self._offset) <= seconds
+            ):
+                seconds -= step
             self._born[key] = steady - max(0.0, seconds)
         return steady - self._born[key]
 
     def keep(self, keys: Iterable[Hashable]) -> None:
-        """Forget all that is not among `keys`."""
+        """End a pass: forget all that is not among `keys`."""
         kept = set(keys)
+        self._offset = self._wall().timestamp() - self._steady()
         self._born = {key: born for key, born in self._born.items() if key in kept}

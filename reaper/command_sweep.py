@@ -11,14 +11,14 @@ from repo.factory import get_repository
 from worker.locks import DeckyLocks
 from worker.owner import Owner
 from worker.queue import Queue
+from worker.systemd import death_reason, invocation_id
 
 
 async def run_sweep(
     settings: ReaperSettings,
     older_than: str | None,
-    owner_pid: int | None,
-    because: str,
     *,
+    after_stop: bool,
     dry_run: bool,
     as_json: bool,
 ) -> int:
@@ -27,8 +27,7 @@ async def run_sweep(
     Args:
         settings: limits.
         older_than: a duration such as 1h, or None.
-        owner_pid: only rows of the worker that had this process id.
-        because: what ended that worker.
+        after_stop: only rows of the unit's run that has just ended, with what systemd says of its end.
         dry_run: decide, but do nothing.
         as_json: print JSON.
 
@@ -40,15 +39,24 @@ async def run_sweep(
     except ValueError as error:
         raise SettingsError(f"--older-than {older_than!r}: {error}") from None
 
+    run = invocation_id()
+    if after_stop and run is None:
+        raise SettingsError("--after-stop is for a unit's ExecStopPost=, and systemd does not run this")
+
     def mine(row: Row) -> bool:
         owner = Owner.parse(row["owner"])
-        return owner_pid is None or (owner is not None and owner.pid == owner_pid)
+        return not after_stop or (owner is not None and owner.token == run)
 
     queue = Queue(settings.redis)
     async with get_repository(settings.database) as repository:
         sweeper = Sweeper(repository, queue, DeckyLocks(settings.runtime_dir), settings)
         report = await sweeper.run(
-            "command", with_queue=False, older_than=limit, only=mine, died_of=because, dry_run=dry_run
+            "command",
+            with_queue=False,
+            older_than=limit,
+            only=mine,
+            died_of=death_reason() if after_stop else "",
+            dry_run=dry_run,
         )
         await queue.close()
     decided = [

@@ -9,16 +9,19 @@ import asyncio
 import os
 import signal
 import time
+from collections.abc import Callable
 
-from reaper.report import Watching
+from reaper.report import Report, Watching
 from reaper.settings import ReaperSettings
 from reaper.sweep import Sweeper
 from repo.errors import StoreReplaced, StoreUnavailable
 from repo.factory import get_repository
 from worker.events import emit
 from worker.locks import DeckyLocks, LocksUnusable
+from worker.outage import Outage
 from worker.owner import Owner
 from worker.queue import BeatWorker, Queue
+from worker.reload import reread
 from worker.systemd import Notifier
 
 
@@ -28,17 +31,21 @@ class Beat:
     Args:
         sweeper: makes the pass.
         interval: seconds between two passes.
+        standing: told the report of each pass.
 
     Attributes:
         stop: set by whoever wants no more passes, and when the store is lost.
         replaced: why the store is lost.
     """
 
-    def __init__(self, sweeper: Sweeper, interval: float) -> None:
+    def __init__(
+        self, sweeper: Sweeper, interval: float, standing: Callable[[Report], None] = lambda report: None
+    ) -> None:
         self.stop = asyncio.Event()
         self.replaced: StoreReplaced | None = None
         self._sweeper = sweeper
         self._interval = interval
+        self._standing = standing
         self._one_at_a_time = asyncio.Lock()
         self._last = -interval
         self._watched: dict[Owner, int] = {}
@@ -54,6 +61,7 @@ class Beat:
                 report = await self._sweeper.run(trigger, with_queue=trigger != "start")
                 self._watch(report.owners)
                 self._watching.tell(report)
+                self._standing(report)
             except StoreReplaced as error:
                 self.replaced = error
                 self.stop.set()
@@ -104,18 +112,34 @@ async def run_reaper(settings: ReaperSettings) -> None:
     locks = DeckyLocks(settings.runtime_dir)
     queue = Queue(settings.redis)
     async with get_repository(settings.database) as repository:
-        beat = Beat(Sweeper(repository, queue, locks, settings), settings.reap_interval)
+        notifier = Notifier()
+        outage = Outage(queue.name)
+        sweeper = Sweeper(repository, queue, locks, settings)
+
+        def standing(report: Report) -> None:
+            running = sum(row["status"] == "running" for row in report.seen)
+            notifier.status(f"{running} running, {report.rows - running} pending{outage.told}")
+
+        beat = Beat(sweeper, settings.reap_interval, standing)
         cron = BeatWorker(
             settings.redis,
             beat.cron,
             interval=settings.reap_interval,
-            on_outage=lambda reason: emit("queue.unreachable", redis=queue.name, reason=reason),
-            on_recovery=lambda down: emit("queue.recovered", redis=queue.name, down_s=round(down, 3)),
+            on_outage=outage.begun,
+            on_recovery=outage.over,
         )
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, beat.stop.set)
+
+        def reload() -> None:
+            nonlocal settings
+            notifier.reloading()
+            settings = reread(settings)
+            sweeper.reload(settings)
+            notifier.ready("settings read again")
+
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload)
         await beat.tick("start")
-        notifier = Notifier()
         emit(
             "reaper.started",
             pid=os.getpid(),

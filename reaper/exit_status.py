@@ -9,6 +9,7 @@ INTERRUPTED, PIPE_CLOSED = 130, 141
 
 def of(error: BaseException) -> int | None:
     """The exit status for a foreseeable error; None for one that nobody foresaw."""
+    from reaper.install import InstallError
     from repo.errors import StoreError, StoreUnavailable
     from repo.settings import SettingsError
     from worker.client import InvalidDocument, InvalidRequest
@@ -18,7 +19,9 @@ def of(error: BaseException) -> int | None:
 
     if isinstance(error, StoreUnavailable | QueueUnavailable | RuntimeUnavailable | LocksUnusable):
         return UNAVAILABLE
-    if isinstance(error, StoreError | SettingsError | InvalidDocument | InvalidRequest | InvalidDSN):
+    if isinstance(
+        error, InstallError | StoreError | SettingsError | InvalidDocument | InvalidRequest | InvalidDSN
+    ):
         return BAD_INPUT
     return UNAVAILABLE if isinstance(error, TimeoutError) else None
 

@@ -65,6 +65,7 @@ class Facts:
         owner_predates: its owner died before this reaper started, or in an earlier boot.
         overdue: seconds past the deadline that its holder wrote down; None if there is none.
         timed_out: we ended its owner for being overdue; the operation's limit in seconds.
+        reason_awaited: its worker died a moment ago, and the service manager is about to say of what.
         died_of: what the service manager says of the worker's death, such as "oom-kill".
     """
 
@@ -79,6 +80,7 @@ class Facts:
     owner_predates: bool = False
     overdue: float | None = None
     timed_out: float | None = None
+    reason_awaited: bool = False
     died_of: str = ""
 
 
@@ -117,6 +119,8 @@ def _decide_running(row: Row, facts: Facts, policy: Policy) -> Action:
 def _orphaned(row: Row, facts: Facts, policy: Policy) -> Action:
     if row["cancel_requested_at"] is not None:
         return Action(Do.FAIL, CANCELLED)
+    if facts.reason_awaited:
+        return LEAVE
     error = MASTER_RESTARTED if facts.owner_predates else WORKER_DIED
     if facts.died_of:
         error = f"{WORKER_DIED} ({facts.died_of})"

@@ -25,6 +25,8 @@ _AT_ONCE = 200
 # How long a killed process may take to let go of a lock before it is left to the next pass, in seconds.
 _LET_GO_S = 2.0
 _PRUNE_EVERY_S = 60.0
+# How long systemd gets to say what a worker of its died of, in seconds.
+_MANAGER_TELLS_S = 5.0
 
 
 class Sweeper:
@@ -47,19 +49,24 @@ class Sweeper:
         self._repository = repository
         self._queue = queue
         self._locks = locks
-        self._settings = settings
+        self.reload(settings)
         self._ledger = Ledger(settings.runtime_dir)
         self._ages = Ages() if ages is None else ages
+        self._queue_lost = True
+        self._warned: set[str] = set()
+        self._timed_out: dict[str, float] = {}
+        self._found_dead: dict[str, float] = {}
+        self._pruned_at = -_PRUNE_EVERY_S
+
+    def reload(self, settings: ReaperSettings) -> None:
+        """Take over limits that have changed, from the next pass on."""
+        self._settings = settings
         self._policy = Policy(
             max_attempts=settings.max_attempts,
             pending_ttl=settings.pending_ttl,
             stale_after=settings.stale_after,
             overdue_grace=settings.overdue_grace,
         )
-        self._queue_lost = True
-        self._warned: set[str] = set()
-        self._timed_out: dict[str, float] = {}
-        self._pruned_at = -_PRUNE_EVERY_S
 
     async def run(
         self,
@@ -160,16 +167,25 @@ class Sweeper:
         alive = owner is not None and owner.alive
         if owner is not None and alive:
             report.owners.add(owner)
+        predates = at_start or owner is None or owner.boot != boot_id()
         holder = None if lock_free else self._locks.read(row["decky_name"], row["host_uuid"])
         overdue = time.monotonic() - holder.deadline if holder and holder.lifecycle_id == row["id"] else None
         return replace(
             facts,
             lock_free=lock_free,
             owner_alive=alive,
-            owner_predates=at_start or owner is None or owner.boot != boot_id(),
+            owner_predates=predates,
+            reason_awaited=not predates and not facts.died_of and self._reason_awaited(row, owner),
             overdue=overdue,
             timed_out=self._timed_out.get(row["id"]),
         )
+
+    def _reason_awaited(self, row: Row, owner: Owner | None) -> bool:
+        # ExecStopPost= closes these rows and knows why (decnet-worker@.service). Past that they are ours.
+        if owner is None or owner.alive or not owner.supervised:
+            return False
+        now_s = time.monotonic()
+        return now_s - self._found_dead.setdefault(row["id"], now_s) < _MANAGER_TELLS_S
 
     async def _end_processes(self, row: Row, action: Action, report: Report) -> DeckyLock | None:
         owner = Owner.parse(row["owner"])
@@ -260,6 +276,7 @@ class Sweeper:
         self._ages.keep([*stamps, *((row["id"], row["deliveries"]) for row in rows)])
         ids = {row["id"] for row in rows}
         self._warned &= ids
+        self._found_dead = {key: found for key, found in self._found_dead.items() if key in ids}
         self._timed_out = {key: limit for key, limit in self._timed_out.items() if key in ids}
 
 

@@ -10,8 +10,10 @@ import os
 import sqlite3
 import time
 from contextlib import suppress
+from pathlib import Path
 
 from repo.errors import StoreBusy
+from repo.private_file import open_private
 from repo.sqlite import SqliteFile
 
 LOG_BYTES = 4 << 20
@@ -38,7 +40,7 @@ class Checkpoints:
 
     def __init__(self, file: SqliteFile) -> None:
         self._file = file
-        self._lock = os.open(f"{file.path}.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        self._lock = open_private(Path(f"{file.path}.lock"))
         self._log: int | None = None
         self._next_look = 0.0
         self._done = (b"", 0)  # generation of the log, and how many of its bytes a checkpoint has seen

@@ -5,6 +5,7 @@ A setting is looked up as `DECNET_REAPER_<NAME>` in the environment, then as a s
 the class of the package below it, so that one object serves a whole process.
 """
 
+import contextlib
 import os
 import re
 import tomllib
@@ -84,8 +85,12 @@ def _credentials(environ: Mapping[str, str], names: set[str]) -> dict[str, str]:
     directory = environ.get("CREDENTIALS_DIRECTORY")
     if not directory:
         return {}
-    files = {name: Path(directory) / name for name in names}
-    return {name: file.read_text().strip() for name, file in files.items() if file.is_file()}
+    found = {}
+    for name in names:
+        # systemd before 256 names the directory to ExecStopPost= too, and lets it read nothing there.
+        with contextlib.suppress(FileNotFoundError, PermissionError):
+            found[name] = (Path(directory) / name).read_text().strip()
+    return found
 
 
 def _config(environ: Mapping[str, str]) -> tuple[str, dict[str, Any]]:

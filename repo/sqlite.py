@@ -10,6 +10,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.pool import NullPool
 
 from repo.errors import StoreReplaced, StoreUnusable
+from repo.private_file import open_private
 
 Synchronous = Literal["FULL", "NORMAL", "EXTRA"]
 
@@ -52,7 +53,7 @@ class SqliteFile:
         try:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             if not self.path.exists():
-                os.close(os.open(self.path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+                os.close(open_private(self.path))
         except OSError as error:
             raise StoreUnusable(f"{self.path}: can't be made, {error.strerror}: {error.filename}") from None
         if not self.path.is_file():

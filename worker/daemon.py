@@ -13,8 +13,10 @@ from repo.factory import get_repository
 from worker.events import emit
 from worker.execute import STOPPED, Executor
 from worker.locks import DeckyLocks
+from worker.outage import Outage
 from worker.owner import Owner
 from worker.queue import Queue, QueueWorker
+from worker.reload import reread
 from worker.runtime import choose_runtime
 from worker.settings import WorkerSettings
 from worker.systemd import Notifier
@@ -54,6 +56,7 @@ async def run_worker(settings: WorkerSettings) -> None:
             except StoreUnavailable as error:  # the row is pending, and the reaper rings again
                 emit("store.unavailable", reason=str(error))
 
+        outage = Outage(queue.name)
         worker = QueueWorker(
             settings.redis,
             execute,
@@ -61,13 +64,22 @@ async def run_worker(settings: WorkerSettings) -> None:
             max_jobs=settings.max_jobs,
             # Longer than an operation and its roll-back can take: our own deadline rules.
             job_timeout=4 * settings.operation_timeout + 300,
-            on_outage=lambda reason: emit("queue.unreachable", redis=queue.name, reason=reason),
-            on_recovery=lambda down: emit("queue.recovered", redis=queue.name, down_s=round(down, 3)),
+            on_outage=outage.begun,
+            on_recovery=outage.over,
             on_refused=lambda job_id, reason: emit("queue.job_refused", job_id=job_id, reason=reason),
         )
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
         notifier = Notifier()
+
+        def reload() -> None:
+            nonlocal settings
+            notifier.reloading()
+            settings = reread(settings)
+            executor.reload(settings)
+            notifier.ready(f"{len(executor.running)} running")
+
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload)
         emit(
             "worker.started",
             owner=str(owner),
@@ -82,7 +94,7 @@ async def run_worker(settings: WorkerSettings) -> None:
         background = [
             asyncio.create_task(worker.run()),
             asyncio.create_task(notifier.watchdog()),
-            asyncio.create_task(_watch(executor, notifier, lose_store)),
+            asyncio.create_task(_watch(executor, notifier, outage, lose_store)),
         ]
         await stop.wait()
         if not replaced:
@@ -98,11 +110,11 @@ async def run_worker(settings: WorkerSettings) -> None:
 
 
 async def _watch(
-    executor: Executor, notifier: Notifier, lose_store: Callable[[StoreReplaced], None]
+    executor: Executor, notifier: Notifier, outage: Outage, lose_store: Callable[[StoreReplaced], None]
 ) -> None:
     while True:
         await asyncio.sleep(_CANCEL_POLL_S)
-        notifier.status(f"{len(executor.running)} running")
+        notifier.status(f"{len(executor.running)} running{outage.told}")
         try:
             await executor.interrupt_cancelled()
         except StoreReplaced as error:

@@ -51,6 +51,8 @@ FIELDS: Final[dict[str, Field]] = {
     "status": Field(str, "what the refused write would have made of the row"),
     "error": Field(str | None, "why it failed, as in the row"),
     "reason": Field(str, "why, in one line"),
+    "changed": Field(str, "names of settings that changed, empty for none"),
+    "needs_restart": Field(str, "names of settings that differ and can't change while it runs"),
     "exit_status": Field(int, "of the process that ends"),
     "delivery": Field(int, "how often the row has been rung"),
     "job_id": Field(str, "the arq job"),

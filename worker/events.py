@@ -177,6 +177,15 @@ EVENTS: Final[dict[str, Event]] = {
         "read the reason",
         ("trigger", "reason"),
     ),
+    "daemon.reloaded": Event(
+        INFO,
+        "a daemon read its settings again (SIGHUP)",
+        "restart it if a setting that you changed is among those that need it",
+        ("changed", "needs_restart"),
+    ),
+    "daemon.reload_failed": Event(
+        ERROR, "the settings can't be used; the old ones stay in force", "mend the settings", ("reason",)
+    ),
     "daemon.failed": Event(
         ERROR,
         "a daemon could not start, or met an error that nobody foresaw, and ends",

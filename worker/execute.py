@@ -82,6 +82,10 @@ class Executor:
         self._operations: dict[str, asyncio.Task[Deployed]] = {}
         self._cut_short: dict[str, str] = {}
 
+    def reload(self, settings: WorkerSettings) -> None:
+        """Take over limits that have changed; what runs keeps those that it began with."""
+        self._settings = settings
+
     @property
     def running(self) -> list[str]:
         """Ids of the rows whose operations run now."""

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from repo.base import OPEN, Row
+from repo.private_file import open_private
 from worker.events import OUTCOMES, Outcome
 
 
@@ -67,7 +68,7 @@ class Ledger:
         self._directory.mkdir(mode=0o700, exist_ok=True)
         # It gets the name that readers look for once it is held, or one of them would take it for abandoned.
         new = self._directory / f".{os.getpid()}-{secrets.token_hex(4)}"
-        fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        fd = open_private(new, os.O_WRONLY | os.O_APPEND)
         fcntl.flock(fd, fcntl.LOCK_EX)
         new.rename(new.with_name(new.name[1:]))
         return fd

@@ -17,6 +17,8 @@ from typing import NamedTuple
 
 import msgspec
 
+from repo.private_file import open_private
+
 # As in /proc/locks: number, kind, mode, access, pid of the taker, device and inode, range.
 _LOCK = re.compile(r"^lock:\s+\d+: FLOCK\s+\S+\s+\S+\s+(\d+) ", re.MULTILINE)
 _UNSEEN = 0
@@ -99,7 +101,7 @@ class DeckyLocks:
             ) from None
         if not os.access(self.directory, os.W_OK | os.X_OK):
             raise LocksUnusable(f"the lock directory {self.directory} is not writable for this user")
-        if self.directory.stat().st_uid not in {os.geteuid(), 0}:
+        if os.geteuid() not in {0, self.directory.stat().st_uid}:
             raise LocksUnusable(f"the lock directory {self.directory} belongs to somebody else")
 
     def path(self, decky_name: str, host_uuid: str | None) -> Path:
@@ -117,7 +119,7 @@ class DeckyLocks:
         """
         path = self.path(decky_name, host_uuid)
         try:
-            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            fd = open_private(path)
         except OSError as error:
             raise LocksUnusable(f"the lock file {path} can't be opened: {error.strerror}") from None
         try:

@@ -12,6 +12,10 @@ import socket
 from pathlib import Path
 from typing import NamedTuple, Self
 
+from worker.systemd import invocation_id
+
+_INVOCATION_ID_LENGTH = 32
+
 
 def boot_id() -> str:
     """This boot's id; units pass it in as $DECNET_REAPER_BOOT_ID, since `ProcSubset=pid` hides it."""
@@ -40,7 +44,7 @@ class Owner(NamedTuple):
         boot: the boot id.
         pid: process id.
         started: clock ticks since boot.
-        token: random part.
+        token: random part; the unit's invocation id where systemd runs the worker.
     """
 
     host: str
@@ -53,7 +57,8 @@ class Owner(NamedTuple):
     def mine(cls) -> Self:
         """The owner that this process is."""
         pid = os.getpid()
-        return cls(socket.gethostname(), boot_id(), pid, start_ticks(pid) or 0, secrets.token_hex(4))
+        token = invocation_id() or secrets.token_hex(4)
+        return cls(socket.gethostname(), boot_id(), pid, start_ticks(pid) or 0, token)
 
     @classmethod
     def parse(cls, text: str | None) -> Self | None:
@@ -65,6 +70,11 @@ class Owner(NamedTuple):
 
     def __str__(self) -> str:
         return "/".join(map(str, self))
+
+    @property
+    def supervised(self) -> bool:
+        """Whether systemd runs it, whose ExecStopPost= says how it died."""
+        return len(self.token) == _INVOCATION_ID_LENGTH
 
     @property
     def alive(self) -> bool:

@@ -123,7 +123,10 @@ class ProcessRuntime:
         }
         try:
             log = os.open(
-                _log(directory, service), os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600
+                _log(directory, service),
+                # Not to be held up where somebody has put a pipe in the log's place.
+                os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_NONBLOCK,
+                0o600,
             )
             with os.fdopen(log, "ab") as output:
                 process = _Detached(

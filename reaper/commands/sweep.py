@@ -10,11 +10,10 @@ from reaper.commands.session import run, settings_of_daemon
 @click.option(
     "--older-than", metavar="DURATION", help="Also give up rows that nobody started for so long (1h)."
 )
-@click.option("--owner-pid", type=int, help="Only rows of the worker with this process id.")
-@click.option("--because", default="", metavar="TEXT", help="What ended that worker, such as oom-kill.")
+@click.option("--after-stop", is_flag=True, help="For ExecStopPost=: only rows of the unit's run that ended.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done.")
 @json_option
-def command(older_than: str | None, owner_pid: int | None, because: str, dry_run: bool, as_json: bool) -> int:
+def command(older_than: str | None, after_stop: bool, dry_run: bool, as_json: bool) -> int:
     """Make one reap pass now, without Redis.
 
     Closes orphans and stale rows.
@@ -27,4 +26,4 @@ def command(older_than: str | None, owner_pid: int | None, because: str, dry_run
     from reaper.command_sweep import run_sweep
 
     settings = settings_of_daemon()
-    return run(run_sweep(settings, older_than, owner_pid, because, dry_run=dry_run, as_json=as_json))
+    return run(run_sweep(settings, older_than, after_stop=after_stop, dry_run=dry_run, as_json=as_json))

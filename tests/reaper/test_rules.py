@@ -44,6 +44,10 @@ def test_what_the_service_manager_knows_is_said() -> None:
     assert action.error == "worker died during operation (oom-kill)"
 
 
+def test_a_row_whose_worker_systemd_is_about_to_tell_of_waits_for_that() -> None:
+    assert running(lock_free=True, owner_alive=False, reason_awaited=True).do is Do.LEAVE
+
+
 def test_a_cancelled_orphan_says_so_and_is_not_retried() -> None:
     orphan = Facts(lock_free=True, owner_alive=False)
     cancelled = row("running", cancel_requested_at="2026-01-01T00:00:00+00:00")

@@ -79,6 +79,7 @@ def test_levels_are_what_an_operator_is_to_be_woken_for() -> None:
     assert errors == {
         *("lifecycle.failed", "lifecycle.swept", "queue.unreachable", "store.unavailable"),
         *("worker.job_crashed", "worker.loop_failed", "reaper.pass_failed", "daemon.failed"),
+        "daemon.reload_failed",
     }
 
 

