@@ -1,5 +1,6 @@
 """The auditor: what must hold after every scenario, over store, locks, queue and log."""
 
+import asyncio
 import signal
 from collections import defaultdict
 from typing import Any
@@ -44,7 +45,7 @@ def rebuild(lines: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
 async def audit(fleet: Fleet, client: LifecycleClient) -> None:
     """Assert the invariants of a fleet that has come to rest."""
     rows = await client.repository.list_lifecycles(limit=100_000)
-    lines = fleet.lines()
+    lines = await _lines(fleet, rows)
     _each_row_once(rows, fleet.history())
     killed = sum(daemon.process.returncode == -signal.SIGKILL for daemon in fleet.daemons)
     _one_line_a_transition(rows, lines, killed)
@@ -54,6 +55,17 @@ async def audit(fleet: Fleet, client: LifecycleClient) -> None:
     running = [(row["host_uuid"], row["decky_name"]) for row in rows if row["status"] == "running"]
     assert len(running) == len(set(running))
     await _nothing_lies_open(fleet, [row for row in rows if row["status"] in OPEN])
+
+
+async def _lines(fleet: Fleet, rows: list[Row]) -> list[dict[str, Any]]:
+    """All lines, once those of the ends have come through the pipes; or those that have come in ten seconds."""
+    ended = {row["id"] for row in rows if row["status"] not in OPEN}
+    for _ in range(1000):
+        lines = fleet.lines()
+        if ended <= {line["lifecycle_id"] for line in lines if line["event"] in ENDS}:
+            break
+        await asyncio.sleep(0.01)
+    return lines
 
 
 def _each_row_once(rows: list[Row], history: list[tuple[str, str | None, str | None]]) -> None:

@@ -10,6 +10,7 @@ import pytest
 from redis.asyncio import Redis
 
 from tests.audit import audit
+from tests.faults.locker import locked_by_another
 from tests.fleet import Fleet, wait_status
 from worker.client import LifecycleClient
 from worker.queue import Delivery, Queue
@@ -199,5 +200,24 @@ async def test_a_job_picked_by_a_worker_that_died_before_its_claim_is_rung_again
         await fleet.worker()
         row = await client.wait(lifecycle_id, timeout=30)
         assert row["status"] == "succeeded"
+        await reaper.log("lifecycle.redelivered", lifecycle_id=lifecycle_id, delivery=2)
+        await audit(fleet, client)
+
+
+async def test_a_worker_killed_between_pick_and_claim_leaves_a_row_that_is_rung_again(fleet: Fleet) -> None:
+    victim = await fleet.worker()
+    async with redis(fleet) as connection, fleet.client() as client:
+        victim.signal(signal.SIGSTOP)
+        lifecycle_id = await client.deploy("decky-a", fleet.document("decky-a"))
+        async with locked_by_another(fleet.settings.database):
+            victim.signal(signal.SIGCONT)
+            while not await connection.exists(f"arq:in-progress:{lifecycle_id}.1"):
+                await asyncio.sleep(0.01)
+            await victim.kill()
+        assert (await client.get(lifecycle_id))["status"] == "pending"
+        assert await connection.ttl(f"arq:in-progress:{lifecycle_id}.1") > 100
+        await fleet.worker()
+        reaper = await fleet.reaper()
+        assert (await client.wait(lifecycle_id, timeout=30))["status"] == "succeeded"
         await reaper.log("lifecycle.redelivered", lifecycle_id=lifecycle_id, delivery=2)
         await audit(fleet, client)

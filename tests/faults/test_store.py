@@ -2,9 +2,7 @@
 
 import asyncio
 import sqlite3
-import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, closing
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -12,32 +10,10 @@ import pytest
 from repo.errors import StoreFull, StoreReplaced
 from tests.audit import audit
 from tests.faults.disk import fill, small_disk
+from tests.faults.locker import locked_by_another
 from tests.fleet import Fleet, accept, wait_status
 
 pytestmark = pytest.mark.anyio
-
-LOCKER = """
-import sqlite3, sys
-connection = sqlite3.connect(sys.argv[1], isolation_level=None)
-connection.execute("BEGIN IMMEDIATE")
-print("locked", flush=True)
-sys.stdin.read()
-connection.execute("ROLLBACK")
-"""
-
-
-@asynccontextmanager
-async def locked_by_another(path: str) -> AsyncIterator[None]:
-    """Another process holds the write lock of the store."""
-    locker = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-c", LOCKER, path), stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
-    )
-    assert locker.stdout is not None
-    assert await locker.stdout.readline() == b"locked\n"
-    try:
-        yield
-    finally:
-        await locker.communicate(b"")
 
 
 @pytest.mark.parametrize("seconds", [3, pytest.param(20, marks=pytest.mark.long)])
