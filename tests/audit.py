@@ -58,7 +58,7 @@ async def audit(fleet: Fleet, client: LifecycleClient) -> None:
 
 
 async def _lines(fleet: Fleet, rows: list[Row]) -> list[dict[str, Any]]:
-    """All lines, once those of the ends have come through the pipes; or those that have come in ten seconds."""
+    """All lines, once those of the ends have come through the pipes; or what came in ten seconds."""
     ended = {row["id"] for row in rows if row["status"] not in OPEN}
     for _ in range(1000):
         lines = fleet.lines()

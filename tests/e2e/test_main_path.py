@@ -1,6 +1,7 @@
 """From an accepted job to a truthful row, with real daemons on the process runtime."""
 
 import asyncio
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -155,7 +156,7 @@ async def test_mutates_of_one_decky_run_in_the_order_accepted_on_two_workers(fle
     assert ids == sorted(ids)
     assert {row["status"] for row in rows} == {"succeeded"}
     spans = [(row["claimed_at"], row["completed_at"]) for row in rows]
-    assert all(before[1] <= after[0] for before, after in zip(spans, spans[1:], strict=False))
+    assert all(before[1] <= after[0] for before, after in itertools.pairwise(spans))
     assert set(pids(str(fleet.root))) == {"decky-01", "decky-01-ssh"}
 
 
