@@ -30,7 +30,7 @@ class Doubtful(Exception):
 
 async def store(settings: ReaperSettings) -> str:
     """The file opens and is sound."""
-    async with get_repository(settings.database) as repository:
+    async with get_repository(url=settings.database) as repository:
         facts = await repository.check()
     if facts["integrity"] != "ok":
         raise Wrong(f"{facts['path']} is damaged ({facts['integrity']}): stop all, restore it from a backup")
@@ -39,7 +39,7 @@ async def store(settings: ReaperSettings) -> str:
 
 async def schema(settings: ReaperSettings) -> str:
     """Its schema is the one of this release; opening migrates older ones and refuses newer ones."""
-    async with get_repository(settings.database) as repository:
+    async with get_repository(url=settings.database) as repository:
         return f"revision {(await repository.check())['schema']}"
 
 

@@ -48,7 +48,7 @@ async def run_sweep(
         return not after_stop or (owner is not None and owner.token == run)
 
     queue = Queue(settings.redis)
-    async with get_repository(settings.database) as repository:
+    async with get_repository(url=settings.database) as repository:
         sweeper = Sweeper(repository, queue, DeckyLocks(settings.runtime_dir), settings)
         report = await sweeper.run(
             "command",

@@ -111,7 +111,7 @@ async def run_reaper(settings: ReaperSettings) -> None:
     """
     locks = DeckyLocks(settings.runtime_dir)
     queue = Queue(settings.redis)
-    async with get_repository(settings.database) as repository:
+    async with get_repository(url=settings.database) as repository:
         notifier = Notifier()
         outage = Outage(queue.name)
         sweeper = Sweeper(repository, queue, locks, settings)

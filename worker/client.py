@@ -46,7 +46,7 @@ class LifecycleClient:
 
     def __init__(self, settings: WorkerSettings | None = None) -> None:
         self.settings = load(WorkerSettings) if settings is None else settings
-        self.repository: BaseRepository = get_repository(self.settings.database)
+        self.repository: BaseRepository = get_repository(url=self.settings.database)
         self._queue = Queue(self.settings.redis)
         self._queue_away = False
         # Rung behind the caller's back: a frozen Redis takes seconds to be given up, and the row is safe.

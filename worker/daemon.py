@@ -39,7 +39,7 @@ async def run_worker(settings: WorkerSettings) -> None:
     )
     owner = Owner.mine()
     queue = Queue(settings.redis)
-    async with get_repository(settings.database) as repository:
+    async with get_repository(url=settings.database) as repository:
         executor = Executor(repository, queue, locks, runtime, settings, owner)
         stop = asyncio.Event()
         replaced: list[StoreReplaced] = []

@@ -41,7 +41,7 @@ def _newest(*, only_open: bool = False) -> "list[Row]":
     from repo.factory import get_repository
 
     async def ask(database: str) -> "list[Row]":
-        async with get_repository(database) as repository:
+        async with get_repository(url=database) as repository:
             return await repository.list_lifecycles(statuses=OPEN if only_open else (), limit=_NEWEST)
 
     try:

@@ -53,7 +53,7 @@ def with_repository(work: "Callable[[BaseRepository], Coroutine[Any, Any, int]]"
     from repo.factory import get_repository
 
     async def opened() -> int:
-        async with get_repository(load_settings().database) as repository:
+        async with get_repository(url=load_settings().database) as repository:
             return await work(repository)
 
     return run(opened())

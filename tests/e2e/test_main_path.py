@@ -244,3 +244,14 @@ async def test_bad_usage_is_one_clear_line(
     assert said in err
     assert "Traceback" not in err
     assert out == ""
+
+
+async def test_the_database_may_be_a_path_or_a_url(fleet: Fleet) -> None:
+    url = f"sqlite:///{fleet.root}/elsewhere/lifecycles.db"
+    status, out, err = await fleet.set(database=url).run("list", "--json")
+    assert (status, json.loads(out), err) == (0, [], "")
+    assert (fleet.root / "elsewhere" / "lifecycles.db").is_file()
+    status, _, err = await fleet.set(database="postgresql://db/decnet").run("list")
+    assert status == 3
+    assert "not supported yet" in err
+    assert "Traceback" not in err
