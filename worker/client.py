@@ -110,11 +110,11 @@ class LifecycleClient:
         if compose is not None:
             payload: dict[str, Any] = {"compose": documents.parse(compose, decky_name)}
         else:
-            payload = {"services": await self._resolve(decky_name, host_uuid, services or ())}
+            payload = {"services": await self._resolve(decky_name, host_uuid, services)}
         return await self._submit(decky_name, "mutate", host_uuid, payload)
 
-    async def _resolve(self, decky_name: str, host_uuid: str | None, services: Sequence[str]) -> list[str]:
-        if isinstance(services, str) or not all(isinstance(name, str) for name in services):
+    async def _resolve(self, decky_name: str, host_uuid: str | None, services: Any) -> list[str]:
+        if not isinstance(services, list | tuple) or not all(isinstance(name, str) for name in services):
             raise InvalidRequest("services must be a list of names")
         document = await self.repository.find_document(decky_name, host_uuid)
         if document is None:

@@ -210,4 +210,5 @@ def _listing(names: Sequence[str] | Mapping[str, Any]) -> str:
 
 
 def _at(path: str) -> str:
-    return path.removeprefix(".")[:200] or "the document"
+    shown = "".join(c if c.isprintable() else "?" for c in path.removeprefix("."))
+    return shown[:200] or "the document"
