@@ -126,7 +126,8 @@ def _orphaned(row: Row, facts: Facts, policy: Policy) -> Action:
         error = f"{WORKER_DIED} ({facts.died_of})"
     if facts.timed_out is not None:
         error = f"timed out after {facts.timed_out:g} s"
-    return Action(Do.FAIL, error, retry=row["attempt"] < policy.max_attempts)
+    # A row that another program set running has no owner, and maybe no request that could be repeated.
+    return Action(Do.FAIL, error, retry=row["owner"] is not None and row["attempt"] < policy.max_attempts)
 
 
 def backoff(deliveries: int) -> float:

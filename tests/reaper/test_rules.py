@@ -10,7 +10,14 @@ POLICY = Policy(max_attempts=2, pending_ttl=3600, stale_after=3600, overdue_grac
 
 
 def row(status: str, **fields: Any) -> dict[str, Any]:
-    return {"status": status, "attempt": 1, "deliveries": 1, "cancel_requested_at": None, **fields}
+    return {
+        "status": status,
+        "attempt": 1,
+        "deliveries": 1,
+        "cancel_requested_at": None,
+        "owner": "me",
+        **fields,
+    }
 
 
 def running(**facts: Any) -> Action:
@@ -37,6 +44,15 @@ def test_an_owner_that_died_before_the_reaper_started_is_a_restarted_master() ->
 def test_the_last_attempt_is_not_retried() -> None:
     orphan = Facts(lock_free=True, owner_alive=False)
     assert not decide(row("running", attempt=2), orphan, POLICY).retry
+
+
+def test_a_row_that_another_program_set_running_is_not_repeated() -> None:
+    orphan = Facts(lock_free=True, owner_alive=False)
+    assert decide(row("running", owner=None), orphan, POLICY) == (
+        Do.FAIL,
+        "worker died during operation",
+        False,
+    )
 
 
 def test_what_the_service_manager_knows_is_said() -> None:
