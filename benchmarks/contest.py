@@ -37,7 +37,11 @@ class Contest:
     @contextlib.asynccontextmanager
     async def arena(self, system: str, max_jobs: int = 10) -> AsyncIterator["Arena"]:
         """An empty server and store, gone afterwards with all who use them."""
-        root = Path(tempfile.mkdtemp(prefix="bench-"))
+        # As in production: what a reboot may empty is in memory, the store is on the disk.
+        memory = Path("/dev/shm")  # noqa: S108 - mkdtemp makes a name of its own there
+        root = Path(tempfile.mkdtemp(prefix="bench-", dir=memory if os.access(memory, os.W_OK) else None))
+        state = Path(tempfile.mkdtemp(prefix="bench-"))
+        (root / "state").symlink_to(state)
         peer = system in {"SAQ", "taskiq"}
         arena = Arena(root, system, str(self._peers) if peer else sys.executable, max_jobs)
         try:
@@ -46,6 +50,7 @@ class Contest:
         finally:
             await arena.close()
             shutil.rmtree(root, ignore_errors=True)
+            shutil.rmtree(state, ignore_errors=True)
 
 
 class Arena:
@@ -69,6 +74,7 @@ class Arena:
         command = server_command(binary, socket, self.root / "queue")
         process = await asyncio.create_subprocess_exec(*command, stdout=subprocess.DEVNULL)
         self._processes.append(process)
+        self.server = process.pid
         await wait_ready(socket, 20)
 
     async def worker(self, lines: Lines) -> asyncio.subprocess.Process:
@@ -124,18 +130,25 @@ async def begun(lines: Lines, count: int) -> None:
 
 
 @contextlib.asynccontextmanager
-async def contest() -> AsyncIterator[Contest]:
+async def contest(*, peers: bool = True) -> AsyncIterator[Contest]:
     """A contest with all peers that can be had; $BENCHMARK_PEERS may name an interpreter that has them."""
-    if given := os.environ.get("BENCHMARK_PEERS"):
+    if not peers:
+        yield Contest(None)
+    elif given := os.environ.get("BENCHMARK_PEERS"):
         yield Contest(Path(given))
-        return
-    with tempfile.TemporaryDirectory(prefix="peers-") as directory:
-        python = Path(directory) / "bin" / "python"
-        made = await _succeeds(sys.executable, "-m", "venv", directory)
-        found = made and await _succeeds(str(python), "-m", "pip", "install", "--quiet", *PEERS)
-        if not found:
-            print("SAQ and taskiq could not be installed: measured without them", file=sys.stderr)
-        yield Contest(python if found else None)
+    else:
+        with tempfile.TemporaryDirectory(prefix="peers-") as directory:
+            yield Contest(await _installed(Path(directory)))
+
+
+async def _installed(directory: Path) -> Path | None:
+    python = directory / "bin" / "python"
+    if await _succeeds(sys.executable, "-m", "venv", str(directory)) and await _succeeds(
+        *(str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *PEERS)
+    ):
+        return python
+    print("SAQ and taskiq could not be installed: measured without them", file=sys.stderr)
+    return None
 
 
 async def _succeeds(*command: str) -> bool:

@@ -50,7 +50,7 @@ class Ours:
         from worker.settings import WorkerSettings
 
         self.settings = WorkerSettings(
-            state_dir=directory, runtime_dir=directory, log_format="json", max_jobs=MAX_JOBS
+            state_dir=directory / "state", runtime_dir=directory, log_format="json", max_jobs=MAX_JOBS
         )
 
     async def work(self) -> None:
@@ -114,6 +114,17 @@ class ArqTight(Arq):
     poll = 0.02
 
 
+class ArqSameImports(Arq):
+    """arq in a process that has imported what our worker imports."""
+
+    async def work(self) -> None:
+        import worker.compose
+        import worker.daemon
+        import worker.log  # noqa: F401
+
+        await super().work()
+
+
 class Saq:
     """SAQ."""
 
@@ -166,6 +177,7 @@ SYSTEMS: Final[dict[str, Any]] = {
     "decnet-reaper": Ours,
     "arq": Arq,
     "arq, poll 0.02": ArqTight,
+    "arq, same imports": ArqSameImports,
     "SAQ": Saq,
     "taskiq": Taskiq,
 }
