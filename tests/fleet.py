@@ -189,11 +189,11 @@ class Fleet:
             await self.queue.wait()
         self.queue = None
 
-    async def run(self, *arguments: str, stdin: bytes = b"") -> tuple[int, str, str]:
+    async def run(self, *arguments: str, stdin: bytes = b"", **environment: str) -> tuple[int, str, str]:
         """Run a command; its exit status, stdout and stderr."""
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "reaper.cli", *arguments),
-            env=self.environment,
+            env=self.environment | environment,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,

@@ -278,19 +278,20 @@ async def test_the_real_command(fleet: Fleet) -> None:
     """Some of it through the real command, a daemon's JSON line where it is a daemon that is refused."""
     running = asyncio.Semaphore(4)
 
-    async def refuse(arguments: list[str], stdin: bytes, status: int) -> None:
+    async def refuse(arguments: list[str], stdin: bytes, status: int, **environment: str) -> None:
         async with running:
-            code, out, err = await fleet.run(*arguments, stdin=stdin)
-        assert (code, out) == (status, ""), (arguments, code, out, err)
+            code, out, err = await fleet.run(*arguments, stdin=stdin, **environment)
+        assert (code, out) == (status, ""), (arguments, environment, code, out, err)
         assert err.strip(), arguments
         assert "Traceback" not in err, (arguments, err)
         assert "secret" not in err, (arguments, err)
 
     await asyncio.gather(*(refuse(*case) for case in BAD_COMMANDS))
-    good = dict(fleet.environment)
-    for setting, value, status in BAD_SETTINGS:
-        fleet.environment = good | {f"DECNET_REAPER_{setting}": value}
-        await refuse(["reaper"], b"", status)
-    fleet.environment = good
+    await asyncio.gather(
+        *(
+            refuse(["reaper"], b"", status, **{f"DECNET_REAPER_{setting}": value})
+            for setting, value, status in BAD_SETTINGS
+        )
+    )
     async with fleet.client() as client:
         assert await client.repository.list_lifecycles() == []
