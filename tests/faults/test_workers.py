@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.fleet import Daemon, Fleet, running_fleet, wait_status
+from tests.audit import audit
+from tests.fleet import Daemon, Fleet, accept, running_fleet, wait_status
 from worker.client import LifecycleClient
 from worker.locks import DeckyLocks
 
@@ -24,9 +25,7 @@ async def gated(fleet: Fleet, client: LifecycleClient, decky_name: str = "decky-
 async def two_passes(reaper: Daemon, client: LifecycleClient, lifecycle_id: str) -> None:
     """Two whole passes of the reaper, told by a row that each of them closes."""
     for number in range(2):
-        probe = await client.repository.create_lifecycle(
-            {"decky_name": f"probe-{lifecycle_id[-12:]}-{number}", "operation": "deploy"}
-        )
+        probe = await accept(client, f"probe-{lifecycle_id[-12:]}-{number}")
         await client.repository.update_lifecycle(probe, {"status": "running"})
         await reaper.log("lifecycle.swept", lifecycle_id=probe)
 
@@ -46,6 +45,7 @@ async def test_a_killed_worker_s_row_is_closed_and_retried_on_another(fleet: Fle
         assert f"/{second.pid}/" in retry["owner"]
         fleet.gate().touch()
         assert (await client.wait(retry["id"], timeout=30))["status"] == "succeeded"
+        await audit(fleet, client)
 
 
 async def test_the_last_attempt_is_not_repeated(fleet: Fleet) -> None:
@@ -57,6 +57,7 @@ async def test_the_last_attempt_is_not_repeated(fleet: Fleet) -> None:
         await client.wait(lost, timeout=30)
         assert (await reaper.log("lifecycle.swept", lifecycle_id=lost))["retry_id"] is None
         assert len(await client.repository.list_lifecycles()) == 1
+        await audit(fleet, client)
 
 
 async def test_the_retry_runs_before_what_was_accepted_later(fleet: Fleet) -> None:
@@ -73,6 +74,7 @@ async def test_the_retry_runs_before_what_was_accepted_later(fleet: Fleet) -> No
         assert retry["status"] == "succeeded"
         assert lost < retry["id"] < later
         assert retry["completed_at"] <= (await client.get(later))["claimed_at"]
+        await audit(fleet, client)
 
 
 async def test_a_worker_that_died_while_no_reaper_ran_is_a_restarted_master_and_needs_no_redis(
@@ -83,9 +85,12 @@ async def test_a_worker_that_died_while_no_reaper_ran_is_a_restarted_master_and_
         lost = await gated(fleet, client)
         await worker.kill()
         await fleet.kill_queue()
-        await fleet.reaper()
+        reaper = await fleet.reaper()
         row = await client.get(lost)
         assert (row["status"], row["error"]) == ("failed", "master restarted during operation")
+        await fleet.start_queue()
+        await reaper.log("lifecycle.redelivered")
+        await audit(fleet, client)
 
 
 async def test_a_reboot_empties_the_runtime_directory_and_closes_every_running_row(fleet: Fleet) -> None:
@@ -96,9 +101,12 @@ async def test_a_reboot_empties_the_runtime_directory_and_closes_every_running_r
         await fleet.kill_queue()
         for lock in (fleet.root / "run" / "locks").iterdir():
             lock.unlink()
-        await fleet.reaper(DECNET_REAPER_BOOT_ID="another-boot")
+        reaper = await fleet.reaper(DECNET_REAPER_BOOT_ID="another-boot")
         rows = await client.repository.get_lifecycle_by_ids(ids)
         assert {row["error"] for row in rows} == {"master restarted during operation"}
+        await fleet.start_queue()
+        await reaper.log("lifecycle.redelivered", count=5)
+        await audit(fleet, client)
 
 
 async def test_a_stopped_worker_is_never_swept_and_finishes(fleet: Fleet) -> None:
@@ -113,6 +121,7 @@ async def test_a_stopped_worker_is_never_swept_and_finishes(fleet: Fleet) -> Non
         worker.signal(signal.SIGCONT)
         assert (await client.wait(lifecycle_id, timeout=30))["status"] == "succeeded"
         assert reaper.logged("lifecycle.swept", lifecycle_id=lifecycle_id) == []
+        await audit(fleet, client)
 
 
 HOLDER = """
@@ -147,6 +156,7 @@ async def test_whoever_holds_the_lock_of_an_orphan_in_its_own_right_is_left_alon
         finally:
             await other.communicate(b"")
         assert (await client.wait(lost, timeout=30))["error"] == "worker died during operation"
+        await audit(fleet, client)
 
 
 async def test_a_late_write_changes_nothing_and_is_told(fleet: Fleet) -> None:
@@ -164,6 +174,7 @@ async def test_a_late_write_changes_nothing_and_is_told(fleet: Fleet) -> None:
         assert (line["lifecycle_id"], line["status"]) == (lifecycle_id, "succeeded")
         assert await client.get(lifecycle_id) == swept
         assert worker.logged("lifecycle.succeeded") == []
+        await audit(fleet, client)
 
 
 async def test_a_worker_that_does_not_respond_past_its_deadline_is_ended() -> None:
@@ -176,6 +187,7 @@ async def test_a_worker_that_does_not_respond_past_its_deadline_is_ended() -> No
             await reaper.log("lifecycle.overdue", lifecycle_id=lifecycle_id)
             assert (await client.get(lifecycle_id))["status"] == "running"
             row = await client.wait(lifecycle_id, timeout=30)
+            await audit(fleet, client)
         assert (row["status"], row["error"]) == ("failed", "timed out after 1 s")
         assert await worker.process.wait() == -signal.SIGKILL
         assert len(reaper.logged("lifecycle.overdue")) == 1
@@ -186,6 +198,7 @@ async def test_an_operation_past_its_deadline_is_ended_by_its_worker() -> None:
         worker = await fleet.worker()
         async with fleet.client() as client:
             row = await client.wait(await gated(fleet, client), timeout=30)
+            await audit(fleet, client)
         assert (row["status"], row["error"]) == ("failed", "timed out after 0.5 s")
         await worker.log("lifecycle.failed", retry_id=None)
 
@@ -213,6 +226,7 @@ async def test_a_worker_told_to_stop_finishes_what_it_can_and_ends_the_rest() ->
             await fleet.worker()
             assert (await client.wait(retry, timeout=30))["attempt"] == 2
             assert (await client.wait(waiting, timeout=30))["status"] == "succeeded"
+            await audit(fleet, client)
 
 
 # A stand-in for `docker compose`: Docker's own plugin can survive the client that the worker started.
@@ -257,6 +271,7 @@ async def test_survivors_of_a_killed_worker_are_ended_and_nobody_else() -> None:
                 line = await reaper.log("lifecycle.survivors_ended", lifecycle_id=lifecycle_id)
                 assert survivor in line["pids"]
                 assert DeckyLocks(fleet.root / "run").holders("decky-01", None) == []
+                await audit(fleet, client)
             assert innocent.returncode is None
         finally:
             innocent.kill()

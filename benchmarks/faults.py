@@ -1,0 +1,234 @@
+"""What came out of every fault: `python -m benchmarks.faults [--long] [--recovery] > docs/faults.md`.
+
+Runs the scenarios of tests/faults, each of which ends with the auditor of tests/audit.py, and prints
+the table of faults with what this run measured. With --recovery, the times after kill -9 too, plain arq beside them
+(six minutes).
+"""
+
+import argparse
+import asyncio
+import contextlib
+import io
+import platform
+import sqlite3
+import sys
+from collections import defaultdict
+from typing import NamedTuple
+
+import pytest
+
+from benchmarks import recovery
+
+
+class Fault(NamedTuple):
+    """One row of the table.
+
+    Attributes:
+        what: what is done to the system.
+        outcome: what comes out.
+        tests: the scenarios: beginnings of test names, or of file names.
+    """
+
+    what: str
+    outcome: str
+    tests: tuple[str, ...]
+
+
+FAULTS = (
+    Fault(
+        "worker `kill -9`; a process of its operation survives",
+        "the survivor is ended, an innocent process is not; the row is closed when it is gone",
+        ("test_survivors_of", "test_whoever_holds_the_lock"),
+    ),
+    Fault(
+        "worker `kill -9` between pick and claim",
+        "rung again after 5 s (arq: 310 s), runs once",
+        ("test_a_worker_killed_between_pick_and_claim", "test_a_job_picked_by"),
+    ),
+    Fault(
+        "worker `kill -9` in mid-operation",
+        "closed at once, retried on another worker, in its old place; the last attempt is final",
+        ("test_a_killed_worker_s_row", "test_the_last_attempt", "test_the_retry_runs"),
+    ),
+    Fault(
+        "worker `kill -9` between a commit and its line",
+        "the next pass tells the line that is missing",
+        ("test_an_end_that_a_killed_worker",),
+    ),
+    Fault(
+        "worker stopped (SIGSTOP), then continued",
+        "never swept, succeeds",
+        ("test_a_stopped_worker",),
+    ),
+    Fault(
+        "worker stopped, its lock lost by force, row swept, worker continued",
+        "its write changes nothing, one `lifecycle.late_write_refused`",
+        ("test_a_late_write",),
+    ),
+    Fault(
+        "worker does not respond past the deadline; operation past its deadline",
+        "not swept before; then ended and closed as `timed out after N s`",
+        ("test_a_worker_that_does_not_respond", "test_an_operation_past"),
+    ),
+    Fault(
+        "SIGTERM with operations running",
+        "what can finishes; the rest is ended, closed and retried; exit status 0",
+        ("test_a_worker_told_to_stop",),
+    ),
+    Fault(
+        "three reapers killed, one after the other, in a sweep of 10,000 rows; two reapers at once",
+        "every row closed once; told once, but for the row that a killed reaper was telling: twice",
+        ("test_reapers_killed", "test_two_reapers"),
+    ),
+    Fault(
+        "Redis killed and replaced by an empty one, while jobs run and are submitted",
+        "jobs in flight finish, submits succeed, one line when it goes and one when it is back; all run once",
+        ("test_redis_killed",),
+    ),
+    Fault(
+        "Redis frozen; read-only; wrong password",
+        "no hang, no crash, goes on unaided",
+        ("test_redis_frozen", "test_redis_read_only", "test_a_wrong_password"),
+    ),
+    Fault(
+        "FLUSHALL with 1,000 pending rows",
+        "all rung again in one pass, each runs once; a long queue gets no duplicates",
+        ("test_a_flush_with",),
+    ),
+    Fault(
+        "a job delivered twice, unknown, garbage, a pickle",
+        "one run; one warning each; no code runs",
+        ("test_deliveries_that",),
+    ),
+    Fault("master dies between commit and ring", "the reaper rings", ("test_a_row_committed",)),
+    Fault(
+        "reboot; everything died while no reaper ran",
+        "closed by the reaper's first pass, without Redis: `master restarted during operation`",
+        ("test_a_reboot", "test_a_worker_that_died_while"),
+    ),
+    Fault("store locked by another process", "waited out, no error", ("test_a_store_that_another",)),
+    Fault(
+        "disk full while operations run",
+        "clear error; rows wait with their lock held; goes on without a restart",
+        ("test_a_full_disk",),
+    ),
+    Fault(
+        "store file replaced under the daemons",
+        "refused; both end with one line and status 3; their next life uses the new file",
+        ("test_a_store_that_is_replaced",),
+    ),
+    Fault(
+        "power loss with four processes writing (copies at the moment of acknowledgement; an ext4 disk cut off)",
+        "every acknowledged row is there, the file is sound",
+        ("test_copies_at", "test_a_disk_whose"),
+    ),
+    Fault(
+        "wall clock set a day ahead, a day back; suspend and resume",
+        "no live row swept, no dead row missed, passes at their pace",
+        ("test_clock.py",),
+    ),
+    Fault(
+        "an error in a hook, a log call (no reader, full disk, stuck reader), a runtime, the state directory",
+        "workers go on, the row says why, no line is lost",
+        ("test_errors.py",),
+    ),
+    Fault(
+        "Docker's engine killed in mid-operation and started again",
+        "row failed with the engine's own words, the worker goes on, the next deploy succeeds",
+        ("test_engine.py",),
+    ),
+    Fault(
+        "cancel at the same moment as the end (50 times), as the claim (50 times), as the worker's death",
+        "one end each, the operator hears which",
+        ("test_cancel.py",),
+    ),
+    Fault(
+        "bad names, hosts, documents, settings, DSNs, URLs, job bytes, command lines (hundreds, by property)",
+        "one clear line each, nothing changed, no traceback",
+        ("test_bad_input.py",),
+    ),
+    Fault(
+        "random mixes of submits, claims, ends, kills, cancels, flushes and sweeps against a model",
+        "the invariants hold after every step",
+        ("test_random.py",),
+    ),
+)
+
+INTRODUCTION = """\
+# What every fault comes to
+
+Made by `python -m benchmarks.faults{arguments} > docs/faults.md` on {machine}. Each scenario
+injects its fault into real processes, and ends with the auditor (`tests/audit.py`) over store, locks, queue and
+log: no terminal row changed, no row was claimed or ended twice (the database keeps a history beside the rows for
+this), at most one running row a decky, every open row has a holder or a job, and the log alone rebuilds the table.
+
+A line follows its commit, and a process can be killed in between. What it was about to tell is in its ledger
+(`untold/` in the runtime directory), so the next pass tells it. Killed between a line and its note of it, the
+process leaves that one line to be told again, with the same content: a reader that counts goes by
+`lifecycle_id`. Not covered: the line `lifecycle.accepted` of a master that is killed right after its commit; the
+worker's next line of the row has all of it. A reboot empties the runtime directory, ledgers included.
+
+The bounded part runs in `./run tests`. The long part: `./run tests -m long`.
+
+| fault | outcome | scenarios | seconds |
+|---|---|---|---|
+"""
+
+
+class Outcomes:
+    """A pytest plugin that keeps how each test ended and how long it took."""
+
+    def __init__(self) -> None:
+        self.ended: dict[str, list[str]] = defaultdict(list)
+        self.seconds: dict[str, float] = defaultdict(float)
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Called by pytest for set-up, call and tear-down of each test."""
+        name = report.nodeid.removeprefix("tests/faults/")
+        self.seconds[name] += report.duration
+        if report.when == "call" or report.outcome != "passed":
+            self.ended[name].append(report.outcome)
+
+    def row(self, fault: Fault) -> str:
+        """One line of the table."""
+        mine = [name for name in self.ended if any(part in fault.tests for part in _names(name, fault))]
+        counts = [
+            f"{sum(self.ended[name] == [outcome] for name in mine)} {outcome}"
+            for outcome in ("passed", "skipped")
+            if any(self.ended[name] == [outcome] for name in mine)
+        ]
+        if failed := [name for name in mine if self.ended[name] not in (["passed"], ["skipped"])]:
+            counts.append(f"FAILED: {', '.join(failed)}")
+        took = sum(self.seconds[name] for name in mine)
+        return f"| {fault.what} | {fault.outcome} | {', '.join(counts) or 'NOT RUN'} | {took:.1f} |"
+
+
+def _names(name: str, fault: Fault) -> list[str]:
+    file, _, test = name.partition("::")
+    return [file, *(part for part in fault.tests if test.startswith(part))]
+
+
+def main() -> int:
+    """Run it and print the document; the exit status is pytest's."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--long", action="store_true", help="the long scenarios too")
+    parser.add_argument("--recovery", action="store_true", help="measure the recovery too (6 minutes)")
+    given = parser.parse_args()
+    outcomes = Outcomes()
+    arguments = ["tests/faults", *(["-m", "long or not long"] if given.long else [])]
+    with contextlib.redirect_stdout(io.StringIO()):
+        status = int(pytest.main(arguments, plugins=[outcomes]))
+    said = "".join(f" --{name}" for name in ("long", "recovery") if getattr(given, name))
+    machine = f"Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}, {platform.machine()}"
+    print(INTRODUCTION.format(arguments=said, machine=machine), end="")
+    print("\n".join(map(outcomes.row, FAULTS)))
+    if given.recovery:
+        print("\n## Recovery\n\nAfter `kill -9` of a worker in mid-operation, at the default settings:\n")
+        print("\n".join(asyncio.run(recovery.measure(30, arq=True))))
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())
