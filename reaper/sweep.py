@@ -164,7 +164,8 @@ class Sweeper:
         self, row: Row, facts: Facts, report: Report, *, lock_free: bool, at_start: bool
     ) -> Facts:
         owner = Owner.parse(row["owner"])
-        alive = owner is not None and owner.alive
+        # Asked once a pass: whoever ends meanwhile is watched, and his end makes the next pass.
+        alive = owner is not None and (owner in report.owners or owner.alive)
         if owner is not None and alive:
             report.owners.add(owner)
         predates = at_start or owner is None or owner.boot != boot_id()
@@ -175,14 +176,14 @@ class Sweeper:
             lock_free=lock_free,
             owner_alive=alive,
             owner_predates=predates,
-            reason_awaited=not predates and not facts.died_of and self._reason_awaited(row, owner),
+            reason_awaited=not (alive or predates or facts.died_of) and self._reason_awaited(row, owner),
             overdue=overdue,
             timed_out=self._timed_out.get(row["id"]),
         )
 
     def _reason_awaited(self, row: Row, owner: Owner | None) -> bool:
         # ExecStopPost= closes these rows and knows why (decnet-worker@.service). Past that they are ours.
-        if owner is None or owner.alive or not owner.supervised:
+        if owner is None or not owner.supervised:
             return False
         now_s = time.monotonic()
         return now_s - self._found_dead.setdefault(row["id"], now_s) < _MANAGER_TELLS_S
@@ -192,6 +193,7 @@ class Sweeper:
         if owner is not None and action.do is Do.END_OWNER:
             self._timed_out[row["id"]] = self._settings.operation_timeout
             owner.kill()
+            report.owners.discard(owner)
             report.counts["ended"] += 1
         decky = row["decky_name"], row["host_uuid"]
         give_up = time.monotonic() + _LET_GO_S

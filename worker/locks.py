@@ -12,6 +12,7 @@ import os
 import re
 import signal
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -106,10 +107,7 @@ class DeckyLocks:
 
     def path(self, decky_name: str, host_uuid: str | None) -> Path:
         """The lock file of a decky. Names that are no names (foreign rows) are hashed."""
-        name = decky_name if host_uuid is None else f"{decky_name}@{host_uuid}"
-        if not all(_PLAIN.fullmatch(part) for part in name.split("@")):
-            name = "#" + hashlib.sha256(name.encode()).hexdigest()
-        return self.directory / f"{name}.lock"
+        return _path(self.directory, decky_name, host_uuid)
 
     def try_lock(self, decky_name: str, host_uuid: str | None) -> DeckyLock | None:
         """Take a decky's lock if it is free; None if somebody holds it.
@@ -159,6 +157,14 @@ class DeckyLocks:
             for hold in self.holders(decky_name, host_uuid)
             if hold.taker in {owner_pid, _UNSEEN} and hold.pid != hold.taker
         ]
+
+
+@lru_cache(4096)  # a pass of the reaper asks for every open row
+def _path(directory: Path, decky_name: str, host_uuid: str | None) -> Path:
+    name = decky_name if host_uuid is None else f"{decky_name}@{host_uuid}"
+    if not all(_PLAIN.fullmatch(part) for part in name.split("@")):
+        name = "#" + hashlib.sha256(name.encode()).hexdigest()
+    return directory / f"{name}.lock"
 
 
 def _holders(file: os.stat_result) -> Iterator[Hold]:

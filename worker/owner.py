@@ -9,6 +9,7 @@ import os
 import secrets
 import signal
 import socket
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -19,7 +20,11 @@ _INVOCATION_ID_LENGTH = 32
 
 def boot_id() -> str:
     """This boot's id; units pass it in as $DECNET_REAPER_BOOT_ID, since `ProcSubset=pid` hides it."""
-    given = os.environ.get("DECNET_REAPER_BOOT_ID")
+    return _boot_id(os.environ.get("DECNET_REAPER_BOOT_ID", ""))
+
+
+@cache
+def _boot_id(given: str) -> str:
     text = given or Path("/proc/sys/kernel/random/boot_id").read_text()
     return text.strip().replace("-", "")
 
