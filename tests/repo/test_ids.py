@@ -2,7 +2,7 @@
 
 import threading
 import time
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import pytest
 
@@ -47,7 +47,13 @@ def test_the_id_after_sorts_right_behind() -> None:
 
 
 @pytest.mark.parametrize(
-    "foreign", [str(uuid4()), "no-uuid", new_id().upper(), f"{new_id()[:19]}bfff-ffffffffffff"]
+    "foreign",
+    [
+        "a03997e8-62f2-437e-8594-d7b13ac2b588",
+        "no-uuid",
+        "01A209BD-9923-7E2B-B396-E5F61965B201",
+        "01a209bd-9923-7ed1-bfff-ffffffffffff",
+    ],
 )
 def test_what_is_no_version_7_is_followed_by_a_new_id(foreign: str) -> None:
     assert UUID(id_after(foreign)).version == 7
