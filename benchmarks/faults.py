@@ -1,7 +1,7 @@
 """What came out of every fault: `python -m benchmarks.faults [--long] [--recovery] > docs/faults.md`.
 
-Runs the scenarios of tests/faults, each of which ends with the auditor of tests/audit.py, and prints
-the table of faults with what this run measured. With --recovery, the times after kill -9 too, plain arq beside them
+Runs the scenarios of tests/faults, which end with the auditor of tests/audit.py, and prints the table of
+faults with what this run measured. With --recovery, the times after kill -9 too, with plain arq beside them
 (six minutes).
 """
 
@@ -118,7 +118,7 @@ FAULTS = (
         ("test_a_store_that_is_replaced",),
     ),
     Fault(
-        "power loss with four processes writing (copies at the moment of acknowledgement; an ext4 disk cut off)",
+        "power loss while four processes write (copies at the acknowledgement; an ext4 disk cut off)",
         "every acknowledged row is there, the file is sound",
         ("test_copies_at", "test_a_disk_whose"),
     ),
@@ -133,7 +133,7 @@ FAULTS = (
         ("test_errors.py",),
     ),
     Fault(
-        "Docker's engine killed in mid-operation and started again",
+        "Docker's engine restarted in mid-operation",
         "row failed with the engine's own words, the worker goes on, the next deploy succeeds",
         ("test_engine.py",),
     ),
@@ -157,16 +157,21 @@ FAULTS = (
 INTRODUCTION = """\
 # What every fault comes to
 
-Made by `python -m benchmarks.faults{arguments} > docs/faults.md` on {machine}. Each scenario
-injects its fault into real processes, and ends with the auditor (`tests/audit.py`) over store, locks, queue and
-log: no terminal row changed, no row was claimed or ended twice (the database keeps a history beside the rows for
-this), at most one running row a decky, every open row has a holder or a job, and the log alone rebuilds the table.
+Made by `python -m benchmarks.faults{arguments} > docs/faults.md` on {machine}.
+
+Each scenario injects its fault into real processes. Where daemons ran, it ends with the auditor
+(`tests/audit.py`) over store, locks, queue and log: no terminal row changed, no row was claimed or ended
+twice (the database keeps a history beside the rows for this), at most one running row a decky, every open row
+has a holder or a job, and the log alone rebuilds the table.
 
 A line follows its commit, and a process can be killed in between. What it was about to tell is in its ledger
-(`untold/` in the runtime directory), so the next pass tells it. Killed between a line and its note of it, the
-process leaves that one line to be told again, with the same content: a reader that counts goes by
-`lifecycle_id`. Not covered: the line `lifecycle.accepted` of a master that is killed right after its commit; the
-worker's next line of the row has all of it. A reboot empties the runtime directory, ledgers included.
+(`untold/` in the runtime directory), and the next pass of a reaper tells it. A process killed between a line
+and its note of it leaves that one line to be told again, with the same content: a reader that counts goes by
+`lifecycle_id`. Not covered are `lifecycle.accepted` of a master that is killed right after its commit (the
+worker's next line of the row has all of it), and a reboot, which empties the runtime directory.
+
+A reaper that starts after the wall clock was set ahead can't know better than the clock: rows that waited
+through it count as that much older.
 
 The bounded part runs in `./run tests`. The long part: `./run tests -m long`.
 
