@@ -108,7 +108,8 @@ async def test_a_wrong_password_and_then_the_right_one(fleet: Fleet) -> None:
 async def test_a_flush_with_a_thousand_pending_rows_runs_each_once(fleet: Fleet) -> None:
     reaper = await fleet.reaper()
     async with redis(fleet) as connection, fleet.client() as client:
-        ids = []
+        ids: list[str] = []
+        queue = Queue(fleet.settings.redis)
         for start in range(0, 1000, 100):
             rows = [
                 {
@@ -119,9 +120,9 @@ async def test_a_flush_with_a_thousand_pending_rows_runs_each_once(fleet: Fleet)
                 }
                 for number in range(start, start + 100)
             ]
-            ids += await asyncio.gather(*(client.repository.create_lifecycle(row) for row in rows))
-        queue = Queue(fleet.settings.redis)
-        await queue.ring([Delivery(lifecycle_id, 1, None) for lifecycle_id in ids])
+            accepted = await asyncio.gather(*(client.repository.create_lifecycle(row) for row in rows))
+            await queue.ring([Delivery(lifecycle_id, 1, None) for lifecycle_id in accepted])
+            ids += accepted
         await connection.flushall()
         await reaper.log("reaper.swept", redelivered=1000)
         await reaper.log("lifecycle.redelivered", count=1000)

@@ -44,7 +44,7 @@ async def test_beats_come_survive_an_outage_and_rubbish_in_their_queue(redis_ser
             await client.zadd("decnet-reaper:beat", {b"\xff": "-inf", b"far": "-inf"})
             await client.set("arq:job:far", b"\x80pickle")
             assert await take(beats, 2) == ["beat", "beat"]
-    assert sorted(line["event"] for line in logged) == ["reaper.job_refused"] * 2
+    assert sorted(line["event"] for line in logged) == ["queue.job_refused"] * 2
 
 
 async def test_of_several_reapers_one_runs_each_beat(redis_server: RedisServer) -> None:
