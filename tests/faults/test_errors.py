@@ -223,16 +223,21 @@ async def test_a_log_whose_reader_is_stuck_is_waited_for_and_loses_no_line() -> 
                 os.write(writer, b" " * 4095 + b"\n")
         os.set_blocking(writer, True)
         os.close(writer)
-        async with fleet.client() as client:
-            names = [f"decky-{number:02}" for number in range(10)]
-            ids = [await client.deploy(name, fleet.document(name)) for name in names]
-            lines = asyncio.create_task(asyncio.to_thread(read_all, reader))
-            for lifecycle_id in ids:
-                assert (await client.wait(lifecycle_id, timeout=60))["status"] == "succeeded"
+        try:
+            async with fleet.client() as client:
+                names = [f"decky-{number:02}" for number in range(10)]
+                ids = [await client.deploy(name, fleet.document(name)) for name in names]
+                lines = asyncio.create_task(asyncio.to_thread(read_all, reader))
+                for lifecycle_id in ids:
+                    assert (await client.wait(lifecycle_id, timeout=60))["status"] == "succeeded"
             process.terminate()
             assert await process.wait() == 0
-            told = await lines
-            assert [told.count(f'"lifecycle.succeeded", "lifecycle_id": "{row}"') for row in ids] == [1] * 10
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+        told = await lines
+        assert [told.count(f'"lifecycle.succeeded", "lifecycle_id": "{row}"') for row in ids] == [1] * 10
 
 
 def read_all(fd: int) -> str:
