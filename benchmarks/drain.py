@@ -47,7 +47,7 @@ async def _ended(store: Path) -> float:
 
 async def measure(quick: bool) -> list[Result]:
     """All systems, in turns."""
-    rounds, count = (1, 1_000) if quick else (3, 3_000)
+    rounds, count = (1, 1_000) if quick else (3, 2_000)
     async with contest() as ring:
         systems = [system for system in (OURS, *CONTENDERS) if ring.can(system)]
         rates: dict[tuple[str, int], list[float]] = {(s, slots): [] for s in systems for slots in SLOTS}

@@ -3,10 +3,12 @@
 import argparse
 import asyncio
 import json
+import os
 import platform
 import sqlite3
 import sys
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from rich.console import Console
@@ -61,15 +63,12 @@ def amount(value: float) -> str:
 
 def machine() -> str:
     """What it was measured on."""
+    told = Path("/proc/cpuinfo").read_text().splitlines()
     model = next(
-        (
-            line.partition(":")[2].strip()
-            for line in open("/proc/cpuinfo")  # noqa: PTH123, SIM115
-            if "model name" in line
-        ),
-        platform.machine(),
+        (line.partition(":")[2].strip() for line in told if "model name" in line), platform.machine()
     )
-    return f"{model}, Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}"
+    python, sqlite = platform.python_version(), sqlite3.sqlite_version
+    return f"{model}, {os.cpu_count()} cores, Python {python}, SQLite {sqlite}"
 
 
 def command(doc: str | None, measure: Callable[[bool], Awaitable[list[Result]]]) -> None:

@@ -1,4 +1,4 @@
-"""The store against raw `sqlite3` on the same disk: `python -m benchmarks.store [--rows 1000000]`.
+"""The store against raw `sqlite3` on the same disk: `python -m benchmarks.store [--quick]`.
 
 Contenders take turns, several rounds in one call; what is printed are medians, and ratios above 1 mean that
 the store is faster. A lifecycle is an insert, a step to running and a step to succeeded, each of them
@@ -6,9 +6,7 @@ acknowledged only when it is committed. Raw means DECNET's own table and indexes
 statement, no checks, no event loop.
 """
 
-import argparse
 import asyncio
-import platform
 import shutil
 import sqlite3
 import time
@@ -21,9 +19,7 @@ from tempfile import TemporaryDirectory
 from typing import TypeVar
 from uuid import uuid4
 
-from rich.console import Console
-from rich.table import Table
-
+from benchmarks.report import Result, command
 from repo.base import BaseRepository
 from repo.factory import get_repository
 from repo.ids import new_id
@@ -160,7 +156,7 @@ async def find_open(path: Path) -> float:
         return await each(500, lambda: repository.find_open_lifecycle("decky-0", "deploy"))
 
 
-async def compare_writing(table: Table, directory: Path, rounds: int) -> None:
+async def compare_writing(results: list[Result], directory: Path, rounds: int) -> None:
     """Store and raw sqlite3 in turns."""
     many, one, normal, full, latency = [], [], [], [], []
     for n in range(rounds):
@@ -170,13 +166,16 @@ async def compare_writing(table: Table, directory: Path, rounds: int) -> None:
         latency.append(p99)
         full.append(raw_lifecycles(directory / f"full-{n}.db", "FULL", 500))
         one.append((await lifecycles(directory / f"one-{n}.db", "FULL", 1, 500))[0])
-    row(table, f"{CALLERS} callers, FULL; raw NORMAL", median(many), median(normal), "lifecycles/s", 1.0)
-    row(table, f"{CALLERS} callers, FULL; raw FULL", median(many), median(full), "lifecycles/s", None)
-    row(table, "one caller, FULL; raw FULL", median(one), median(full), "lifecycles/s", 0.5)
-    row(table, f"p99 of a call, {CALLERS} callers; 25 ms", median(latency), 25, "ms", 1.0)
+    what, one_by_one = f"lifecycles, {CALLERS} callers, FULL", "lifecycles, one caller, FULL"
+    results += [
+        Result(what, median(many), "raw NORMAL", median(normal), "lifecycles/s", 1.0),
+        Result(what, median(many), "raw FULL", median(full), "lifecycles/s", None),
+        Result(one_by_one, median(one), "raw FULL", median(full), "lifecycles/s", 0.5),
+        Result(f"p99 of a call, {CALLERS} callers", median(latency), "limit", 25, "ms"),
+    ]
 
 
-async def compare_growth(table: Table, directory: Path, rows: int, rounds: int) -> None:
+async def compare_growth(results: list[Result], directory: Path, rows: int, rounds: int) -> None:
     """The same calls on few and on many closed rows, and the sweep against raw SQL."""
     small, large, raw = directory / "small.db", directory / "large.db", directory / "raw.db"
     for path, count, stale in ((small, 1_000, 10), (large, rows, STALE)):
@@ -195,41 +194,24 @@ async def compare_growth(table: Table, directory: Path, rows: int, rounds: int) 
         took, nothing = await sweep(Path(shutil.copyfile(large, directory / "large-copy.db")))
         swept.append(took * 1000)
         idle.append(nothing * 1000)
-    row(table, f"find_open, {rows:,} rows; 1,000 rows", median(on_large), median(on_small), "ms", 1 / 1.5)
-    row(table, f"find_open, {rows:,} rows; 0.5 ms", median(on_large), 0.5, "ms", 1.0)
-    row(
-        table, f"sweep, {STALE:,} of {rows:,}; raw, DECNET's", median(swept), median(raw_swept), "ms", 1 / 1.1
-    )
-    row(table, f"sweep, {STALE:,} of {rows:,}; raw, our table", median(swept), median(same), "ms", 1 / 1.1)
-    row(table, "sweep that finds none; 0.5 ms", median(idle), 0.5, "ms", 1.0)
+    swept_ms, some = median(swept), f"sweep, {STALE:,} of {rows:,} rows"
+    results += [
+        Result(f"find_open, {rows:,} rows", median(on_large), "1,000 rows", median(on_small), "ms", 1 / 1.5),
+        Result(f"find_open, {rows:,} rows", median(on_large), "limit", 0.5, "ms"),
+        Result(some, swept_ms, "raw, DECNET's table", median(raw_swept), "ms", 1 / 1.1),
+        Result(some, swept_ms, "raw, our table", median(same), "ms", 1 / 1.1),
+        Result("sweep that finds none", median(idle), "limit", 0.5, "ms"),
+    ]
 
 
-def row(table: Table, what: str, ours: float, theirs: float, unit: str, aim: float | None) -> None:
-    """Add a comparison; a ratio above 1 is good, be it a rate or a time."""
-    ratio = ours / theirs if unit.endswith("/s") else theirs / ours
-    wanted = "" if aim is None else f"{aim:.2f}"
-    table.add_row(what, f"{ours:,.3g} {unit}", f"{theirs:,.3g} {unit}", f"{ratio:.2f}", wanted)
-
-
-async def main() -> None:
-    """Run it all and print one table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--rows", type=int, default=1_000_000, help="closed rows in the large store")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--directory", help="where the stores are made; the disk counts")
-    arguments = parser.parse_args()
-    table = Table("store; against", "store", "against", "ratio", "aim", title=versions())
-    with TemporaryDirectory(dir=arguments.directory) as directory:
-        await compare_writing(table, Path(directory), arguments.rounds)
-        if arguments.rows:
-            await compare_growth(table, Path(directory), arguments.rows, min(arguments.rounds, 3))
-    Console(width=110).print(table)
-
-
-def versions() -> str:
-    """What was measured on what."""
-    return f"Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}, {platform.machine()}"
+async def measure(quick: bool) -> list[Result]:
+    """Writing, then growth."""
+    results: list[Result] = []
+    with TemporaryDirectory() as directory:
+        await compare_writing(results, Path(directory), 2 if quick else 5)
+        await compare_growth(results, Path(directory), 100_000 if quick else 1_000_000, 1 if quick else 3)
+    return results
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    command(__doc__, measure)

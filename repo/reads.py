@@ -46,7 +46,7 @@ class Reads(ServingThread[Query]):
                 call.error = explained(error, self._file.path, self._file.busy_timeout)
             except Exception as error:
                 call.error = error
-            answer([call])
+        answer(calls)  # at once, since each wake-up costs more than a read does
 
     def shut(self) -> None:
         self._connection.close()
