@@ -23,6 +23,7 @@ from repo.private_file import open_private
 # As in /proc/locks: number, kind, mode, access, pid of the taker, device and inode, range.
 _LOCK = re.compile(r"^lock:\s+\d+: FLOCK\s+\S+\s+\S+\s+(\d+) ", re.MULTILINE)
 _UNSEEN = 0
+_HOLDER_BYTES = 512
 _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
@@ -71,9 +72,8 @@ class DeckyLock:
 
     def write(self, holder: Holder) -> None:
         """Say who holds it and until when."""
-        text = msgspec.json.encode(holder)
-        os.ftruncate(self.fd, 0)
-        os.pwrite(self.fd, text, 0)
+        # Filled up with blanks, so that it is all there or not, and covers what was there before.
+        os.pwrite(self.fd, msgspec.json.encode(holder).ljust(_HOLDER_BYTES), 0)
 
     def survivors(self) -> list[int]:
         """Other processes that hold this very lock through an inherited descriptor."""
