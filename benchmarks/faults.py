@@ -8,7 +8,6 @@ faults with what this run measured. With --recovery, the times after kill -9 too
 import argparse
 import asyncio
 import contextlib
-import io
 import platform
 import sqlite3
 import sys
@@ -223,7 +222,7 @@ def main() -> int:
     given = parser.parse_args()
     outcomes = Outcomes()
     arguments = ["tests/faults", *(["-m", "long or not long"] if given.long else [])]
-    with contextlib.redirect_stdout(io.StringIO()):
+    with contextlib.redirect_stdout(sys.stderr):
         status = int(pytest.main(arguments, plugins=[outcomes]))
     said = "".join(f" --{name}" for name in ("long", "recovery") if getattr(given, name))
     machine = f"Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}, {platform.machine()}"

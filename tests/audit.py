@@ -103,6 +103,13 @@ def _one_line_a_transition(rows: list[Row], lines: list[dict[str, Any]], killed:
 async def _nothing_lies_open(fleet: Fleet, rows: list[Row]) -> None:
     locks = DeckyLocks(fleet.root / "run")
     queue = Queue(fleet.settings.redis)
+    try:
+        await _held_or_rung(rows, locks, queue)
+    finally:
+        await queue.close()
+
+
+async def _held_or_rung(rows: list[Row], locks: DeckyLocks, queue: Queue) -> None:
     seen: set[str] = set()
     for row in sorted(rows, key=lambda row: row["id"]):
         decky = row["decky_name"]
@@ -115,4 +122,3 @@ async def _nothing_lies_open(fleet: Fleet, rows: list[Row]) -> None:
                 while await queue.states([delivery]) == ["absent"]:
                     await asyncio.sleep(0.05)
         seen.add(decky)
-    await queue.close()

@@ -85,13 +85,12 @@ class Rows(RuleBasedStateMachine):
         rings=st.booleans(),
     )
     def submit(self, decky: str, operation: str, wish: int, rings: bool) -> None:
-        newest = next((row for row in reversed(self.rows()) if row["decky_name"] == decky), None)
+        newest = next((row for row in reversed(self.open_rows()) if row["decky_name"] == decky), None)
         data = {"decky_name": decky, "operation": operation, "payload": {"wish": wish}, "deliveries": 1}
         lifecycle_id, created = self.do(self.repository.submit_lifecycle(data))
         if not created:
             assert newest is not None
-            assert (newest["id"], newest["status"] in OPEN) == (lifecycle_id, True)
-            assert newest["operation"] == operation
+            assert (newest["id"], newest["operation"]) == (lifecycle_id, operation)
         if rings:
             self.do(self.queue.ring([Delivery(lifecycle_id, 1, None)]))
 
@@ -243,4 +242,4 @@ def test_a_few_random_mixes() -> None:
 @pytest.mark.long
 @pytest.mark.timeout(3600)
 def test_many_random_mixes() -> None:
-    explore(examples=500, steps=100)
+    explore(examples=100, steps=80)
