@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from worker.yaml_text import MAX_BYTES, MAX_DEPTH, InvalidDocument, load, too_deep, too_large
+from worker.limits import MAX_BYTES, MAX_DEPTH, InvalidDocument, too_deep, too_large
 
 __all__ = ["MAX_BYTES", "InvalidDocument", "base_service", "choose", "parse", "select", "services_of"]
 
@@ -24,13 +24,19 @@ def parse(source: Mapping[str, Any] | str, decky_name: str) -> dict[str, Any]:
 
     Raises InvalidDocument for anything that Compose could not use for this decky.
     """
-    loaded = load(source) if isinstance(source, str) else source
+    loaded = _from_yaml(source) if isinstance(source, str) else source
     if not isinstance(loaded, Mapping):
         raise InvalidDocument("the document must be a mapping with a `services` key, as in a Compose file")
     document = _plain(loaded)
     _check_services(document)
     base_service(document, decky_name)
     return document
+
+
+def _from_yaml(text: str) -> object:
+    from worker.yaml_text import load  # here, since a worker reads no YAML and need not have it in memory
+
+    return load(text)
 
 
 def base_service(document: Mapping[str, Any], decky_name: str) -> str:

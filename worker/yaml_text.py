@@ -10,28 +10,16 @@ from typing import Any
 
 import yaml
 
+from worker.limits import MAX_BYTES, MAX_DEPTH, InvalidDocument, too_deep, too_large
+
 try:
     from yaml import CSafeLoader as YamlLoader
 except ImportError:  # PyYAML was built without libyaml: the same, slower
     from yaml import SafeLoader as YamlLoader  # type: ignore[assignment]
 
-MAX_BYTES = 1024 * 1024
-MAX_DEPTH = 64
 MAX_EVENTS = 100_000
 
 _TEXT_TAGS = (None, "!", "tag:yaml.org,2002:str")
-
-
-class InvalidDocument(ValueError):
-    """The document, or the choice of its services, can't be used; the message says where and why."""
-
-
-def too_large() -> InvalidDocument:
-    return InvalidDocument(f"the document is larger than {MAX_BYTES} bytes; move what is big into an image")
-
-
-def too_deep() -> InvalidDocument:
-    return InvalidDocument(f"the document is nested more than {MAX_DEPTH} levels deep, or contains itself")
 
 
 def load(text: str) -> object:
