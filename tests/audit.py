@@ -54,7 +54,7 @@ async def audit(fleet: Fleet, client: LifecycleClient) -> None:
         assert table[row["id"]] == {name: row[name] for name in TOLD}, row["id"]
     running = [(row["host_uuid"], row["decky_name"]) for row in rows if row["status"] == "running"]
     assert len(running) == len(set(running))
-    await _nothing_lies_open(fleet, [row for row in rows if row["status"] in OPEN])
+    await _nothing_lies_open(fleet, client, [row for row in rows if row["status"] in OPEN])
 
 
 async def _lines(fleet: Fleet, rows: list[Row]) -> list[dict[str, Any]]:
@@ -100,25 +100,29 @@ def _one_line_a_transition(rows: list[Row], lines: list[dict[str, Any]], killed:
     assert repeated <= 2 * killed
 
 
-async def _nothing_lies_open(fleet: Fleet, rows: list[Row]) -> None:
+async def _nothing_lies_open(fleet: Fleet, client: LifecycleClient, rows: list[Row]) -> None:
     locks = DeckyLocks(fleet.root / "run")
     queue = Queue(fleet.settings.redis)
     try:
-        await _held_or_rung(rows, locks, queue)
+        await _held_or_rung(client, rows, locks, queue)
     finally:
         await queue.close()
 
 
-async def _held_or_rung(rows: list[Row], locks: DeckyLocks, queue: Queue) -> None:
+async def _held_or_rung(client: LifecycleClient, rows: list[Row], locks: DeckyLocks, queue: Queue) -> None:
     seen: set[str] = set()
     for row in sorted(rows, key=lambda row: row["id"]):
         decky = row["decky_name"]
         if row["status"] == "running":
             assert locks.holders(decky, row["host_uuid"]), row["id"]
         elif decky not in seen:
-            delivery = Delivery(row["id"], row["deliveries"], row["host_uuid"])
-            # Whoever committed it may be about to ring.
+            # Whoever committed it may be about to ring, which counts one more delivery.
             async with asyncio.timeout(HANG_GUARD_S):
-                while await queue.states([delivery]) == ["absent"]:
+                while await _absent(await client.get(row["id"]), queue):
                     await asyncio.sleep(0.05)
         seen.add(decky)
+
+
+async def _absent(row: Row, queue: Queue) -> bool:
+    delivery = Delivery(row["id"], row["deliveries"], row["host_uuid"])
+    return row["status"] == "pending" and await queue.states([delivery]) == ["absent"]
