@@ -13,6 +13,8 @@ from typing import Self
 
 from tests.fleet import HANG_GUARD_S, Fleet
 
+# What would have the last word over the terminal itself; pytest-xdist sets COLUMNS for its workers.
+_OVERRIDES = {"NO_COLOR", "COLUMNS", "LINES"}
 _ESCAPES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
 
 
@@ -45,7 +47,7 @@ class Terminal:
     async def __aenter__(self) -> Self:
         self._ours, theirs = pty.openpty()
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, self._columns, 0, 0))
-        environment = {key: text for key, text in self._fleet.environment.items() if key != "NO_COLOR"}
+        environment = {key: text for key, text in self._fleet.environment.items() if key not in _OVERRIDES}
         self.process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "reaper.cli", *self._arguments),
             env=environment | {"TERM": "xterm-256color", "COLORTERM": ""} | self._environment,
