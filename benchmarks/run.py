@@ -73,12 +73,12 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(ALL)}; default: all")
     arguments = parser.parse_args()
-    told = [heading()]
-    for name in arguments.names or ALL:
-        told.append(f"\n## {name}\n\n{about(name)}\n\n{measured(name, arguments.quick)}")
     before = DOCUMENT.read_text() if DOCUMENT.exists() else ""
-    kept = before[before.index(BY_HAND) :] if BY_HAND in before else f"{BY_HAND}\n"
-    DOCUMENT.write_text("".join(told) + "\n" + kept)
+    by_hand = before[before.index(BY_HAND) :] if BY_HAND in before else f"{BY_HAND}\n"
+    told = heading()
+    for name in arguments.names or ALL:
+        told += f"\n## {name}\n\n{about(name)}\n\n{measured(name, arguments.quick)}"
+        DOCUMENT.write_text(f"{told}\n{by_hand}")
 
 
 if __name__ == "__main__":
