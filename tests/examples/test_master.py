@@ -187,6 +187,7 @@ async def test_a_store_that_is_gone_is_a_503(fleet: Fleet, master: Master) -> No
     assert response.headers["retry-after"] == "1"
 
 
+@pytest.mark.long
 async def test_its_openapi_holds_under_schemathesis(fleet: Fleet, master: Master) -> None:
     # A document that fits the schema may still be no decky's, so a 422 for good-looking input is right.
     process = await asyncio.create_subprocess_exec(

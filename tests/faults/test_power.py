@@ -130,6 +130,7 @@ def disk(tmp_path: Path) -> Iterator[RealDisk]:
     disk.unmount()
 
 
+@pytest.mark.long
 async def test_a_disk_whose_power_is_cut_has_every_acknowledged_row(disk: RealDisk) -> None:
     for rounds in range(2):
         async with writing(disk.path / "store.db") as writers:
