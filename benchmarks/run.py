@@ -1,7 +1,7 @@
 """Run every benchmark and write docs/performance.md: `python -m benchmarks.run [--quick] [NAME...]`.
 
-About 20 minutes; needs a queue server, and a Docker engine for the fleet (left out where there is none). What
-is written by hand in the document, below its last table, stays.
+About 20 minutes; needs a queue server, and a Docker engine for the fleet (left out where there is none). With
+names only those parts are measured again; the others, and what is written by hand at the end, stay.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from benchmarks.contest import PEERS, ROOT
 from benchmarks.report import HEADINGS, Result, machine
 
 DOCUMENT = ROOT / "docs" / "performance.md"
-BY_HAND = "## Where the time goes"
+BY_HAND = "Where the time goes"
 ALL = ("store", "latency", "drain", "submit", "reap", "idle", "startup", "deckies", "growth", "recovery")
 _PACKAGES = ("sqlalchemy", "arq", "redis", "msgspec", "structlog")
 
@@ -73,12 +73,17 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(ALL)}; default: all")
     arguments = parser.parse_args()
-    before = DOCUMENT.read_text() if DOCUMENT.exists() else ""
-    by_hand = before[before.index(BY_HAND) :] if BY_HAND in before else f"{BY_HAND}\n"
-    told = heading()
+    parts = written()
     for name in arguments.names or ALL:
-        told += f"\n## {name}\n\n{about(name)}\n\n{measured(name, arguments.quick)}"
-        DOCUMENT.write_text(f"{told}\n{by_hand}")
+        parts[name] = f"{about(name)}\n\n{measured(name, arguments.quick)}"
+        found = [f"## {each}\n\n{parts[each].strip()}\n" for each in (*ALL, BY_HAND) if each in parts]
+        DOCUMENT.write_text("\n".join([heading(), *found]))
+
+
+def written() -> dict[str, str]:
+    """The parts of the document as it is."""
+    _, *parts = DOCUMENT.read_text().split("\n## ") if DOCUMENT.exists() else [""]
+    return {name: text for name, _, text in (part.partition("\n") for part in parts)}
 
 
 if __name__ == "__main__":
