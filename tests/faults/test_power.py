@@ -1,6 +1,7 @@
 """Power that goes away while four processes write: every acknowledged row is there, and the file is sound."""
 
 import asyncio
+import os
 import shutil
 import signal
 import sqlite3
@@ -68,9 +69,16 @@ class Writers:
                 self._take(line)
             await process.wait()
 
-    def signal(self, number: signal.Signals) -> None:
+    def stop(self) -> None:
+        """Stop all of them, in mid-commit as may be, and return when every thread has stopped."""
         for process in self._processes:
-            process.send_signal(number)
+            process.send_signal(signal.SIGSTOP)
+        for process in self._processes:
+            os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WNOWAIT)
+
+    def go_on(self) -> None:
+        for process in self._processes:
+            process.send_signal(signal.SIGCONT)
 
     def _take(self, line: bytes) -> None:
         assert line.endswith(b"\n"), line
@@ -115,11 +123,11 @@ async def test_copies_at_the_moment_of_acknowledgement_have_every_row(tmp_path: 
         for number in range(3):
             await writers.hear(50 + 37 * number)
             heard = dict(writers.acknowledged)
-            writers.signal(signal.SIGSTOP)  # or the two files would be of different moments
+            writers.stop()  # or the two files would be of different moments
             copy = tmp_path / f"copy-{number}.db"
             for suffix in ("", "-wal"):
                 shutil.copyfile(f"{path}{suffix}", f"{copy}{suffix}")
-            writers.signal(signal.SIGCONT)
+            writers.go_on()
             holds(copy, heard)
 
 
@@ -130,11 +138,13 @@ def disk(tmp_path: Path) -> Iterator[RealDisk]:
     disk.unmount()
 
 
-@pytest.mark.long
 async def test_a_disk_whose_power_is_cut_has_every_acknowledged_row(disk: RealDisk) -> None:
     for rounds in range(2):
         async with writing(disk.path / "store.db") as writers:
             await writers.hear(60 + 41 * rounds)
+            # The ioctl is no fair power cut to a sync under way: fdatasync(2) then says 0 of data that it drops
+            # (Linux 6.18; a bare file loses its last block so, every 50th time).
+            writers.stop()
             disk.cut_power()
         disk.switch_on()
         holds(disk.path / "store.db", writers.acknowledged)
