@@ -23,6 +23,8 @@ _EXIT_STATUS: Final = re.compile(r"\((\d+)\)")
 _OUTPUT_LINES: Final = 10
 _LOG_LINES: Final = 5
 _MAX_BLAMED: Final = 4
+_LOOKS_AGAIN: Final = 8
+_LOOK_EVERY: Final = 0.25
 
 
 class _Container(NamedTuple):
@@ -90,10 +92,17 @@ class ComposeRuntime:
         up = [*compose, "up", "--detach", "--wait", "--remove-orphans", "--quiet-pull"]
         inherit = functools.partial(run, env=environment(), pass_fds=(lock_fd,))
         finished = await inherit(up, on_line=log)
+        listing = [*compose, "ps", "--all", "--format", _LISTING]
         # Asked after a success as well: `--wait` takes a container that is restarted in vain for running.
-        blamed = _in_trouble(await inherit([*compose, "ps", "--all", "--format", _LISTING]))
+        blamed = _in_trouble(await inherit(listing))
         if finished.status == 0 and not blamed:
             return
+        # What is restarted in vain is unhealthy to `--wait`, and looks well for a moment after each start.
+        looks = _LOOKS_AGAIN if "is unhealthy" in _said(finished) else 0
+        while not blamed and looks:
+            await asyncio.sleep(_LOOK_EVERY)
+            blamed = _in_trouble(await inherit(listing))
+            looks -= 1
         reasons = [_said(finished)] if finished.status != 0 else []
         for container in blamed[:_MAX_BLAMED]:
             logs = ["logs", "--no-color", "--no-log-prefix", "--tail", str(_LOG_LINES), container.service]

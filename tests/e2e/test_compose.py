@@ -112,6 +112,14 @@ async def test_the_workers_environment_does_not_get_into_a_document(
         ),
         (
             {
+                "command": ["sh", "-c", "echo no host key; sleep 0.4; exit 3"],
+                "restart": "unless-stopped",
+                "healthcheck": NEVER_HEALTHY,
+            },
+            "exited with status 3 and is restarted in vain: no host key",
+        ),
+        (
+            {
                 "command": ["sh", "-c", "printf '\\033[31mno banner\\033[0m\\n'; sleep infinity"],
                 "healthcheck": NEVER_HEALTHY | {"retries": 2},
             },
@@ -121,7 +129,7 @@ async def test_the_workers_environment_does_not_get_into_a_document(
         ({"command": ["no-such-program"]}, "no-such-program"),
         ({"cap_add": 3}, "cap_add must be a"),
     ],
-    ids=["exits", "restarts", "unhealthy", "image", "program", "schema"],
+    ids=["exits", "restarts", "restarts slowly", "unhealthy", "image", "program", "schema"],
 )
 async def test_a_failure_carries_its_real_reason(
     compose_decky: ComposeDecky, lock: DeckyLock, tmp_path: Path, changes: dict[str, Any], said: str
