@@ -142,8 +142,8 @@ async def test_a_disk_whose_power_is_cut_has_every_acknowledged_row(disk: RealDi
     for rounds in range(2):
         async with writing(disk.path / "store.db") as writers:
             await writers.hear(60 + 41 * rounds)
-            # The ioctl is no fair power cut to a sync under way: fdatasync(2) then says 0 of data that it drops
-            # (Linux 6.18; a bare file loses its last block so, every 50th time).
+            # The ioctl is no fair power cut to a sync under way: fdatasync(2) then says 0 of data that it
+            # drops (Linux 6.18; a bare file loses its last block so, every 50th time).
             writers.stop()
             disk.cut_power()
         disk.switch_on()
