@@ -6,19 +6,17 @@ import click
 
 from reaper.settings import ReaperSettings, Seconds, SettingsError
 from reaper.sweep import Sweeper
-from repo.base import Row
 from repo.factory import get_repository
 from worker.locks import DeckyLocks
-from worker.owner import Owner
 from worker.queue import Queue
-from worker.systemd import death_reason, invocation_id
+from worker.systemd import death_reason
 
 
 async def run_sweep(
     settings: ReaperSettings,
     older_than: str | None,
     *,
-    after_stop: bool,
+    ended_run: str | None,
     dry_run: bool,
     as_json: bool,
 ) -> int:
@@ -27,7 +25,7 @@ async def run_sweep(
     Args:
         settings: limits.
         older_than: a duration such as 1h, or None.
-        after_stop: only rows of the unit's run that has just ended, with what systemd says of its end.
+        ended_run: only rows of this run of a unit, which has just ended, with what systemd says of its end.
         dry_run: decide, but do nothing.
         as_json: print JSON.
 
@@ -39,14 +37,6 @@ async def run_sweep(
     except ValueError as error:
         raise SettingsError(f"--older-than {older_than!r}: {error}") from None
 
-    run = invocation_id()
-    if after_stop and run is None:
-        raise SettingsError("--after-stop is for a unit's ExecStopPost=, and systemd does not run this")
-
-    def mine(row: Row) -> bool:
-        owner = Owner.parse(row["owner"])
-        return not after_stop or (owner is not None and owner.token == run)
-
     queue = Queue(settings.redis)
     async with get_repository(url=settings.database) as repository:
         sweeper = Sweeper(repository, queue, DeckyLocks(settings.runtime_dir), settings)
@@ -54,8 +44,8 @@ async def run_sweep(
             "command",
             with_queue=False,
             older_than=limit,
-            only=mine,
-            died_of=death_reason() if after_stop else "",
+            run=ended_run,
+            died_of=death_reason() if ended_run else "",
             dry_run=dry_run,
         )
         await queue.close()

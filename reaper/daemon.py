@@ -2,7 +2,8 @@
 
 The beat is an arq cron job, unique among all reapers. It stops with Redis and follows the wall clock, so a
 backstop on the monotonic clock makes a pass whenever the beat stays away. Between beats the kernel tells of
-a worker's death: a pidfd of each owner becomes readable when its process ends (pidfd_open(2)).
+a worker's death: a pidfd of each owner becomes readable when its process ends (pidfd_open(2)). An owner is
+known from a pass, or because it said itself that it goes to work.
 """
 
 import asyncio
@@ -11,6 +12,7 @@ import signal
 import time
 from collections.abc import Callable
 
+from reaper.listener import Listener, listening
 from reaper.report import Report, Watching
 from reaper.settings import ReaperSettings
 from reaper.sweep import Sweeper
@@ -59,7 +61,8 @@ class Beat:
                 return
             try:
                 report = await self._sweeper.run(trigger, with_queue=trigger != "start")
-                self._watch(report.owners)
+                for owner in report.owners:
+                    self.watch(owner)
                 self._watching.tell(report)
                 self._standing(report)
             except StoreReplaced as error:
@@ -87,13 +90,29 @@ class Beat:
             self._death.clear()
             await self.tick("death")
 
-    def _watch(self, owners: set[Owner]) -> None:
-        for owner in owners - self._watched.keys():
-            if (descriptor := owner.open_pidfd()) is None:
-                self._death.set()
-                continue
-            self._watched[owner] = descriptor
-            asyncio.get_running_loop().add_reader(descriptor, self._died, owner)
+    async def close_run(self, run: str, reason: str) -> bool:
+        """Close the rows of a unit's run that ended, for this reason; False if that has to be tried again.
+
+        Args:
+            run: the invocation id.
+            reason: what systemd says that it died of.
+        """
+        async with self._one_at_a_time:
+            try:
+                await self._sweeper.run("unit", with_queue=False, run=run, died_of=reason)
+            except (StoreUnavailable, StoreReplaced, LocksUnusable):
+                return False  # said at the next beat
+        return True
+
+    def watch(self, owner: Owner) -> None:
+        """Make a pass as soon as this owner's process ends."""
+        if owner in self._watched:
+            return
+        if (descriptor := owner.open_pidfd()) is None:
+            self._death.set()
+            return
+        self._watched[owner] = descriptor
+        asyncio.get_running_loop().add_reader(descriptor, self._died, owner)
 
     def _died(self, owner: Owner) -> None:
         descriptor = self._watched.pop(owner)
@@ -140,20 +159,21 @@ async def run_reaper(settings: ReaperSettings) -> None:
 
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload)
         await beat.tick("start")
-        emit(
-            "reaper.started",
-            pid=os.getpid(),
-            interval_s=settings.reap_interval,
-            database=settings.database,
-            redis=queue.name,
-            host_uuid=settings.host_uuid,
-        )
-        notifier.ready(f"a pass every {settings.reap_interval:g} s")
-        background = [
-            asyncio.create_task(task)
-            for task in (cron.run(), beat.backstop(), beat.deaths(), notifier.watchdog())
-        ]
-        await beat.stop.wait()
+        async with listening(settings.runtime_dir, Listener(beat.watch, beat.close_run)):
+            emit(
+                "reaper.started",
+                pid=os.getpid(),
+                interval_s=settings.reap_interval,
+                database=settings.database,
+                redis=queue.name,
+                host_uuid=settings.host_uuid,
+            )
+            notifier.ready(f"a pass every {settings.reap_interval:g} s")
+            background = [
+                asyncio.create_task(task)
+                for task in (cron.run(), beat.backstop(), beat.deaths(), notifier.watchdog())
+            ]
+            await beat.stop.wait()
         notifier.stopping()
         for task in background:
             task.cancel()

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import timedelta
 
@@ -74,7 +74,7 @@ class Sweeper:
         *,
         with_queue: bool = True,
         older_than: float | None = None,
-        only: Callable[[Row], bool] = lambda row: True,
+        run: str | None = None,
         died_of: str = "",
         dry_run: bool = False,
     ) -> Report:
@@ -84,8 +84,8 @@ class Sweeper:
             trigger: what caused it, for the log; "start" marks a reaper's first pass.
             with_queue: False applies only the rules that don't need Redis.
             older_than: give up pending rows, and rows of other hosts, that are older than this many seconds.
-            only: which rows to look at.
-            died_of: what the service manager says of the death of the rows' worker.
+            run: look only at the rows of this run of a unit, which has ended.
+            died_of: what the service manager says that it died of.
             dry_run: decide, but do nothing.
 
         Raises:
@@ -98,7 +98,7 @@ class Sweeper:
         if not dry_run:
             await tell_untold(self._repository, self._settings.runtime_dir)
         everything = await self._repository.list_open_lifecycles()
-        rows = [row for row in everything if only(row)]
+        rows = [row for row in everything if run is None or (row["owner"] or "").endswith(f"/{run}")]
         first = _first_in_line(everything)
         states = await self._states([row for row in rows if row["id"] in first]) if with_queue else None
         queue_up = states is not None if with_queue else None

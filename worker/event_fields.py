@@ -75,5 +75,5 @@ FIELDS: Final[dict[str, Field]] = {
     "redelivered": Field(int, "rows rung again"),
     "ended": Field(int, "processes ended"),
     "pruned": Field(int, "old rows removed"),
-    "trigger": Field(str, "what caused the pass: `start`, `cron`, `backstop`, `death` or `command`"),
+    "trigger": Field(str, "what caused the pass: `start`, `cron`, `backstop`, `death`, `unit` or `command`"),
 }

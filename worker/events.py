@@ -123,7 +123,10 @@ EVENTS: Final[dict[str, Event]] = {
         WARNING, "a job named a row that is not in the store", "look who writes to Redis", ("lifecycle_id",)
     ),
     "runtime.output": Event(
-        DEBUG, "a line that the runtime's child printed", "nothing", ("lifecycle_id", "decky_name", "line")
+        DEBUG,
+        "what the runtime did, or a line that its child printed",
+        "nothing",
+        ("lifecycle_id", "decky_name", "line"),
     ),
     "queue.job_refused": Event(
         WARNING, "a job that we did not write was dropped", "look who writes to Redis", ("job_id", "reason")

@@ -14,7 +14,9 @@ from worker import document as documents
 from worker.events import Outcome, emit, emit_end
 from worker.ledger import Ledger
 from worker.locks import DeckyLock, DeckyLocks, Holder, end_holder
+from worker.notices import Notices
 from worker.owner import Owner
+from worker.progress import MAX_LINE, Progress
 from worker.queue import Delivery, Queue, QueueUnavailable
 from worker.runtime import OperationFailed, OperationTimedOut, Runtime
 from worker.secrets import Mask
@@ -79,6 +81,8 @@ class Executor:
         self._settings = settings
         self._owner = str(owner)
         self._ledger = Ledger(settings.runtime_dir)
+        self._progress = Progress(queue)
+        self._notices = Notices(settings.runtime_dir)
         self._operations: dict[str, asyncio.Task[Deployed]] = {}
         self._cut_short: dict[str, str] = {}
 
@@ -122,6 +126,7 @@ class Executor:
         with lock:
             # Before the claim, so that a worker that hangs right after it has a deadline too.
             self._set_deadline(lifecycle_id, lock)
+            self._notices.at_work(self._owner)
             claim = await self._repository.claim_lifecycle(lifecycle_id, self._owner)
             if claim is not None:
                 await self._run(claim, lock)
@@ -145,6 +150,7 @@ class Executor:
             await asyncio.wait({operation})
         finally:
             del self._operations[row["id"]]
+            self._progress.over(row["id"])
         cut_short = self._cut_short.pop(row["id"], None)
         if operation.cancelled():
             await self._end(row, lock, waited, begun, error=cut_short or STOPPED)
@@ -172,17 +178,22 @@ class Executor:
         limit = self._settings.operation_timeout
         self._set_deadline(row["id"], lock)
         selected = documents.select(wanted.document, row["decky_name"], wanted.services)
+        mask = Mask(selected)
+
+        def tell(line: str) -> None:
+            line = mask(line)[:MAX_LINE]
+            emit("runtime.output", lifecycle_id=row["id"], decky_name=row["decky_name"], line=line)
+            self._progress.tell(row["id"], line)
+
         try:
             async with asyncio.timeout(limit) as timer:
-                await self._runtime.apply(
-                    row["decky_name"], selected, lock_fd=lock.fd, lifecycle_id=row["id"]
-                )
+                await self._runtime.apply(row["decky_name"], selected, lock_fd=lock.fd, tell=tell)
         except TimeoutError:
             if not timer.expired():
                 raise  # the runtime's own, such as ETIMEDOUT
             raise OperationTimedOut(f"timed out after {limit:g} s") from None
         except OperationFailed as error:
-            raise OperationFailed(Mask(selected)(str(error))) from None
+            raise OperationFailed(mask(str(error))) from None
 
     async def _bring_back(self, row: Row, lock: DeckyLock, current: Deployed, error: OperationFailed) -> None:
         reason = str(error)[-900:]
