@@ -27,11 +27,14 @@ async def tell_untold(repository: BaseRepository, runtime_dir: Path) -> int:
             return 0
         found = await repository.get_lifecycle_by_ids([*untold, *map(id_after, untold)])
         rows = {row["id"]: row for row in found}
-        # One that is still open was never ended: whoever ends it tells it.
-        ended = [row for row in found if row["id"] in untold and untold[row["id"]].fits(row)]
-        for row in ended:
-            _tell(row, untold[row["id"]].outcome, rows.get(id_after(row["id"])))
-    return len(ended)
+        told = 0
+        for lifecycle_id, notes in untold.items():
+            row = rows.get(lifecycle_id)
+            # One that is still open was never ended: whoever ends it tells it.
+            if row is not None and (fitting := next((note for note in notes if note.fits(row)), None)):
+                _tell(row, fitting.outcome, rows.get(id_after(lifecycle_id)))
+                told += 1
+    return told
 
 
 def _tell(row: Row, outcome: Outcome, behind: Row | None) -> None:
