@@ -11,11 +11,14 @@ from redis.asyncio import Redis
 
 from tests.audit import audit
 from tests.faults.locker import locked_by_another
-from tests.fleet import Fleet, wait_status
+from tests.fleet import Daemon, Fleet, wait_status
 from worker.client import LifecycleClient
 from worker.queue import Delivery, Queue
 
 pytestmark = pytest.mark.anyio
+
+outages = pytest.mark.parametrize("outage_s", [0, pytest.param(30, marks=pytest.mark.long)])
+"""For how long at least Redis stays as it is; the long one outlives every timeout and pause on the way."""
 
 
 @asynccontextmanager
@@ -38,7 +41,16 @@ async def all_succeeded(client: LifecycleClient, ids: list[str]) -> None:
         assert row["status"] == "succeeded", row["error"]
 
 
-async def test_redis_killed_and_replaced_by_an_empty_one(fleet: Fleet) -> None:
+async def said_once(*daemons: Daemon) -> None:
+    """Each daemon lives, and has one line of the outage's beginning and one of its end."""
+    for daemon in daemons:
+        await daemon.log("queue.recovered")
+        assert len(daemon.logged("queue.unreachable")) == len(daemon.logged("queue.recovered")) == 1
+        assert daemon.process.returncode is None
+
+
+@outages
+async def test_redis_killed_and_replaced_by_an_empty_one(fleet: Fleet, outage_s: float) -> None:
     worker, reaper = await fleet.worker(), await fleet.reaper()
     async with fleet.client() as client:
         flying = await client.deploy("decky-a", fleet.document("decky-a", gate=fleet.gate()))
@@ -49,17 +61,17 @@ async def test_redis_killed_and_replaced_by_an_empty_one(fleet: Fleet) -> None:
         ids = await submit(fleet, client, 20)
         fleet.gate().touch()
         assert (await client.wait(flying, timeout=30))["status"] == "succeeded"
+        await asyncio.sleep(outage_s)
+        ids += await submit(fleet, client, 20, "late")
         assert {(await client.get(lifecycle_id))["status"] for lifecycle_id in ids} == {"pending"}
         await fleet.start_queue()
         await all_succeeded(client, ids)
-        for daemon in (worker, reaper):
-            await daemon.log("queue.recovered")
-            assert len(daemon.logged("queue.unreachable")) == 1
-            assert daemon.process.returncode is None
+        await said_once(worker, reaper)
         await audit(fleet, client)
 
 
-async def test_redis_frozen_and_thawed(fleet: Fleet) -> None:
+@outages
+async def test_redis_frozen_and_thawed(fleet: Fleet, outage_s: float) -> None:
     worker, reaper = await fleet.worker(), await fleet.reaper()
     async with fleet.client() as client:
         flying = await client.deploy("decky-a", fleet.document("decky-a", gate=fleet.gate()))
@@ -71,25 +83,30 @@ async def test_redis_frozen_and_thawed(fleet: Fleet) -> None:
         assert (await client.wait(flying, timeout=30))["status"] == "succeeded"
         await worker.log("queue.unreachable")
         await reaper.log("queue.unreachable")
+        await asyncio.sleep(outage_s)
         fleet.queue.send_signal(signal.SIGCONT)
         assert (await client.wait(accepted, timeout=60))["status"] == "succeeded"
-        await worker.log("queue.recovered")
+        await said_once(worker, reaper)
         await audit(fleet, client)
 
 
-async def test_redis_read_only_and_writable_again(fleet: Fleet) -> None:
+@outages
+async def test_redis_read_only_and_writable_again(fleet: Fleet, outage_s: float) -> None:
     worker, reaper = await fleet.worker(), await fleet.reaper()
     async with redis(fleet) as connection, fleet.client() as client:
         await connection.slaveof("127.0.0.1", 1)
         await worker.log("queue.unreachable")
         await reaper.log("queue.unreachable")
         accepted = await client.deploy("decky-a", fleet.document("decky-a"))
+        await asyncio.sleep(outage_s)
         await connection.slaveof()
         assert (await client.wait(accepted, timeout=60))["status"] == "succeeded"
+        await said_once(worker, reaper)
         await audit(fleet, client)
 
 
-async def test_a_wrong_password_and_then_the_right_one(fleet: Fleet) -> None:
+@outages
+async def test_a_wrong_password_and_then_the_right_one(fleet: Fleet, outage_s: float) -> None:
     worker = await fleet.worker()
     reaper = await fleet.reaper()
     async with redis(fleet) as connection, fleet.client() as client:
@@ -99,9 +116,10 @@ async def test_a_wrong_password_and_then_the_right_one(fleet: Fleet) -> None:
         await reaper.log("queue.unreachable")
         assert "hunter2" not in str(line)
         accepted = await client.deploy("decky-a", fleet.document("decky-a"))
+        await asyncio.sleep(outage_s)
         await connection.config_set("requirepass", "")
         assert (await client.wait(accepted, timeout=60))["status"] == "succeeded"
-        await reaper.log("queue.recovered")
+        await said_once(worker, reaper)
         await audit(fleet, client)
 
 
