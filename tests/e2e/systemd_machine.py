@@ -21,7 +21,10 @@ from pathlib import Path
 from typing import Any
 
 SOURCE = Path(__file__).parents[2]
-PACKAGES = ("dbus", "procps", "python3", "python3-venv", "redis-server", "systemd", "systemd-sysv")
+PACKAGES = (
+    *("dbus", "iproute2", "jq", "procps", "python3", "python3-venv", "redis-server"),
+    *("systemd", "systemd-sysv"),
+)
 VENV = Path("/opt/decnet-reaper")
 
 _ENVIRONMENT = (
@@ -30,6 +33,8 @@ _ENVIRONMENT = (
     "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
     "LC_ALL=C.UTF-8",
 )
+# Only on this hierarchy does systemd learn of oom-kills, and enforce IPAddressDeny= (by the kernel's BPF).
+_NSPAWN = {"SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1"}
 _REBOOTED = 133  # what systemd-nspawn --keep-unit exits with, for its own unit to start it again
 _BOOT_TIMEOUT_S = 120.0
 _HANG_GUARD_S = 60.0
@@ -117,9 +122,10 @@ class Machine:
                 ["setpriv", "--pdeathsig", "TERM", "systemd-nspawn", "--quiet", "--register=no",
                  "--keep-unit",
                  "--private-network", "--notify-ready=yes", "--resolv-conf=off", "--timezone=off",
-                 "--link-journal=no", "--console=pipe", f"--directory={self.root}", "--boot"],
+                 "--link-journal=no", "--console=pipe", f"--directory={self.root}",
+                 "--capability=CAP_BPF", "--system-call-filter=bpf", "--boot"],
                 stdin=subprocess.DEVNULL, stdout=console, stderr=subprocess.STDOUT,
-                env=os.environ | {"NOTIFY_SOCKET": str(self._notify)}, start_new_session=True,
+                env=os.environ | _NSPAWN | {"NOTIFY_SOCKET": str(self._notify)}, start_new_session=True,
             )  # fmt: skip
             said: dict[str, str] = {}
             while "READY" not in said:
@@ -168,6 +174,10 @@ class Machine:
     def cursor(self) -> str:
         """Where the journal is now, for `wait_for`."""
         return str(json.loads(self.run("journalctl", "--lines=1", "--output=json").stdout)["__CURSOR"])
+
+    def now(self) -> str:
+        """The time, for `journalctl --since`: with --after-cursor and a match, 252 skips the first entry."""
+        return self.run("date", "+@%s.%6N").stdout.strip()
 
     def reset(self) -> None:
         """Reboot at once, as a reset button does: nothing is stopped, nothing is asked."""

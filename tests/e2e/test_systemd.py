@@ -1,63 +1,23 @@
-"""The daemons as an operator runs them: installed by the command, on a machine with a real systemd.
-
-A deploy is kept running for as long as its gate is closed: its service's healthcheck waits for a file.
-"""
+"""The daemons as an operator runs them: installed by the command, on a machine with a real systemd."""
 
 import json
 import os
+from collections import Counter
 from collections.abc import Iterator
-from itertools import count
-from pathlib import Path
-from typing import Any
 
 import pytest
 
+from tests.e2e.deploy import COMMAND, Deploy
+from tests.e2e.probes import MANY_OPERATIONS, OUT_OF_MEMORY, SANDBOX
 from tests.e2e.systemd_machine import VENV, Machine, machine, missing
 
 pytestmark = [pytest.mark.systemd, pytest.mark.timeout(600)]
 
-COMMAND = str(VENV / "bin/decnet-reaper")
-STATE = Path("/var/lib/decnet-reaper")
 WORKER, REAPER, TARGET = "decnet-worker@1.service", "decnet-reaper.service", "decnet-reaper.target"
 # Shorter than as shipped, so that a test of the watchdog and of the grace ends soon.
 DROP_IN = "[Service]\nWatchdogSec=5\nTimeoutAbortSec=2\nEnvironment=DECNET_REAPER_STOP_GRACE=5s\n"
-
-_numbers = count(1)
-
-
-class Deploy:
-    """A deploy of a new decky, submitted on the machine by the command."""
-
-    def __init__(self, host: Machine, *, gated: bool) -> None:
-        self.decky = f"decky-{next(_numbers):02}"
-        self._host = host
-        self._gate = STATE / f"gate-{self.decky}"
-        service: dict[str, Any] = {"command": ["sleep", "infinity"]}
-        if gated:
-            test = ["CMD", "test", "-e", str(self._gate)]
-            service["healthcheck"] = {"test": test, "interval": "100ms", "retries": 10_000}
-        self._inside("root/decky.json").write_text(json.dumps({"services": {self.decky: service}}))
-        self.id = host.run(COMMAND, "deploy", self.decky, "--compose", "/root/decky.json").stdout.strip()
-
-    def open_gate(self) -> None:
-        self._inside(str(self._gate)).touch()
-
-    def event(self, name: str) -> dict[str, Any]:
-        """Wait until the journal has this event of this row."""
-        wanted = {"event": name, "lifecycle_id": self.id}
-        return dict(self._host.wait_for(lambda entry: wanted.items() <= entry["EVENT"].items())["EVENT"])
-
-    def retry_event(self, name: str) -> dict[str, Any]:
-        """Wait until the journal has this event of this row's retry."""
-        wanted = {"event": name, "retry_of": self.id}
-        return dict(self._host.wait_for(lambda entry: wanted.items() <= entry["EVENT"].items())["EVENT"])
-
-    def row(self) -> dict[str, Any]:
-        rows: list[dict[str, Any]] = json.loads(self._host.run(COMMAND, "status", self.id, "--json").stdout)
-        return rows[0]
-
-    def _inside(self, path: str) -> Path:
-        return self._host.root / path.lstrip("/")
+# So strict that it drops lines of whoever has no limit of its own.
+JOURNALD = "[Journal]\nRateLimitIntervalSec=30s\nRateLimitBurst=50\n"
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +29,10 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
         drop_in = host.root / "etc/systemd/system/decnet-worker@.service.d/test.conf"
         drop_in.parent.mkdir()
         drop_in.write_text(DROP_IN)
+        journald = host.root / "etc/systemd/journald.conf.d/test.conf"
+        journald.parent.mkdir()
+        journald.write_text(JOURNALD)
+        host.run("systemctl", "restart", "systemd-journald")
         host.run("systemctl", "daemon-reload")
         host.run("systemctl", "enable", TARGET)
         yield host
@@ -79,6 +43,27 @@ def running(host: Machine) -> Machine:
     """The machine with the target up; returns when both daemons have said that they are ready."""
     host.run("systemctl", "start", TARGET, REAPER, WORKER)
     return host
+
+
+def journal(host: Machine, *arguments: str, since: str = "-1d") -> list[str]:
+    """Messages of the journal, a text a line."""
+    host.run("journalctl", "--sync")
+    return host.run("journalctl", "-o", "cat", f"--since={since}", *arguments).stdout.splitlines()
+
+
+def sandboxed(host: Machine, unit: str) -> dict[str, str]:
+    """What happens to one who tries things in the sandbox of this unit."""
+    (host.root / "opt/decnet-reaper/probe.py").write_text(SANDBOX)
+    command = f"{VENV}/bin/python {VENV}/probe.py"
+    text = f"[Service]\nType=oneshot\nRestart=no\nExecStopPost=\nExecStart=\nExecStart={command}\n"
+    host.run("mkdir", "--parents", f"/run/systemd/system/{unit}.d")
+    host.run("sh", "-c", f"printf '%s' '{text}' >/run/systemd/system/{unit}.d/probe.conf")
+    host.run("systemctl", "daemon-reload")
+    host.run("systemctl", "start", unit)
+    host.run("rm", "--recursive", f"/run/systemd/system/{unit}.d")
+    host.run("systemctl", "daemon-reload")
+    said: dict[str, str] = json.loads((host.root / "var/lib/decnet-reaper/probe.json").read_text())
+    return said
 
 
 def main_pid(host: Machine, unit: str = WORKER) -> str:
@@ -92,6 +77,30 @@ def test_both_daemons_say_that_they_are_ready_and_what_they_do(running: Machine)
         assert state["StatusText"]
         assert state["User"] == "decnet-reaper"
         assert int(state["WatchdogTimestampMonotonic"]) > 0
+
+
+def test_neither_daemon_may_do_anything_that_it_need_not(running: Machine) -> None:
+    for unit in (WORKER, REAPER):
+        status = running.run("cat", f"/proc/{main_pid(running, unit)}/status").stdout
+        held = dict(line.split(":\t", 1) for line in status.splitlines())
+        assert {held[name] for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")} == {"0" * 16}
+        assert (held["NoNewPrivs"], held["Seccomp"]) == ("1", "2")
+
+
+def test_the_sandbox_keeps_a_service_from_what_it_tries(running: Machine) -> None:
+    running.run("ip", "address", "replace", "192.0.2.1/32", "dev", "lo")
+    worker = sandboxed(running, "decnet-worker@probe.service")
+    sweep = sandboxed(running, "decnet-reaper-sweep.service")
+    refused = {name: said for name, said in worker.items() if said != "done"}
+    assert refused == {
+        **dict.fromkeys(("write /etc", "write /usr", "write /var"), "Read-only file system"),
+        **dict.fromkeys(("write /home", "write /root", "write /run"), "PermissionError"),
+        "sniff": "Address family not supported by protocol",
+        **dict.fromkeys(("become root", "change root"), "PermissionError"),
+        "leave for a namespace": "FileNotFoundError",
+    }
+    # Compose may fetch from anywhere; who only looks after rows talks to the queue on this machine.
+    assert sweep == worker | {"send elsewhere": "PermissionError"}
 
 
 def test_a_second_install_changes_nothing_and_disturbs_nobody(running: Machine) -> None:
@@ -120,6 +129,16 @@ def test_a_killed_worker_comes_back_and_its_row_says_how_it_died(running: Machin
     assert main_pid(running) not in {"0", killed}
 
 
+def test_a_worker_that_is_out_of_memory_has_its_row_say_so(running: Machine) -> None:
+    deploy = Deploy(running, gated=True)
+    deploy.event("lifecycle.running")
+    group = running.show(WORKER, "ControlGroup")["ControlGroup"]
+    running.run("python3", "-c", OUT_OF_MEMORY, group)
+    assert deploy.event("lifecycle.swept")["error"] == "worker died during operation (oom-kill)"
+    deploy.open_gate()
+    deploy.retry_event("lifecycle.succeeded")
+
+
 def test_a_loop_that_hangs_is_ended_by_the_watchdog(running: Machine) -> None:
     deploy = Deploy(running, gated=True)
     deploy.event("lifecycle.running")
@@ -146,11 +165,15 @@ def test_stopping_lets_operations_finish_and_leaves_the_rest_waiting(running: Ma
 
 
 def test_an_operation_longer_than_the_grace_fails_truthfully_and_is_retried(running: Machine) -> None:
+    since = running.now()
     deploy = Deploy(running, gated=True)
     deploy.event("lifecycle.running")
     running.run("systemctl", "stop", WORKER)
     assert deploy.row()["status"] == "failed"
     assert deploy.row()["error"] == "worker stopped during operation"
+    (warning,) = map(json.loads, journal(running, "-tdecnet-worker", "-pwarning", since=since))
+    assert (warning["event"], warning["lifecycle_id"]) == ("lifecycle.interrupted", deploy.id)
+    assert journal(running, "-tdecnet-worker", "-perr", since=since) == []
     deploy.open_gate()
     running.run("systemctl", "start", WORKER)
     deploy.retry_event("lifecycle.succeeded")
@@ -171,6 +194,36 @@ def test_a_restart_under_load_loses_and_repeats_nothing(running: Machine) -> Non
         if '"lifecycle.running"' in line
     ]
     assert sorted(claims) == sorted(deploy.id for deploy in deploys)
+
+
+def test_a_service_without_our_setting_loses_lines(running: Machine) -> None:
+    ours = running.show(WORKER, "LogRateLimitIntervalUSec", "LogRateLimitBurst")
+    settings = (
+        f"-pLogRateLimitIntervalSec={ours['LogRateLimitIntervalUSec']}",
+        f"-pLogRateLimitBurst={ours['LogRateLimitBurst']}",
+    )
+    running.run("systemd-run", "--quiet", "--wait", "--unit=as-ours", *settings, "seq", "20000")
+    running.run("systemd-run", "--quiet", "--wait", "--unit=without", "seq", "20000")
+    assert len(journal(running, "-uas-ours", "-tseq")) == 20_000
+    assert len(journal(running, "-uwithout", "-tseq")) < 20_000
+
+
+def test_no_line_is_dropped_and_each_has_its_priority_when_thousands_end_at_once(running: Machine) -> None:
+    running.run("systemctl", "stop", WORKER)
+    since = running.now()
+    rows = json.loads(running.run(str(VENV / "bin/python"), "-c", MANY_OPERATIONS).stdout)
+    assert list(rows.values()) == ["failed"] * 2_000
+    said = journal(running, "-tdecnet-worker", since=since)
+    told = Counter((line["event"], line.get("lifecycle_id")) for line in map(json.loads, said))
+    for event in ("lifecycle.running", "lifecycle.failed"):
+        assert {key: n for key, n in told.items() if key[0] == event} == dict.fromkeys(
+            ((event, id_) for id_ in rows), 1
+        )
+    errors = [line for line in said if '"level": "error"' in line]
+    assert journal(running, "-tdecnet-worker", "-perr", since=since) == errors
+    select = "jq -r 'select(.event == \"lifecycle.failed\").lifecycle_id'"
+    piped = running.run("sh", "-c", f"journalctl --since={since} -o cat -t decnet-worker | {select}").stdout
+    assert sorted(piped.split()) == sorted(rows)
 
 
 def test_locks_outlive_the_stop_of_any_service(running: Machine) -> None:
