@@ -35,7 +35,7 @@ class Nothing:
     async def check(self) -> None:
         """It always works."""
 
-    async def apply(self, decky_name: str, document: Any, *, lock_fd: int, lifecycle_id: str) -> None:
+    async def apply(self, decky_name: str, document: Any, *, lock_fd: int, **_: object) -> None:
         """Say that the operation has begun; there is nothing to do."""
         tell(decky_name)
 

@@ -3,33 +3,29 @@
 import asyncio
 import sys
 import time
-from collections.abc import AsyncIterator, Iterable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from datetime import datetime
-from typing import TYPE_CHECKING
 
 import click
 
 from reaper.exit_status import FAILED
 from reaper.show import public, span, spans, to_json
 from repo.base import OPEN, BaseRepository, Row
+from worker.client import LifecycleClient
 from worker.console import printable
 from worker.settings import WorkerSettings
 
-if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
-
-_PATIENCE_S = 5.0
 _LONGEST_PAUSE_S = 0.25
 
 
 async def follow(
-    repository: BaseRepository, ids: Sequence[str], *, wait: bool, as_json: bool, several: bool
+    client: LifecycleClient, ids: Sequence[str], *, wait: bool, as_json: bool, several: bool
 ) -> int:
     """Print what became of submitted rows.
 
     Args:
-        repository: the store.
+        client: where they were submitted.
         ids: the rows.
         wait: wait for their ends; on a terminal, with live progress.
         as_json: print JSON.
@@ -39,7 +35,7 @@ async def follow(
         The exit status: 0, or 1 if one failed.
     """
     begun = time.monotonic()
-    rows = await (_wait if wait else _rows)(repository, ids)
+    rows = await (_wait(client, ids) if wait else _rows(client.repository, ids))
     if as_json:
         shown = [public(row) for row in rows]
         click.echo(to_json(shown if several else shown[0]))
@@ -71,46 +67,30 @@ def warn_of_host(settings: WorkerSettings, host_uuid: str | None) -> None:
         )
 
 
-def waits_for(row: Row, open_rows: Iterable[Row]) -> str:
-    """Why a pending row is not running yet, in a few words; "" where nothing is before it.
-
-    Args:
-        row: the pending row.
-        open_rows: all open rows of the store.
-    """
-    before = [
-        other for other in open_rows if other["id"] < row["id"] and other["host_uuid"] == row["host_uuid"]
-    ]
-    here = [other for other in before if other["decky_name"] == row["decky_name"]]
-    if here:
-        first = here[0]
-        what = f"{row['decky_name']}'s {first['status']} {first['operation']}"
-        return f"waiting for {what}" + (f" and {len(here) - 1} more" if len(here) > 1 else "")
-    if before:
-        running = sum(other["status"] == "running" for other in before)
-        return f"waiting for a free worker; before it {running} running, {len(before) - running} pending"
-    return ""
-
-
 async def _rows(repository: BaseRepository, ids: Sequence[str]) -> list[Row]:
     by_id = {row["id"]: row for row in await repository.get_lifecycle_by_ids(ids)}
     return [by_id[lifecycle_id] for lifecycle_id in ids]
 
 
-async def _wait(repository: BaseRepository, ids: Sequence[str]) -> list[Row]:
+async def _wait(client: LifecycleClient, ids: Sequence[str]) -> list[Row]:
     """The terminal rows, in the order of `ids`; for one that was retried, its last retry's."""
     try:
-        return await _ends(repository, list(ids))
+        return await _ends(client, list(ids))
     except asyncio.CancelledError:
         what = f"decnet-reaper status {ids[0]}" if len(ids) == 1 else "decnet-reaper watch"
         click.echo(f"decnet-reaper: no longer waiting, the work goes on: {what}", err=True)
         raise
 
 
-async def _ends(repository: BaseRepository, latest: list[str]) -> list[Row]:
-    ended: dict[str, Row] = {}
+async def _ends(client: LifecycleClient, latest: list[str]) -> list[Row]:
+    repository, ended = client.repository, dict[str, Row]()
     pause = 0.01
-    async with _progress(len(latest)) as report:
+    async with AsyncExitStack() as terminal:
+        shown = None
+        if sys.stderr.isatty():
+            from reaper.live import live  # Rich takes 0.1 s, which scripts needn't wait for
+
+            shown = await terminal.enter_async_context(live(client, len(latest)))
         while True:
             asked = [lifecycle_id for lifecycle_id in latest if lifecycle_id not in ended]
             rows = await repository.get_lifecycle_by_ids(asked)
@@ -123,9 +103,8 @@ async def _ends(repository: BaseRepository, latest: list[str]) -> list[Row]:
                         latest[latest.index(row["id"])] = retry["id"]
             if all(lifecycle_id in ended for lifecycle_id in latest):
                 return [ended[lifecycle_id] for lifecycle_id in latest]
-            if report is not None:
-                pending = any(row["status"] == "pending" for row in rows)
-                report.update(rows, ended, await repository.list_open_lifecycles() if pending else [])
+            if shown is not None:
+                await shown.update(rows, ended)
             await asyncio.sleep(pause)
             pause = min(_LONGEST_PAUSE_S, pause * 1.5)
 
@@ -148,56 +127,3 @@ def _how_long(row: Row) -> str:
     found = spans(row)
     attempt = f", attempt {row['attempt']}" if row["attempt"] > 1 else ""
     return ("never started" if found.took is None else span(found.took)) + attempt
-
-
-class _Report:
-    """The live progress of one row, or of many."""
-
-    def __init__(self, progress: "Progress", task: "TaskID", total: int) -> None:
-        self._progress, self._task, self._total = progress, task, total
-        self._begun = time.monotonic()
-
-    def update(self, rows: list[Row], ended: dict[str, Row], open_rows: list[Row]) -> None:
-        """Show how far they are."""
-        said = self._one(rows[0], open_rows) if self._total == 1 and rows else self._many(rows, ended)
-        self._progress.update(self._task, description=said, completed=len(ended))
-
-    def _one(self, row: Row, open_rows: list[Row]) -> str:
-        told = f"{row['operation']} of {row['decky_name']} {row['status']}"
-        if row["attempt"] > 1:
-            told += f", attempt {row['attempt']}"
-        if row["status"] == "running":
-            return f"{told}, waited {span(spans(row).wait)}"
-        why = waits_for(row, open_rows)
-        if not why and time.monotonic() - self._begun > _PATIENCE_S:
-            why = "no worker takes it, is one running? See decnet-reaper doctor"
-        return f"{told}, {why}" if why else told
-
-    def _many(self, rows: list[Row], ended: dict[str, Row]) -> str:
-        running = sum(row["status"] == "running" for row in rows)
-        pending = sum(row["status"] == "pending" for row in rows)
-        failed = sum(row["status"] == "failed" for row in ended.values())
-        return f"{running} running, {pending} pending" + (f", {failed} failed" if failed else "")
-
-
-@asynccontextmanager
-async def _progress(total: int) -> AsyncIterator[_Report | None]:
-    if not sys.stderr.isatty():
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        ProgressColumn,
-        SpinnerColumn,
-        TextColumn,
-        TimeElapsedColumn,
-    )
-
-    bar: list[ProgressColumn] = [BarColumn(bar_width=24), MofNCompleteColumn()] if total > 1 else []
-    text = TextColumn("{task.description}", markup=False)
-    columns = [SpinnerColumn("line"), *bar, text, TimeElapsedColumn()]
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        yield _Report(progress, progress.add_task("accepted", total=total), total)

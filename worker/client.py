@@ -194,6 +194,21 @@ class LifecycleClient:
                 pause = min(0.25, pause * 1.5)
         return row
 
+    async def progress(self, lifecycle_ids: Sequence[str]) -> dict[str, str]:
+        """What running operations are doing, for a person to look at.
+
+        Args:
+            lifecycle_ids: the rows.
+
+        Returns:
+            By id, the last line that the runtime printed, its secrets masked. It may steer a terminal
+            (`worker.console.printable` prevents that), come late, or be missing, as while Redis is away.
+        """
+        try:
+            return await self._queue.lines(lifecycle_ids)
+        except QueueUnavailable:
+            return {}
+
     async def cancel(self, lifecycle_id: str, timeout: float = 60) -> Row:  # noqa: ASYNC109
         """Cancel: a pending row is closed at once, a running operation is ended by its worker.
 

@@ -7,14 +7,12 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from worker.child import Finished, environment, run
-from worker.events import emit
 from worker.runtime import MAX_REASON, OperationFailed, RuntimeUnavailable, decky_directory
-from worker.secrets import Mask
 
 _CHECK_PATIENCE: Final = 20.0
 _VERSION: Final = re.compile(r"v?(\d+)\.\d+")
@@ -76,22 +74,17 @@ class ComposeRuntime:
             )
 
     async def apply(
-        self, decky_name: str, document: dict[str, Any], *, lock_fd: int, lifecycle_id: str
+        self, decky_name: str, document: dict[str, Any], *, lock_fd: int, tell: Callable[[str], None]
     ) -> None:
         """Make the decky's project exactly this document; see `worker.runtime.Runtime`."""
         file = decky_directory(self._state_dir, decky_name) / "compose.yaml"
         _write(file, json.dumps(document, indent=1, ensure_ascii=False))
         compose = [*await self._project(decky_name), "--file", str(file)]
 
-        mask = Mask(document)
-
-        def log(line: str) -> None:
-            emit("runtime.output", lifecycle_id=lifecycle_id, decky_name=decky_name, line=mask(line)[:500])
-
         # Orphans are this decky's own former services: the project is the decky.
         up = [*compose, "up", "--detach", "--wait", "--remove-orphans", "--quiet-pull"]
         inherit = functools.partial(run, env=environment(), pass_fds=(lock_fd,))
-        finished = await inherit(up, on_line=log)
+        finished = await inherit(up, on_line=tell)
         listing = [*compose, "ps", "--all", "--format", _LISTING]
         # Asked after a success as well: `--wait` takes a container that is restarted in vain for running.
         blamed = _in_trouble(await inherit(listing))

@@ -67,7 +67,7 @@ class ProcessRuntime:
             raise RuntimeUnavailable("the process runtime needs Linux 5.3 or newer, with /proc mounted")
 
     async def apply(
-        self, decky_name: str, document: dict[str, Any], *, lock_fd: int, lifecycle_id: str
+        self, decky_name: str, document: dict[str, Any], *, lock_fd: int, tell: Callable[[str], None]
     ) -> None:
         """Make the decky's processes exactly this document's services; see `worker.runtime.Runtime`.
 
@@ -87,9 +87,10 @@ class ProcessRuntime:
                 for name, service in wanted.items():
                     if name not in kept:
                         process = self._start(decky_name, service, directory)
-                        group.create_task(_up(service, directory, process.pid, process))
+                        tell(f"{name} started")
+                        group.create_task(_up(service, directory, process.pid, process, tell))
                     elif service.healthcheck:
-                        group.create_task(_up(service, directory, kept[name], None))
+                        group.create_task(_up(service, directory, kept[name], None, tell))
         except ExceptionGroup as failures:
             raise failures.exceptions[0] from None
 
@@ -156,12 +157,14 @@ def _reap_when_ended(process: _Detached) -> None:
     loop.add_reader(pidfd, reap)
 
 
-async def _up(service: Service, directory: Path, pid: int, process: _Detached | None) -> None:
+async def _up(
+    service: Service, directory: Path, pid: int, process: _Detached | None, tell: Callable[[str], None]
+) -> None:
     """Return once the service is up, as in `docker compose up --wait`; raise OperationFailed if it isn't."""
     if service.healthcheck is None:
         ended = await _ends_within(pid, _SETTLE)
     else:
-        ended = await _ends_before_healthy(service, service.healthcheck, directory, pid)
+        ended = await _ends_before_healthy(service, service.healthcheck, directory, pid, tell)
     if ended:
         status = process.wait() if process else 0
         how = f"was ended by signal {-status}" if status < 0 else f"exited with status {status}"
@@ -170,7 +173,9 @@ async def _up(service: Service, directory: Path, pid: int, process: _Detached | 
         )
 
 
-async def _ends_before_healthy(service: Service, check: Healthcheck, directory: Path, pid: int) -> bool:
+async def _ends_before_healthy(
+    service: Service, check: Healthcheck, directory: Path, pid: int, tell: Callable[[str], None]
+) -> bool:
     """Try the healthcheck until it passes (False) or the service ends (True).
 
     It is tried more often than its interval says, so that a service that is ready is not waited for; the time
@@ -179,6 +184,7 @@ async def _ends_before_healthy(service: Service, check: Healthcheck, directory: 
     loop = asyncio.get_running_loop()
     give_up = loop.time() + check.start_period + check.interval * check.retries
     env = environment() | service.environment
+    said = told = ""
     while True:
         try:
             async with asyncio.timeout(check.timeout):
@@ -188,6 +194,9 @@ async def _ends_before_healthy(service: Service, check: Healthcheck, directory: 
                 return False
         except TimeoutError:
             said = f"no answer in {check.timeout:g} s"
+        if said != told:
+            tell(f"{service.name} is not healthy yet: {said}")
+            told = said
         if loop.time() >= give_up:
             raise OperationFailed(f"service {service.name} is unhealthy: {said}")
         if await _ends_within(pid, min(check.interval, _POLL)):

@@ -1,6 +1,7 @@
 """What brings a decky up, whichever it is: Docker Compose, or local processes."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -37,12 +38,13 @@ class Runtime(Protocol):
         """Raise RuntimeUnavailable where this machine can't run it."""
 
     async def apply(
-        self, decky_name: str, document: dict[str, Any], *, lock_fd: int, lifecycle_id: str
+        self, decky_name: str, document: dict[str, Any], *, lock_fd: int, tell: Callable[[str], None]
     ) -> None:
         """Make the decky exactly this document, which holds this decky's services only.
 
         Services that are not in it are removed, unchanged ones are left untouched. Returns once every service
         is up. `lock_fd` is the decky's locked file; children that could still change the decky inherit it.
+        `tell` takes a line for each thing that it does, as it does it; it returns at once and hides secrets.
         Raises OperationFailed. When cancelled, ends and awaits its children before it lets go.
         """
 

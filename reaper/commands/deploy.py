@@ -68,6 +68,6 @@ def command(
         ids = await asyncio.gather(*deploys)
         warn_of_host(client.settings, host)
         several = fleet is not None or len(names) > 1
-        return await follow(client.repository, ids, wait=wait, as_json=as_json, several=several)
+        return await follow(client, ids, wait=wait, as_json=as_json, several=several)
 
     return with_client(work)

@@ -51,6 +51,6 @@ def command(
             for name in dict.fromkeys(names)
         ]
         warn_of_host(client.settings, host)
-        return await follow(client.repository, ids, wait=wait, as_json=as_json, several=len(names) > 1)
+        return await follow(client, ids, wait=wait, as_json=as_json, several=len(names) > 1)
 
     return with_client(work)

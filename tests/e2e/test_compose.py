@@ -31,7 +31,7 @@ from worker.locks import DeckyLocks
 
 name, root = sys.argv[1], Path(sys.argv[2])
 with DeckyLocks(root).try_lock(name, None) as lock:
-    apply = ComposeRuntime(root).apply(name, json.load(sys.stdin), lock_fd=lock.fd, lifecycle_id="x")
+    apply = ComposeRuntime(root).apply(name, json.load(sys.stdin), lock_fd=lock.fd, tell=[].append)
     asyncio.run(apply)
 """
 
@@ -46,7 +46,7 @@ def lock(compose_decky: ComposeDecky, tmp_path: Path) -> Iterator[DeckyLock]:
 
 async def apply(decky: ComposeDecky, document: dict[str, Any], lock: DeckyLock, root: Path) -> None:
     async with asyncio.timeout(HANG_GUARD_S):
-        await ComposeRuntime(root).apply(decky.name, document, lock_fd=lock.fd, lifecycle_id="x")
+        await ComposeRuntime(root).apply(decky.name, document, lock_fd=lock.fd, tell=print)
 
 
 async def refused(decky: ComposeDecky, document: dict[str, Any], lock: DeckyLock, root: Path) -> str:

@@ -10,6 +10,7 @@ from repo.base import Row
 from tests.audit import audit
 from tests.e2e.engine import ComposeDecky
 from tests.fleet import Fleet, running_fleet, wait_status
+from tests.terminal import Terminal
 
 pytestmark = [pytest.mark.anyio, pytest.mark.docker]
 
@@ -62,6 +63,23 @@ async def test_deploy_mutate_fail_and_come_back(engine: Fleet, compose_decky: Co
             ("mutate", "succeeded"),
             ("deploy", "succeeded"),
         ]
+
+
+async def test_what_compose_does_is_seen_by_who_waits(engine: Fleet, compose_decky: ComposeDecky) -> None:
+    gate = engine.root / "gate"
+    gate.mkdir()
+    check = {"test": ["CMD", "test", "-e", "/go/on"], "interval": "200ms", "retries": 100_000}
+    document = compose_decky.document("http", healthcheck=check, volumes=[f"{gate}:/go:ro"])
+    file = engine.root / "decky.json"
+    file.write_text(json.dumps(document))
+    await engine.worker()
+    deploy = ["deploy", compose_decky.name, "--compose", str(file), "--wait"]
+    async with Terminal(engine, *deploy, columns=160) as terminal:
+        await terminal.shows(f"running  Container {compose_decky.name}-{compose_decky.name}-http-1 Waiting")
+        (gate / "on").touch()
+        assert await terminal.ended() == 0
+        last = terminal.text.strip().splitlines()[-1]
+        assert f"deploy of {compose_decky.name} succeeded (" in last
 
 
 async def test_a_worker_killed_in_the_middle_of_up_is_found_out_and_its_operation_repeated(

@@ -52,6 +52,41 @@ async def test_a_running_operation_is_told_and_ctrl_c_leaves_it_alone(fleet: Fle
         assert (await client.wait(row["id"], timeout=30))["status"] == "succeeded"
 
 
+@pytest.mark.parametrize("columns", [40, 80])
+async def test_what_the_runtime_does_is_shown_dim_behind_the_state(fleet: Fleet, columns: int) -> None:
+    await fleet.worker()
+    document = fleet.document("decky-01", "ssh", gate=fleet.gate())
+    check = document["services"]["decky-01"]["healthcheck"]
+    check["test"] = [
+        "CMD-SHELL",
+        f"test -e {fleet.gate()} || {{ printf '\\033[2Jno key for hunter2'; exit 1; }}",
+    ]
+    document["services"]["decky-01"]["environment"] = {"PASSWORD": "hunter2"}
+    file = fleet.root / "decky-01.json"
+    file.write_text(json.dumps(document))
+    wait = ["deploy", "decky-01", "--compose", str(file), "--wait"]
+    async with Terminal(fleet, *wait, columns=columns) as terminal:
+        await terminal.shows("running  decky-01 is not healthy yet: no key for ***"[: columns - 30] + "…")
+        assert "\x1b[2m  d" in terminal.raw, "dimmed"
+        assert "hunter2" not in terminal.text
+        fleet.gate().touch()
+        assert await terminal.ended() == 0
+        shown = re.split(r"[\r\n]+", terminal.text)
+        assert max(len(line) for line in shown if "succeeded" not in line) <= columns
+
+
+async def test_without_redis_the_end_is_seen_all_the_same(fleet: Fleet) -> None:
+    await fleet.worker()
+    file = write(fleet, "decky-01", gate=True)
+    async with Terminal(fleet, "deploy", "decky-01", "--compose", file, "--wait") as terminal:
+        await terminal.shows("decky-01 is not healthy yet")
+        await fleet.kill_queue()
+        fleet.gate().touch()
+        assert await terminal.ended() == 0
+        assert "deploy of decky-01 succeeded (" in terminal.text
+        assert "Traceback" not in terminal.text
+
+
 async def test_a_fleet_has_a_progress_bar(fleet: Fleet) -> None:
     directory = fleet.root / "fleet"
     directory.mkdir()

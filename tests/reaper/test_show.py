@@ -6,7 +6,7 @@ from typing import Any
 import click
 import pytest
 
-from reaper.follow import waits_for
+from reaper.live import waits_for
 from reaper.show import Spans, span, spans, table
 from repo.base import Row
 

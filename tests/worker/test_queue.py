@@ -215,3 +215,31 @@ async def test_a_job_without_a_body_is_absent(redis_server: RedisServer) -> None
         await client.zadd(JOBS, {"a.1": 1})
         assert await queue.states(deliveries("a")) == ["absent"]
     assert await Queue(redis_server.dsn).states([]) == []
+
+
+async def test_a_call_that_is_cancelled_at_any_moment_ends(redis_server: RedisServer) -> None:
+    async with ringing(redis_server.dsn) as queue:
+        await queue.ping()  # connected
+        cancelled = 0
+        for moment in range(60):
+            call = asyncio.create_task(queue.ping())
+            for _ in range(moment):
+                await asyncio.sleep(0)
+            if call.cancel():
+                cancelled += 1
+                with pytest.raises(asyncio.CancelledError):
+                    await call
+        assert cancelled
+
+
+async def test_the_newest_line_of_each_operation_is_kept_for_a_while(redis_server: RedisServer) -> None:
+    async with ringing(redis_server.dsn) as queue:
+        await queue.put_lines({"a": "first", "b": "\x1b[2J*"})
+        await queue.put_lines({"a": "second"})
+        assert await queue.lines(["a", "b", "c"]) == {"a": "second", "b": "\x1b[2J*"}
+        assert await queue.lines([]) == {}
+        redis = ArqRedis(unix_socket_path=str(redis_server.socket))
+        assert 0 < await redis.ttl("decnet-reaper:line:a") <= 600
+        await redis.set("decnet-reaper:line:a", b"\xff")
+        assert await queue.lines(["a"]) == {"a": "\N{REPLACEMENT CHARACTER}"}
+        await redis.aclose()

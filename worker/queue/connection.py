@@ -115,8 +115,14 @@ def _unix(url: SplitResult, options: dict[str, Any]) -> Server:
 @contextlib.asynccontextmanager
 async def reaching(server: Server) -> AsyncIterator[None]:
     """Turn whatever Redis does wrong, silence included, into `QueueUnavailable`."""
+    task = asyncio.current_task()
+    asked_to_end = task.cancelling() if task else 0
     try:
         async with asyncio.timeout(OPERATION_TIMEOUT):
             yield
     except REDIS_ERRORS as error:
         raise QueueUnavailable(server.trouble(error)) from error
+    # redis-py sends by `asyncio.wait_for`, which before Python 3.12 forgets a cancellation that comes as the
+    # sending ends (python/cpython issue 86296): a loop that is to end would go on for ever.
+    if task and task.cancelling() > asked_to_end:
+        raise asyncio.CancelledError

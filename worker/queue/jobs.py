@@ -49,6 +49,11 @@ def wake_list(host_uuid: str | None) -> str:
     return "decnet-reaper:wake" + (f":{host_uuid}" if host_uuid else "")
 
 
+def line_key(lifecycle_id: str) -> str:
+    """Where the line is that a running operation printed last."""
+    return f"decnet-reaper:line:{lifecycle_id}"
+
+
 class Job(msgspec.Struct):
     """arq's job, with its own short names (`arq.jobs.serialize_job`), as narrow as ours are."""
 

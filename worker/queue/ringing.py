@@ -3,7 +3,7 @@
 import asyncio
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -11,12 +11,23 @@ from arq.constants import expires_extra_ms
 from arq.jobs import serialize_job
 
 from worker.queue.connection import QueueUnavailable, parse_dsn, reaching
-from worker.queue.jobs import EXECUTE, MARKER, Delivery, DeliveryState, encode, queue_name, wake_list
+from worker.queue.jobs import (
+    EXECUTE,
+    MARKER,
+    Delivery,
+    DeliveryState,
+    encode,
+    line_key,
+    queue_name,
+    wake_list,
+)
 
 _BATCH = 1000
 """Deliveries in one round trip."""
 _TOKENS = 64
 """Tokens kept in a wake list: no more workers than that are woken at once."""
+_LINE_KEPT_S = 600
+"""Seconds for which the line that an operation printed last is kept."""
 
 
 @dataclass
@@ -111,6 +122,22 @@ class Queue:
             was_missing, marker = await pipe.execute()
         known, self._marker = self._marker, marker
         return bool(was_missing) or known not in (None, marker)
+
+    async def put_lines(self, lines: Mapping[str, str]) -> None:
+        """Keep the line that each of these operations, by lifecycle id, printed last."""
+        async with reaching(self._server), self._redis.pipeline(transaction=False) as pipe:
+            for lifecycle_id, line in lines.items():
+                pipe.set(line_key(lifecycle_id), line, ex=_LINE_KEPT_S)
+            await pipe.execute()
+
+    async def lines(self, lifecycle_ids: Sequence[str]) -> dict[str, str]:
+        """The lines that were kept for these lifecycle ids. They are as untrusted as all that is in Redis."""
+        if not lifecycle_ids:
+            return {}
+        async with reaching(self._server):
+            kept = await self._redis.mget([line_key(each) for each in lifecycle_ids])
+        found = zip(lifecycle_ids, kept, strict=True)
+        return {each: line.decode(errors="replace") for each, line in found if line is not None}
 
     async def depth(self, host_uuid: str | None = None) -> int:
         """How many jobs are in a host's queue, those that are being run included."""
