@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Literal, NamedTuple
 
+import msgspec
+
 from repo.base import Row
 from worker.execute import CANCELLED
 
@@ -49,8 +51,7 @@ class Policy:
     overdue_grace: float
 
 
-@dataclass(frozen=True, kw_only=True)
-class Facts:
+class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """What is known about one open row.
 
     Attributes:

@@ -69,5 +69,6 @@ class Query(Prepared):
     def _row(self, found: tuple[Any, ...]) -> Row:
         row = dict(zip(self._columns, found, strict=True))
         for name, convert in self._converted:
-            row[name] = convert(row[name])
+            if (value := row[name]) is not None:
+                row[name] = convert(value)
         return row

@@ -36,8 +36,8 @@ class UtcTime(UserDefinedType[Any]):
     def get_col_spec(self, **_: object) -> str:
         return "DATETIME"
 
-    def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[str | None], str | None]:
-        return lambda text: None if text is None else to_iso(text)
+    def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[str], str]:
+        return to_iso
 
 
 class JsonText(UserDefinedType[Any]):
@@ -48,8 +48,8 @@ class JsonText(UserDefinedType[Any]):
     def get_col_spec(self, **_: object) -> str:
         return "TEXT"
 
-    def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[str | None], Any]:
-        return lambda text: None if text is None else json.loads(text)
+    def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[str], Any]:
+        return json.loads
 
 
 metadata = MetaData()

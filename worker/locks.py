@@ -11,7 +11,8 @@ import hashlib
 import os
 import re
 import signal
-from collections.abc import Iterator
+import time
+from collections.abc import Container, Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -45,6 +46,9 @@ class Holder(msgspec.Struct, frozen=True):
     deadline: float
 
 
+_holder_decoder = msgspec.json.Decoder(Holder)
+
+
 class Hold(NamedTuple):
     """One process that holds a lock.
 
@@ -58,7 +62,7 @@ class Hold(NamedTuple):
 
 
 class DeckyLock:
-    """One decky's lock, held. Closing gives it up, but for children that inherited the descriptor."""
+    """One decky's lock, held. Released it stays with the children that inherited the descriptor."""
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
@@ -67,6 +71,10 @@ class DeckyLock:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.release()
+
+    def release(self) -> None:
+        """Give it up."""
         # Closed and not LOCK_UN: unlocking would free it under a surviving child too, see flock(2).
         os.close(self.fd)
 
@@ -77,7 +85,9 @@ class DeckyLock:
 
     def survivors(self) -> list[int]:
         """Other processes that hold this very lock through an inherited descriptor."""
-        return [hold.pid for hold in _holders(os.fstat(self.fd)) if hold.pid != os.getpid()]
+        file = os.fstat(self.fd)
+        holds = _holds(file.st_dev, {file.st_ino}).get(file.st_ino, [])
+        return [hold.pid for hold in holds if hold.pid != os.getpid()]
 
 
 class DeckyLocks:
@@ -92,6 +102,8 @@ class DeckyLocks:
 
     def __init__(self, runtime_dir: Path) -> None:
         self.directory = runtime_dir / "locks"
+        self._holds: dict[int, list[Hold]] = {}
+        self._looked_at = 0.0
         try:
             runtime_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
             self.directory.mkdir(mode=0o700, exist_ok=True)
@@ -115,6 +127,16 @@ class DeckyLocks:
         Raises:
             LocksUnusable: the file can't be opened.
         """
+        return self.try_lock_or_read(decky_name, host_uuid)[0]
+
+    def try_lock_or_read(
+        self, decky_name: str, host_uuid: str | None
+    ) -> tuple[DeckyLock | None, Holder | None]:
+        """Take a decky's lock if it is free; else what its holder wrote, None if nothing readable is there.
+
+        Raises:
+            LocksUnusable: the file can't be opened.
+        """
         path = self.path(decky_name, host_uuid)
         try:
             fd = open_private(path)
@@ -123,38 +145,49 @@ class DeckyLocks:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
+            holder = _read_holder(fd)
             os.close(fd)
-            return None
-        return DeckyLock(fd)
+            return None, holder
+        return DeckyLock(fd), None
 
-    def read(self, decky_name: str, host_uuid: str | None) -> Holder | None:
-        """What the last holder wrote; None if nothing readable is there."""
-        try:
-            return msgspec.json.decode(self.path(decky_name, host_uuid).read_bytes(), type=Holder)
-        except (OSError, msgspec.DecodeError):
-            return None
-
-    def holders(self, decky_name: str, host_uuid: str | None) -> list[Hold]:
+    def holders(self, decky_name: str, host_uuid: str | None, *, max_age: float = 0.0) -> list[Hold]:
         """Who holds this decky's lock now, as the kernel tells.
 
         An inherited descriptor shares its taker's open file description, and proc_pid_fdinfo(5) lists the
         lock there; a process that merely opened the same file has no such line. So this names exactly those
         who could still touch the decky, whatever session or parent they have.
+
+        Args:
+            decky_name, host_uuid: the decky.
+            max_age: how many seconds old the answer may be. A look at all processes takes milliseconds, and
+                is made for all deckies at once.
         """
         try:
-            return list(_holders(self.path(decky_name, host_uuid).stat()))
+            file = self.path(decky_name, host_uuid).stat()
         except FileNotFoundError:
             return []
+        if time.monotonic() - self._looked_at >= max_age:
+            with os.scandir(self.directory) as locks:
+                self._holds = _holds(file.st_dev, {lock.inode() for lock in locks})
+            self._looked_at = time.monotonic()
+        return self._holds.get(file.st_ino, [])
 
-    def survivors(self, decky_name: str, host_uuid: str | None, owner_pid: int) -> list[int]:
+    def survivors(
+        self, decky_name: str, host_uuid: str | None, owner_pid: int, *, max_age: float = 0.0
+    ) -> list[int]:
         """Processes that hold this decky's lock because `owner_pid`, now dead, passed it on to them.
 
         Whoever took the lock itself is never among them: another worker on its way to a claim that will be
         refused, or another reaper that judges the same row.
+
+        Args:
+            decky_name, host_uuid: the decky.
+            owner_pid: who took it.
+            max_age: as for `holders`.
         """
         return [
             hold.pid
-            for hold in self.holders(decky_name, host_uuid)
+            for hold in self.holders(decky_name, host_uuid, max_age=max_age)
             if hold.taker in {owner_pid, _UNSEEN} and hold.pid != hold.taker
         ]
 
@@ -167,23 +200,35 @@ def _path(directory: Path, decky_name: str, host_uuid: str | None) -> Path:
     return directory / f"{name}.lock"
 
 
-def _holders(file: os.stat_result) -> Iterator[Hold]:
-    for process in Path("/proc").iterdir():
-        if process.name.isdecimal() and (taker := _taker(process, file)) is not None:
-            yield Hold(int(process.name), taker)
+def _read_holder(fd: int) -> Holder | None:
+    try:
+        return _holder_decoder.decode(os.pread(fd, _HOLDER_BYTES, 0))
+    except (OSError, msgspec.MsgspecError):
+        return None
 
 
-def _taker(process: Path, file: os.stat_result) -> int | None:
-    """The pid that took the lock which this process holds on a file; None if it holds none."""
+def _holds(device: int, inodes: Container[int]) -> dict[int, list[Hold]]:
+    """Which processes hold locks on these files, by inode."""
+    found: dict[int, list[Hold]] = {}
+    with os.scandir("/proc") as processes:
+        pids = [int(process.name) for process in processes if process.name.isdecimal()]
+    for pid in pids:
+        for inode, taker in _taken(pid, device, inodes):
+            found.setdefault(inode, []).append(Hold(pid, taker))
+    return found
+
+
+def _taken(pid: int, device: int, inodes: Container[int]) -> Iterator[tuple[int, int]]:
+    """The inode of each of these files that a process holds a lock on, and the pid that took the lock."""
     # A process may end, or belong to somebody else, at any step of this.
-    with contextlib.suppress(OSError):
-        for descriptor in (process / "fd").iterdir():
+    with contextlib.suppress(OSError), os.scandir(f"/proc/{pid}/fd") as descriptors:
+        for descriptor in descriptors:
             with contextlib.suppress(FileNotFoundError):
-                if os.path.samestat(descriptor.stat(), file):
-                    told = (process / "fdinfo" / descriptor.name).read_text()
+                file = descriptor.stat()
+                if file.st_dev == device and file.st_ino in inodes:
+                    told = Path(f"/proc/{pid}/fdinfo/{descriptor.name}").read_text()
                     if (lock := _LOCK.search(told)) is not None:
-                        return int(lock[1])
-    return None
+                        yield file.st_ino, int(lock[1])
 
 
 def end_holder(locks: DeckyLocks, decky_name: str, host_uuid: str | None, pid: int) -> bool:
@@ -200,7 +245,8 @@ def end_holder(locks: DeckyLocks, decky_name: str, host_uuid: str | None, pid: i
     except ProcessLookupError:
         return False
     try:
-        if _taker(Path(f"/proc/{pid}"), locks.path(decky_name, host_uuid).stat()) is None:
+        file = locks.path(decky_name, host_uuid).stat()
+        if not any(_taken(pid, file.st_dev, {file.st_ino})):
             return False
         signal.pidfd_send_signal(descriptor, signal.SIGKILL)
     except (ProcessLookupError, FileNotFoundError):

@@ -9,7 +9,7 @@ import os
 import secrets
 import signal
 import socket
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -66,6 +66,7 @@ class Owner(NamedTuple):
         return cls(socket.gethostname(), boot_id(), pid, start_ticks(pid) or 0, token)
 
     @classmethod
+    @lru_cache(1024)  # a pass of the reaper asks for every running row, and few workers run them all
     def parse(cls, text: str | None) -> Self | None:
         """Read what `str` wrote; None for anything else (a row that another program owns)."""
         parts = (text or "").split("/")
