@@ -14,7 +14,7 @@ from click.exceptions import NoArgsIsHelpError
 
 from reaper import exit_status
 
-_SECTIONS = {
+SECTIONS = {
     "Operations": ("deploy", "mutate", "cancel"),
     "What happens": ("list", "status", "watch", "logs", "timeline"),
     "Daemons": ("up", "worker", "reaper", "demo"),
@@ -27,7 +27,7 @@ class Commands(click.Group):
     """Finds commands by their file, and lists them by what they are for."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return [name for names in _SECTIONS.values() for name in names]
+        return [name for names in SECTIONS.values() for name in names]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in self.list_commands(ctx):
@@ -38,7 +38,7 @@ class Commands(click.Group):
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        for section, names in _SECTIONS.items():
+        for section, names in SECTIONS.items():
             commands = [(name, self.get_command(ctx, name)) for name in names]
             with formatter.section(section):
                 formatter.write_dl(

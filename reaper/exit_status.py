@@ -6,6 +6,15 @@ FAILED, BAD_INPUT, UNAVAILABLE = 1, 2, 3
 INTERRUPTED, PIPE_CLOSED = 130, 141
 """128 and the number of the signal, as shells say it."""
 
+MEANINGS = {
+    0: "done",
+    FAILED: "the operation failed",
+    BAD_INPUT: "bad usage or input; nothing was accepted",
+    UNAVAILABLE: "store, queue, runtime or locks can't be used",
+    INTERRUPTED: "interrupted with Ctrl-C",
+    PIPE_CLOSED: "nobody reads the output any more",
+}
+
 
 def of(error: BaseException) -> int | None:
     """The exit status for a foreseeable error; None for one that nobody foresaw."""

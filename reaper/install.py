@@ -1,4 +1,4 @@
-"""Installs the systemd units with what they need, and removes them: `decnet-reaper install` and `uninstall`.
+"""Installs the systemd units with what they need, and the man pages, and removes them again.
 
 What is installed belongs to us and is replaced by the next install; changes belong into drop-ins
 (`systemctl edit`) and into config.toml, which is never overwritten. Data, configuration and user stay on
@@ -11,6 +11,8 @@ import sys
 import sysconfig
 from pathlib import Path
 
+from reaper.manual import pages
+
 _COMMAND = "/usr/bin/decnet-reaper"
 """What the units as shipped call; replaced by where the command really is."""
 
@@ -18,6 +20,7 @@ _COMMAND = "/usr/bin/decnet-reaper"
 _HIDDEN = ("/home", "/root", "/run/user", "/tmp", "/var/tmp")  # noqa: S108
 
 _UNITS = Path("etc/systemd/system")
+_MANUAL = Path("usr/local/share/man/man1")
 _CONFIG = Path("etc/decnet-reaper/config.toml")
 _UNIT_NAMES = (
     "decnet-reaper.target",
@@ -33,7 +36,7 @@ class InstallError(Exception):
 
 
 def install(prefix: Path, *, dry_run: bool, command: Path | None = None) -> list[str]:
-    """Install units, sysusers.d, tmpfiles.d and the configuration; twice in a row does no harm.
+    """Install units, sysusers.d, tmpfiles.d, man pages and the configuration; twice in a row does no harm.
 
     Args:
         prefix: `/`, or the root of an image, where files are written and nothing is run.
@@ -50,6 +53,9 @@ def install(prefix: Path, *, dry_run: bool, command: Path | None = None) -> list
     _check_command(command)
     _check_root(prefix, dry_run)
     done = [_write(prefix / target, text, dry_run) for target, text in _files(command).items()]
+    done += _in_short(
+        [_write(prefix / _MANUAL / name, text, dry_run) for name, text in pages().items()], prefix
+    )
     config = prefix / _CONFIG
     if config.exists():
         done.append(f"kept {config}")
@@ -83,10 +89,9 @@ def uninstall(prefix: Path, *, dry_run: bool) -> list[str]:
     if _booted(prefix) and any(path.parent == prefix / _UNITS for path in written):
         done.append(_run(dry_run, "systemctl", "stop", *_UNIT_NAMES[:-1], "decnet-worker@*.service"))
         done.append(_run(dry_run, "systemctl", "disable", "--quiet", *_UNIT_NAMES))
-    for path in written:
-        if not dry_run:
-            path.unlink()
-        done.append(f"removed {path}")
+    done += [_remove(path, dry_run) for path in written]
+    manual = [path for name in pages() if (path := prefix / _MANUAL / name).exists()]
+    done += _in_short([_remove(path, dry_run) for path in manual], prefix)
     if written and _booted(prefix):
         done.append(_run(dry_run, "systemctl", "daemon-reload"))
     done.append(
@@ -160,6 +165,24 @@ def _write(path: Path, text: str, dry_run: bool) -> str:
     except OSError as error:
         raise InstallError(f"{path} can't be written: {error.strerror}") from None
     return f"wrote {path}"
+
+
+def _remove(path: Path, dry_run: bool) -> str:
+    try:
+        if not dry_run:
+            path.unlink()
+    except OSError as error:
+        raise InstallError(f"{path} can't be removed: {error.strerror}") from None
+    return f"removed {path}"
+
+
+def _in_short(done: list[str], prefix: Path) -> list[str]:
+    """A line for each thing that was done to man pages, however many there are."""
+    verbs = [line.split()[0] for line in done]
+    return [
+        f"{verb} {verbs.count(verb)} man pages in {prefix / _MANUAL}"
+        for verb in sorted({*verbs}, reverse=True)
+    ]
 
 
 def _run(dry_run: bool, *command: str) -> str:

@@ -11,7 +11,7 @@ from typing import IO, Any, NamedTuple
 
 import click
 
-from reaper.exit_status import BAD_INPUT
+from reaper.exit_status import BAD_INPUT, UNAVAILABLE, tell
 
 IDENTIFIERS = ("decnet-worker", "decnet-reaper", "decnet-reaper-sweep", "decnet-command")
 """What our lines are called in the journal (SyslogIdentifier=): daemons, the sweep, people's commands."""
@@ -61,7 +61,10 @@ class Wanted(NamedTuple):
 @click.command()
 @click.argument("about", metavar="[ID|DECKY]", default="")
 @click.option(
-    "--file", "file", metavar="FILE", help="Read this log instead of the journal; - for standard input."
+    "--file",
+    type=click.Path(allow_dash=True),
+    metavar="FILE",
+    help="Read this log instead of the journal; - for standard input.",
 )
 @click.option(
     "--since",
@@ -72,9 +75,18 @@ class Wanted(NamedTuple):
 @click.option("-f", "--follow", is_flag=True, help="Go on with what the journal gets.")
 @click.option("--json", "as_json", is_flag=True, help="Print the lines as they are, for scripts.")
 def logs(about: str, file: str | None, since: str | None, level: str, follow: bool, as_json: bool) -> None:
-    """Show the story of a lifecycle or a decky, in order, retries included; without one, of all.
+    """Tell the story of a decky or an attempt.
 
-    An ID may be given by its last eight characters, as other commands and this one print it.
+    In order, retries included; without an ID or a DECKY, of all. An ID may be given by its last eight
+    characters, as other commands and this one print it. Read is the journal, where the units and the commands
+    log; what `decnet-reaper up` logs stands in its terminal.
+
+    \b
+    Examples:
+      decnet-reaper logs decky-01
+      decnet-reaper logs 6b6c9d21 --follow
+      decnet-reaper logs --since 10m --level warning
+      decnet-reaper up 2>fleet.log, then decnet-reaper logs --file fleet.log decky-01
     """
     if file is not None and follow:
         raise click.UsageError("--follow reads the journal, not a file")
@@ -88,8 +100,7 @@ def logs(about: str, file: str | None, since: str | None, level: str, follow: bo
             click.echo(text)
             shown += 1
     if about and not shown:
-        click.echo(f"decnet-reaper: the log says nothing of {about}", err=True)
-        sys.exit(BAD_INPUT)
+        sys.exit(tell(f"the log says nothing of {about}", BAD_INPUT))
 
 
 def _told(lines: Iterable[Line], *, as_json: bool) -> Iterator[str]:
@@ -114,7 +125,7 @@ def _file(name: str) -> Iterator[Iterable[str]]:
     try:
         opened = click.open_file(name, encoding="utf-8", errors="replace")
     except OSError as error:
-        raise click.ClickException(f"{name} can't be read: {error.strerror}") from None
+        sys.exit(tell(f"{name} can't be read: {error.strerror}", BAD_INPUT))
     with opened as stream:
         yield stream
 
@@ -128,7 +139,7 @@ def _journal(since: datetime | None, *, follow: bool) -> Iterator[Iterable[str]]
     try:
         child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, errors="replace")
     except OSError:
-        raise click.ClickException("there is no journalctl here; name a log with --file") from None
+        sys.exit(tell("there is no journalctl here; name a log with --file", UNAVAILABLE))
     output: IO[str] | None = child.stdout
     try:
         yield output or ()
@@ -136,9 +147,8 @@ def _journal(since: datetime | None, *, follow: bool) -> Iterator[Iterable[str]]
         child.kill() if follow else None
         child.communicate()
     if child.returncode > 0:
-        raise click.ClickException(
-            "journalctl failed; root and the group systemd-journal may read the journal"
-        )
+        reason = "journalctl failed; root and the group systemd-journal may read the journal"
+        sys.exit(tell(reason, UNAVAILABLE))
 
 
 def _parse(text: str) -> Line | None:

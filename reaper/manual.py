@@ -1,51 +1,107 @@
-"""Writes the man pages, one for each command, from what `--help` says: python -m reaper.manual DIRECTORY.
+"""The man pages, one for each command, written from what `--help` says.
 
-A step of building a package; needs click-man (the extra `dev`).
+`decnet-reaper install` puts them below share/man; `python -m reaper.manual DIRECTORY` writes them anywhere.
 """
 
-import re
+import inspect
 import sys
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
 import click
 
-from reaper.cli import cli
+from reaper import exit_status
+from reaper.cli import SECTIONS, cli
 
-_INDENTED = re.compile(r"(?:^ +\S.*\n?)+", re.MULTILINE)
+PROGRAM = "decnet-reaper"
 
-
-def write_pages(directory: Path, version: str) -> list[Path]:
-    """Write the pages of section 1.
-
-    Args:
-        directory: made if it is missing.
-        version: which release they are of.
-
-    Returns:
-        Their files.
-    """
-    from click_man.core import write_man_pages  # type: ignore[import-untyped]
-
-    directory.mkdir(parents=True, exist_ok=True)
-    context = click.Context(cli, info_name="decnet-reaper")
-    for name in cli.list_commands(context):
-        # click-man looks at the commands that a group holds, not at those that it finds when asked.
-        if (command := cli.get_command(context, name)) is not None:
-            cli.add_command(command, name)
-    write_man_pages("decnet-reaper", cli, version=version, target_dir=str(directory))
-    pages = sorted(directory.glob("decnet-reaper*.1"))
-    for page in pages:
-        page.write_text(_INDENTED.sub(_as_it_stands, page.read_text()))
-    return pages
+_FILES = """\
+.TP
+.B /etc/decnet\\-reaper/config.toml
+Settings; another file where $DECNET_REAPER_CONFIG names one.
+.TP
+.B /var/lib/decnet\\-reaper
+The store and the deckies' documents.
+.TP
+.B /run/decnet\\-reaper
+The decky locks."""
 
 
-def _as_it_stands(examples: re.Match[str]) -> str:
-    """Examples are not to be filled, and their hyphens are to be typed."""
-    text = examples[0].rstrip("\n").replace("\\-", "-").replace("-", "\\-")
-    return f".nf\n{text}\n.fi\n"
+def pages() -> dict[str, str]:
+    """The text of each page of section 1, by its file's name, in roff for man(7)."""
+    context = click.Context(cli, info_name=PROGRAM, **cli.context_settings)
+    commands = {name: cli.get_command(context, name) for name in cli.list_commands(context)}
+    found = {f"{PROGRAM}.1": "\n".join(_page(cli, context)) + "\n"}
+    for name, command in commands.items():
+        if command is not None:
+            own = click.Context(command, context, info_name=name)
+            found[f"{PROGRAM}-{name}.1"] = "\n".join(_page(command, own)) + "\n"
+    return found
+
+
+def _page(command: click.Command, context: click.Context) -> Iterator[str]:
+    about, *paragraphs = inspect.cleandoc(command.help or "").split("\n\n")
+    name = context.command_path.replace(" ", "-")
+    yield f'.TH {name.upper()} 1 "" "{PROGRAM}{_version()}" "{PROGRAM} manual"'
+    yield from (".SH NAME", f"{_typed(name)} \\- {_text(about.rstrip('.'))}")
+    usage = " ".join(command.collect_usage_pieces(context))
+    yield from (".SH SYNOPSIS", f".B {_typed(context.command_path)}", _text(usage), ".SH DESCRIPTION")
+    for paragraph in paragraphs:
+        yield from _examples(paragraph) if paragraph.startswith("\b") else (_text(paragraph), ".PP")
+    yield ".SH OPTIONS"
+    for parameter in command.get_params(context):
+        if (record := parameter.get_help_record(context)) and record[1]:
+            yield from _entry(*record)
+    if command is cli:
+        yield from _commands(context)
+        yield from (".SH FILES", _FILES)
+    yield ".SH EXIT STATUS"
+    for status, meaning in exit_status.MEANINGS.items():
+        yield from _entry(str(status), meaning)
+    also = [other for names in SECTIONS.values() for other in names] if command is cli else [""]
+    pages = [f"{PROGRAM}-{other}".rstrip("-") for other in also]
+    yield from (".SH SEE ALSO", " ,\n".join(f".BR {_typed(page)} (1)" for page in pages).replace(") ,", "),"))
+
+
+def _version() -> str:
+    try:
+        return f" {metadata.version(PROGRAM)}"
+    except metadata.PackageNotFoundError:  # a checkout that is not installed
+        return ""
+
+
+def _commands(context: click.Context) -> Iterator[str]:
+    for section, names in SECTIONS.items():
+        yield f".SH {section.upper()}"
+        for name in names:
+            if (command := cli.get_command(context, name)) is not None:
+                yield from _entry(name, command.get_short_help_str(200))
+
+
+def _entry(term: str, text: str) -> Iterator[str]:
+    yield from (".TP", f".B {_typed(term)}", _text(text))
+
+
+def _examples(paragraph: str) -> Iterator[str]:
+    title, *lines = paragraph.removeprefix("\b").strip("\n").splitlines()
+    yield from (f".SH {title.strip().rstrip(':').upper()}", ".nf", *map(_typed, lines), ".fi")
+
+
+def _text(text: str) -> str:
+    """Running text, filled by whoever shows it."""
+    return _typed(" ".join(text.split()))
+
+
+def _typed(text: str) -> str:
+    """Text as it is to be typed, hyphens too; nothing in it is an instruction to roff."""
+    escaped = text.replace("\\", "\\e").replace("-", "\\-").replace("'", "\\(aq").replace("^", "\\(ha")
+    return ("\\&" if escaped.startswith(".") else "") + escaped.replace("~", "\\(ti").replace("`", "\\(ga")
 
 
 if __name__ == "__main__":
-    for file in write_pages(Path(sys.argv[1]), metadata.version("decnet-reaper")):
-        click.echo(file)
+    directory = Path(sys.argv[1])
+    directory.mkdir(parents=True, exist_ok=True)
+    for page, roff in pages().items():
+        (directory / page).write_text(roff)
+        click.echo(directory / page)

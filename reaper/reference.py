@@ -40,15 +40,6 @@ _DEFAULTS = {
     "compose_command": "`docker compose`, else a `docker-compose` of version 2",
 }
 
-_STATUSES = {
-    0: "done",
-    exit_status.FAILED: "the operation failed",
-    exit_status.BAD_INPUT: "bad usage or input; nothing was accepted",
-    exit_status.UNAVAILABLE: "store, queue, runtime or locks can't be used",
-    exit_status.INTERRUPTED: "interrupted with Ctrl-C",
-    exit_status.PIPE_CLOSED: "nobody reads the output any more",
-}
-
 _COLUMNS = {
     "id": "a UUID version 7, so that ids sort by acceptance",
     "decky_name": "`[a-z0-9][a-z0-9-]{0,62}`",
@@ -74,7 +65,9 @@ def markdown() -> str:
     """The whole page."""
     sections = {
         "Commands": _commands(),
-        "Exit statuses": _table(("status", "meaning"), [(str(k), text) for k, text in _STATUSES.items()]),
+        "Exit statuses": _table(
+            ("status", "meaning"), [(str(status), text) for status, text in exit_status.MEANINGS.items()]
+        ),
         "Settings": [_SETTINGS, *_settings()],
         "Errors": _errors(),
         "Schema": _schema(),

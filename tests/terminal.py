@@ -8,6 +8,7 @@ import re
 import struct
 import sys
 import termios
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
@@ -24,11 +25,20 @@ class Terminal:
     Args:
         fleet: whose installation it works on.
         arguments: of the command.
+        program: what is run with them; default decnet-reaper.
         columns: width of the terminal.
         environment: added to the fleet's.
     """
 
-    def __init__(self, fleet: Fleet, *arguments: str, columns: int = 80, **environment: str) -> None:
+    def __init__(
+        self,
+        fleet: Fleet,
+        *arguments: str,
+        program: Sequence[str] = (sys.executable, "-m", "reaper.cli"),
+        columns: int = 80,
+        **environment: str,
+    ) -> None:
+        self._program = program
         self._fleet, self._arguments, self._columns, self._environment = (
             fleet,
             arguments,
@@ -49,7 +59,7 @@ class Terminal:
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, self._columns, 0, 0))
         environment = {key: text for key, text in self._fleet.environment.items() if key not in _OVERRIDES}
         self.process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "reaper.cli", *self._arguments),
+            *(*self._program, *self._arguments),
             env=environment | {"TERM": "xterm-256color", "COLORTERM": ""} | self._environment,
             stdin=theirs,
             stdout=theirs,
@@ -79,6 +89,10 @@ class Terminal:
             self._over.set()
         self.raw += chunk.decode(errors="replace")
         self._news.set()
+
+    def types(self, text: str) -> None:
+        """Press these keys."""
+        os.write(self._ours, text.encode())
 
     async def shows(self, text: str) -> None:
         """Wait until it has shown this text."""

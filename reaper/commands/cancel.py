@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def command(ids: tuple[str, ...], as_json: bool) -> int:
     """Cancel what is pending or running.
 
-        A pending row is closed, a running operation is ended; both fail, "cancelled by operator". Each of
+    A pending row is closed, a running operation is ended; both fail, "cancelled by operator". Each of
     several ids is tried; the exit status is 2 if one was unknown or had ended before.
 
     \b

@@ -26,7 +26,7 @@ def ids(ctx: click.Context, param: click.Parameter, incomplete: str) -> "list[Co
 
     rows = _newest(only_open=ctx.info_name == "cancel")
     return [
-        CompletionItem(row["id"], help=f"{row['operation']} of {row['decky_name']}, {row['status']}")
+        CompletionItem(row["id"], help=f"{row['operation']} of {row['decky_name']} {row['status']}")
         for row in rows
         if row["id"].startswith(incomplete)
     ]

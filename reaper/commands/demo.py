@@ -10,7 +10,7 @@ from reaper.commands.session import run, settings_of_command
 def command(keep: bool) -> int:
     """Show it all at work, in half a minute.
 
-        Deploys, a mutate, a failure, and a worker killed in the middle. It works in a directory of its own
+    Deploys, a mutate, a failure, and a worker killed in the middle. It works in a directory of its own
     and leaves nothing running.
 
     \b

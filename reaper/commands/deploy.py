@@ -36,7 +36,7 @@ def command(
 ) -> int:
     """Bring deckies up from a Compose document.
 
-        Prints the id of each attempt, or with --wait how it ended. Everything is checked before anything is
+    Prints the id of each attempt, or with --wait how it ended. Everything is checked before anything is
     submitted. Asking for what a decky is being deployed with already
     gives that attempt's id.
 

@@ -6,10 +6,17 @@ import click
 
 
 @click.command()
-@click.option("--prefix", type=click.Path(path_type=Path), default=Path("/"), show_default=True)
+@click.option(
+    "--prefix",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    default=Path("/"),
+    show_default=True,
+    help="The root of an image, where files are written and nothing is run.",
+)
 @click.option("--dry-run", is_flag=True, help="Say what would be done.")
 def command(prefix: Path, dry_run: bool) -> None:
-    """Install systemd units, user, directories.
+    """Install systemd units, man pages, user.
 
     Twice in a row does no harm.
 

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 
 @click.command()
 @filter_options
-@click.option("--limit", type=click.IntRange(1, 100_000), default=50, show_default=True)
+@click.option(
+    "--limit", type=click.IntRange(1, 100_000), default=50, show_default=True, help="At most so many rows."
+)
 @json_option
 def command(
     only_open: bool,

@@ -28,7 +28,7 @@ def command(
 ) -> int:
     """Change the services that deckies expose.
 
-        It is one change: if it fails, the previous services come back. --services picks among those of the
+    It is one change: if it fails, the previous services come back. --services picks among those of the
     last deployed document, by full name or without the decky's.
 
     \b

@@ -40,12 +40,15 @@ wait_option = click.option(
     "--wait", is_flag=True, help="Wait for the end, retries included; exit with 1 if it failed."
 )
 compose_option = click.option(
-    "--compose", metavar="FILE", help="A Compose document (YAML or JSON); - for standard input."
+    "--compose",
+    type=click.Path(allow_dash=True),
+    metavar="FILE",
+    help="A Compose document (YAML or JSON); - for standard input.",
 )
 names_argument = click.argument(
     "names", metavar="NAME...", nargs=-1, required=True, shell_complete=complete.decky_names
 )
-ids_argument = click.argument("ids", nargs=-1, required=True, shell_complete=complete.ids)
+ids_argument = click.argument("ids", metavar="ID...", nargs=-1, required=True, shell_complete=complete.ids)
 since_option = click.option(
     "--since", type=Since(), metavar="WHEN", help="Accepted since then: 10m, 2h, 1d, or an ISO 8601 time."
 )

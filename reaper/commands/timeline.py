@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 def command(since: datetime, output: Path, decky: str | None, host: str | None, limit: int) -> int:
     """Draw what the fleet did, a lane per decky.
 
-        Waits and runs are bars in the colour of their outcome, sweeps and retries are marked. The HTML page
+    Waits and runs are bars in the colour of their outcome, sweeps and retries are marked. The HTML page
     has the table beneath the picture and needs nothing else.
     Needs the extra: pip install 'decnet-reaper[timeline]'.
 

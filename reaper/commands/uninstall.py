@@ -6,7 +6,14 @@ import click
 
 
 @click.command()
-@click.option("--prefix", type=click.Path(path_type=Path), default=Path("/"), show_default=True)
+@click.option(
+    "--prefix",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    default=Path("/"),
+    show_default=True,
+    help="The root of an image, where files are removed and nothing is run.",
+)
 @click.option("--dry-run", is_flag=True, help="Say what would be done.")
 def command(prefix: Path, dry_run: bool) -> None:
     """Remove what `install` installed.

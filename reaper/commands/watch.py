@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 @click.command()
 @filter_options
-@click.option("--limit", type=click.IntRange(1, 1000), default=50, show_default=True)
+@click.option(
+    "--limit", type=click.IntRange(1, 1000), default=50, show_default=True, help="At most so many rows."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print a line of JSON for each change, for scripts.")
 def command(
     only_open: bool,

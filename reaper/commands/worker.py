@@ -9,7 +9,7 @@ from reaper.commands.session import run, settings_of_daemon
 def command() -> None:
     """Run one worker.
 
-        It takes jobs off the queue and runs them, ten at a time unless set otherwise. SIGTERM lets it
+    It takes jobs off the queue and runs them, ten at a time unless set otherwise. SIGTERM lets it
     finish what it runs, for STOP_GRACE at most.
 
     \b

@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from reaper.install import InstallError, install, uninstall
+from reaper.manual import pages
 from reaper.settings import ReaperSettings, load
 
 COMMAND = Path("/bin/sh")
@@ -43,6 +44,17 @@ def test_the_units_run_the_command_that_was_given(prefix: Path) -> None:
     assert len(units) == 3
     started = [line for text in units.values() for line in text.splitlines() if line.startswith("Exec")]
     assert {line.split("=", 1)[1].lstrip("-").split()[0] for line in started} == {"/bin/sh", "/bin/kill"}
+
+
+def test_the_man_pages_are_where_man_looks_and_gone_after_uninstall(prefix: Path) -> None:
+    directory = prefix / "usr/local/share/man/man1"
+    assert {path.name: path.read_text() for path in directory.iterdir()} == pages()
+    (directory / "another.1").touch()
+    (directory / "decnet-reaper.1").write_text("of an earlier release")
+    said = install(prefix, dry_run=False, command=COMMAND)
+    assert f"wrote 1 man pages in {directory}" in said
+    assert f"removed {len(pages())} man pages in {directory}" in uninstall(prefix, dry_run=False)
+    assert [path.name for path in directory.iterdir()] == ["another.1"]
 
 
 def test_a_second_install_changes_nothing(prefix: Path) -> None:
