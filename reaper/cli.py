@@ -23,6 +23,22 @@ SECTIONS = {
 _ELSEWHERE = {"logs": ("reaper.logs", "logs")}
 
 
+def version() -> str:
+    """Of the installed release."""
+    from importlib import metadata  # takes longer than all else that --help needs
+
+    try:
+        return metadata.version("decnet-reaper")
+    except metadata.PackageNotFoundError:
+        return "unknown, of a checkout that is not installed"
+
+
+def _show_version(ctx: click.Context, param: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        click.echo(f"{ctx.info_name}, version {version()}")
+        ctx.exit()
+
+
 class Commands(click.Group):
     """Finds commands by their file, and lists them by what they are for."""
 
@@ -36,6 +52,19 @@ class Commands(click.Group):
         command: click.Command = getattr(importlib.import_module(module), attribute)
         command.name = cmd_name
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            from difflib import get_close_matches
+
+            near = " or ".join(get_close_matches(args[0], self.list_commands(ctx)))
+            raise click.UsageError(
+                error.message.rstrip(".") + (f"; did you mean {near}?" if near else ""), ctx
+            ) from None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         for section, names in SECTIONS.items():
@@ -58,7 +87,14 @@ class Commands(click.Group):
     cls=Commands,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-@click.version_option(package_name="decnet-reaper")
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_show_version,
+    help="Show the version and exit.",
+)
 @click.pass_context
 def cli(ctx: click.Context) -> None:
     """Keeps decky lifecycles true.
@@ -93,7 +129,7 @@ def main() -> None:
 
 def _with_help(error: click.ClickException) -> str:
     if isinstance(error, click.UsageError) and error.ctx is not None:
-        return f"{error.format_message()} (see {error.ctx.command_path} --help)"
+        return f"{error.format_message().rstrip('.')} (see {error.ctx.command_path} --help)"
     return error.format_message()
 
 

@@ -1,5 +1,6 @@
 """Each prerequisite, checked, with what to do about it."""
 
+import textwrap
 from collections.abc import Awaitable, Callable
 from typing import Final, Literal, NamedTuple
 
@@ -8,7 +9,7 @@ import click
 from reaper import checks
 from reaper.exit_status import UNAVAILABLE
 from reaper.settings import ReaperSettings
-from reaper.show import to_json
+from reaper.show import terminal_width, to_json
 from repo.errors import StoreError
 from worker.console import printable
 from worker.locks import LocksUnusable
@@ -27,6 +28,7 @@ _CHECKS: Final[dict[str, Callable[[ReaperSettings], Awaitable[str]]]] = {
     "space": checks.space,
 }
 _WORDS: Final = {"ok": ("ok  ", "green"), "doubtful": ("note", "yellow"), "wrong": ("FAIL", "red")}
+_INDENT: Final = " " * 14
 _WRONG: Final = (
     *(checks.Wrong, StoreError, QueueUnavailable, InvalidDSN, LocksUnusable, RuntimeUnavailable, OSError),
 )
@@ -56,9 +58,18 @@ async def run_doctor(settings: ReaperSettings, *, as_json: bool) -> int:
             )
         )
     else:
+        width = terminal_width()
         for name, (state, detail) in findings.items():
             word, colour = _WORDS[state]
-            click.echo(f"{click.style(word, fg=colour)} {name:8} {detail}")
+            line = f"{word} {name:8} {detail}"
+            first, *more = (
+                textwrap.wrap(
+                    line, width, subsequent_indent=_INDENT, break_long_words=False, break_on_hyphens=False
+                )
+                if width
+                else [line]
+            )
+            click.echo("\n".join([click.style(word, fg=colour) + first[len(word) :], *more]))
     return UNAVAILABLE if any(finding.state == "wrong" for finding in findings.values()) else 0
 
 

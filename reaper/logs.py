@@ -101,6 +101,9 @@ def logs(about: str, file: str | None, since: str | None, level: str, follow: bo
             shown += 1
     if about and not shown:
         sys.exit(tell(f"the log says nothing of {about}", BAD_INPUT))
+    if not shown and not as_json:
+        where = file or "the journal; what decnet-reaper up logs stands in its terminal"
+        click.echo(f"decnet-reaper: nothing that was asked for is in {where}", err=True)
 
 
 def _told(lines: Iterable[Line], *, as_json: bool) -> Iterator[str]:

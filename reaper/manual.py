@@ -6,13 +6,12 @@
 import inspect
 import sys
 from collections.abc import Iterator
-from importlib import metadata
 from pathlib import Path
 
 import click
 
 from reaper import exit_status
-from reaper.cli import SECTIONS, cli
+from reaper.cli import SECTIONS, cli, version
 
 PROGRAM = "decnet-reaper"
 
@@ -43,7 +42,7 @@ def pages() -> dict[str, str]:
 def _page(command: click.Command, context: click.Context) -> Iterator[str]:
     about, *paragraphs = inspect.cleandoc(command.help or "").split("\n\n")
     name = context.command_path.replace(" ", "-")
-    yield f'.TH {name.upper()} 1 "" "{PROGRAM}{_version()}" "{PROGRAM} manual"'
+    yield f'.TH {name.upper()} 1 "" "{PROGRAM} {version()}" "{PROGRAM} manual"'
     yield from (".SH NAME", f"{_typed(name)} \\- {_text(about.rstrip('.'))}")
     usage = " ".join(command.collect_usage_pieces(context))
     yield from (".SH SYNOPSIS", f".B {_typed(context.command_path)}", _text(usage), ".SH DESCRIPTION")
@@ -62,13 +61,6 @@ def _page(command: click.Command, context: click.Context) -> Iterator[str]:
     also = [other for names in SECTIONS.values() for other in names] if command is cli else [""]
     pages = [f"{PROGRAM}-{other}".rstrip("-") for other in also]
     yield from (".SH SEE ALSO", " ,\n".join(f".BR {_typed(page)} (1)" for page in pages).replace(") ,", "),"))
-
-
-def _version() -> str:
-    try:
-        return f" {metadata.version(PROGRAM)}"
-    except metadata.PackageNotFoundError:  # a checkout that is not installed
-        return ""
 
 
 def _commands(context: click.Context) -> Iterator[str]:

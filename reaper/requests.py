@@ -43,13 +43,13 @@ def read(file: str) -> str:
         with click.open_file(file, "rb") as stream:
             text: bytes = stream.read(MAX_BYTES + 1)
     except OSError as error:
-        raise InvalidDocument(f"{file} can't be read: {error.strerror}") from None
+        raise InvalidDocument(f"{_named(file)} can't be read: {error.strerror}") from None
     if len(text) > MAX_BYTES:
-        raise InvalidDocument(f"{file} is larger than {MAX_BYTES} bytes")
+        raise InvalidDocument(f"{_named(file)} is larger than {MAX_BYTES} bytes")
     try:
         return text.decode()
     except UnicodeDecodeError:
-        raise InvalidDocument(f"{file} is not UTF-8 text") from None
+        raise InvalidDocument(f"{_named(file)} is not UTF-8 text") from None
 
 
 def of_file(names: Sequence[str], file: str) -> list[Request]:
@@ -59,7 +59,10 @@ def of_file(names: Sequence[str], file: str) -> list[Request]:
         InvalidDocument: it is no document for one of them.
     """
     text = read(file)
-    return [Request(name, documents.parse(text, name)) for name in dict.fromkeys(names)]
+    try:
+        return [Request(name, documents.parse(text, name)) for name in dict.fromkeys(names)]
+    except InvalidDocument as error:
+        raise InvalidDocument(f"{_named(file)}: {error}") from None
 
 
 def of_directory(directory: Path) -> list[Request]:
@@ -87,6 +90,10 @@ def of_directory(directory: Path) -> list[Request]:
     if reasons:
         raise BadFiles(reasons)
     return requests
+
+
+def _named(file: str) -> str:
+    return "standard input" if file == "-" else file
 
 
 def _twice(files: Iterable[Path]) -> list[str]:

@@ -11,7 +11,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar, get_args, get_origin
 
 import msgspec
 
@@ -139,5 +139,7 @@ def load(kind: type[S], environ: Mapping[str, str] | None = None, *, strict: boo
         except (msgspec.ValidationError, ValueError) as error:
             shown = "its value" if name in {"redis", "database"} else repr(value)
             reason = str(error).replace("`", "").partition(" - at ")[0]
+            if get_origin(fields[name].type) is Literal:
+                reason = f"expected one of {', '.join(get_args(fields[name].type))}"
             raise SettingsError(f"the setting {name} can't be {shown}: {reason}") from None
     return kind(**values)

@@ -32,6 +32,7 @@ def command(ids: tuple[str, ...], as_json: bool) -> int:
 
         from reaper.ids import whole_ids
         from reaper.show import show_rows
+        from repo.errors import LifecycleNotFound
 
         wanted = dict.fromkeys(await whole_ids(client.repository, ids))
         results = await asyncio.gather(*map(client.cancel, wanted), return_exceptions=True)
@@ -43,6 +44,11 @@ def command(ids: tuple[str, ...], as_json: bool) -> int:
             if isinstance(result, TimeoutError):
                 reason = f"{lifecycle_id} has been asked to end and has not yet; look again with status"
                 worst = max(worst, exit_status.tell(reason, exit_status.UNAVAILABLE))
+            elif isinstance(result, LifecycleNotFound):
+                reason = (
+                    f"there is no lifecycle {lifecycle_id}; decnet-reaper list --open shows what can be ended"
+                )
+                worst = max(worst, exit_status.tell(reason, exit_status.BAD_INPUT))
             elif isinstance(result, BaseException):
                 worst = max(worst, exit_status.told(result))
         return worst

@@ -36,7 +36,8 @@ def command(ids: tuple[str, ...], as_json: bool) -> int:
             show_rows(rows, as_json=as_json, whole_errors=True)
         unknown = sorted(set(wanted) - {row["id"] for row in rows})
         if unknown:
-            click.echo(f"decnet-reaper: there is no lifecycle {', '.join(unknown)}", err=True)
-        return exit_status.BAD_INPUT if unknown else 0
+            reason = f"there is no lifecycle {', '.join(unknown)}; decnet-reaper list shows those there are"
+            return exit_status.tell(reason, exit_status.BAD_INPUT)
+        return 0
 
     return with_repository(work)

@@ -211,7 +211,9 @@ async def test_the_command_line_tells_the_same_story(fleet: Fleet) -> None:
     status, out, err = await fleet.run("status", row["id"], "no-such-id")
     assert status == 2
     assert row["id"] in out
-    assert err == "decnet-reaper: there is no lifecycle no-such-id\n"
+    assert (
+        err == "decnet-reaper: there is no lifecycle no-such-id; decnet-reaper list shows those there are\n"
+    )
     status, _, err = await fleet.run("cancel", row["id"])
     assert status == 2
     assert "Traceback" not in err
@@ -231,7 +233,7 @@ async def test_the_command_line_tells_the_same_story(fleet: Fleet) -> None:
         (["deploy", "decky-01", "--compose", "-", "--host", "a b"], 2, "is no host id"),
         (["mutate", "decky-01", "--services", "ssh"], 2, "never been deployed"),
         (["mutate", "decky-01"], 2, "either"),
-        (["status"], 2, "IDS"),
+        (["status"], 2, "ID..."),
         (["sweep", "--older-than", "soon"], 2, "such as 30s"),
         (["no-such-command"], 2, "No such command"),
     ],

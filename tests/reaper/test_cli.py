@@ -161,7 +161,9 @@ async def test_ids_may_be_given_by_their_ends_and_several_at_once(fleet: Fleet) 
     assert [(row["id"], row["error"]) for row in json.loads(out)] == [
         (each, "cancelled by operator") for each in ids
     ]
-    assert err.splitlines() == ["decnet-reaper: lifecycle no-such-id: no row has this id"]
+    assert err.splitlines() == [
+        "decnet-reaper: there is no lifecycle no-such-id; decnet-reaper list --open shows what can be ended"
+    ]
 
 
 async def test_waiting_follows_the_retry_of_a_killed_worker(fleet: Fleet) -> None:
@@ -237,7 +239,12 @@ async def test_piped_watch_prints_a_line_for_each_change(fleet: Fleet) -> None:
         (["status"], 2, "Missing argument"),
         (["timeline", "-o", "timeline.pdf"], 2, "must end in .html, .svg or .png"),
         (["install", "--prefix", "/no/such/prefix/at/all", "--nope"], 2, "No such option"),
-        (["nope"], 2, "No such command"),
+        (["nope"], 2, "No such command 'nope' (see decnet-reaper --help)"),
+        (["deplo"], 2, "No such command 'deplo'; did you mean deploy or demo?"),
+        (["status", "x"], 2, "there is no lifecycle x; decnet-reaper list shows"),
+        (["deploy", "decky-01", "--compose", "-"], 2, "standard input: the document must be a mapping"),
+        (["deploy", "decky-01", "--compose", "/dev/null"], 2, "/dev/null: the document must be a mapping"),
+        (["deploy", "decky-01", "--compose", "/dev"], 2, "/dev can't be read: Is a directory"),
     ],
 )
 async def test_bad_usage_is_one_line(fleet: Fleet, arguments: list[str], status: int, said: str) -> None:

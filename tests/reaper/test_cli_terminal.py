@@ -124,6 +124,17 @@ async def test_a_table_fits_its_terminal(fleet: Fleet, columns: int) -> None:
         assert reason.strip() in told, "status tells an error in full"
 
 
+@pytest.mark.parametrize("columns", [40, 80])
+async def test_the_doctor_wraps_what_it_says(fleet: Fleet, columns: int) -> None:
+    await fleet.kill_queue()
+    async with Terminal(fleet, "doctor", columns=columns, TERM="dumb") as terminal:
+        assert await terminal.ended() == 3
+        assert "(decnet-reaper up brings one), or set DECNET_REAPER_REDIS" in " ".join(terminal.text.split())
+        for line in terminal.text.splitlines():
+            assert len(line) <= columns or len(line.split()) == 1, line
+            assert line[:5] in {"ok   ", "note ", "FAIL ", "     "}
+
+
 async def test_without_colours_the_words_say_it(fleet: Fleet) -> None:
     async with fleet.client() as client:
         await client.deploy("decky-01", fleet.document("decky-01"))
