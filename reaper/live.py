@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import re
 import time
 from collections.abc import AsyncIterator, Iterable, Sequence
 
@@ -42,7 +43,7 @@ class Live:
     def __init__(self, client: LifecycleClient, progress: Progress, task: TaskID, total: int) -> None:
         self._client, self._progress, self._task, self._total = client, progress, task, total
         self._begun = time.monotonic()
-        self._running: list[str] = []
+        self._running: dict[str, str] = {}
 
     async def update(self, rows: Sequence[Row], ended: dict[str, Row]) -> None:
         """Show how far they are.
@@ -51,7 +52,7 @@ class Live:
             rows: those that had not ended at the last look.
             ended: those that have, by the id that they were waited for.
         """
-        self._running = [row["id"] for row in rows if row["status"] == "running"]
+        self._running = {row["id"]: row["decky_name"] for row in rows if row["status"] == "running"}
         said = await self._one(rows[0]) if self._total == 1 and rows else self._many(rows, ended)
         self._progress.update(self._task, description=said, completed=len(ended))
 
@@ -59,9 +60,13 @@ class Live:
         """Show the newest line of what runs, until cancelled. Redis may be away or slow meanwhile."""
         known: dict[str, str] = {}
         while True:
-            lines = await self._client.progress(self._running)
-            if news := [line for lifecycle_id, line in lines.items() if known.get(lifecycle_id) != line]:
-                self._progress.update(self._task, doing=printable(news[-1]))
+            deckies = self._running
+            lines = await self._client.progress([*deckies])
+            if news := [
+                lifecycle_id for lifecycle_id, line in lines.items() if known.get(lifecycle_id) != line
+            ]:
+                doing = in_short(lines[news[-1]], deckies[news[-1]])
+                self._progress.update(self._task, doing=doing)
             elif not lines:
                 self._progress.update(self._task, doing="")
             known = lines
@@ -104,6 +109,16 @@ def waits_for(row: Row, open_rows: Iterable[Row]) -> str:
         running = sum(other["status"] == "running" for other in before)
         return f"waiting for a free worker; before it {running} running, {len(before) - running} pending"
     return ""
+
+
+def in_short(line: str, decky_name: str) -> str:
+    """What a runtime said, fit for a terminal; Compose's containers by the names of their services.
+
+    Args:
+        line: `Container decky-01-decky-01-ssh-1  Waiting` becomes `decky-01-ssh Waiting`.
+        decky_name: whose project it is.
+    """
+    return re.sub(rf"^Container {re.escape(decky_name)}-(\S+)-\d+ ", r"\1 ", printable(line))
 
 
 class _State(ProgressColumn):

@@ -75,7 +75,7 @@ async def test_what_compose_does_is_seen_by_who_waits(engine: Fleet, compose_dec
     await engine.worker()
     deploy = ["deploy", compose_decky.name, "--compose", str(file), "--wait"]
     async with Terminal(engine, *deploy, columns=160) as terminal:
-        await terminal.shows(f"running  Container {compose_decky.name}-{compose_decky.name}-http-1 Waiting")
+        await terminal.shows(f"running  {compose_decky.name}-http Waiting")
         (gate / "on").touch()
         assert await terminal.ended() == 0
         last = terminal.text.strip().splitlines()[-1]

@@ -75,7 +75,7 @@ def test_level_and_since_choose() -> None:
     ("arguments", "status", "said"),
     [
         (["nobody", "--file", str(RECORDED)], 2, "says nothing of nobody"),
-        (["--file", "/no/such/file"], 2, "can\'t be read"),
+        (["--file", "/no/such/file"], 2, "can't be read"),
         (["--since", "soon", "--file", str(RECORDED)], 2, "such as 10m"),
         (["--follow", "--file", str(RECORDED)], 2, "not a file"),
     ],

@@ -6,7 +6,7 @@ from typing import Any
 import click
 import pytest
 
-from reaper.live import waits_for
+from reaper.live import in_short, waits_for
 from reaper.show import Spans, span, spans, table
 from repo.base import Row
 
@@ -106,3 +106,17 @@ def test_hosts_have_a_column_where_there_are_any() -> None:
 def test_why_a_row_waits(before: list[Row], said: str) -> None:
     asking = row(5)
     assert waits_for(asking, [*before, asking]) == said
+
+
+@pytest.mark.parametrize(
+    ("line", "shown"),
+    [
+        (" Container decky-01-decky-01-ssh-1  Waiting", "decky-01-ssh Waiting"),
+        (" Container decky-01-decky-01-1  Healthy", "decky-01 Healthy"),
+        (" Network decky-01_default  Creating", "Network decky-01_default Creating"),
+        (" Container decky-02-web-1  Starting", "Container decky-02-web-1 Starting"),
+        ("#4 [2/3] RUN \x1b[2Jmake\n", "#4 [2/3] RUN [2Jmake"),
+    ],
+)
+def test_what_compose_does_is_told_by_service(line: str, shown: str) -> None:
+    assert in_short(line, "decky-01") == shown
