@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Hashable, Iterable
 from datetime import datetime
 
-from worker.execute import now
+from worker.clock import now
 
 _STEP_S = 5.0
 """A wall clock that gained more than this on the steady one since the last pass was set."""

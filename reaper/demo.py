@@ -19,7 +19,7 @@ import msgspec
 from reaper.settings import ReaperSettings
 from reaper.show import show_rows
 from worker.client import LifecycleClient
-from worker.execute import now
+from worker.clock import now
 from worker.owner import Owner
 from worker.queue import QueueUnavailable
 from worker.runtime import Runtime, choose_runtime

@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 from reaper.rules import Action
 from repo.base import Row
+from worker.clock import seconds_since
 from worker.events import emit
-from worker.execute import seconds_since
 from worker.owner import Owner
 
 _WATCHING_EVERY_S = 60.0

@@ -14,12 +14,14 @@ from reaper.rules import Action, Do, Facts, Policy
 from reaper.settings import ReaperSettings
 from reaper.untold import tell_untold
 from repo.base import BaseRepository, Row
+from worker.clock import now, seconds_since
 from worker.events import emit, emit_end
-from worker.execute import now, ring_next, seconds_since, tell_retry
+from worker.execute import tell_retry
 from worker.ledger import Ledger
 from worker.locks import DeckyLock, DeckyLocks, end_holder
 from worker.owner import Owner
 from worker.queue import Delivery, DeliveryState, Queue, QueueUnavailable
+from worker.turns import ring_next
 
 # Rows that are closed side by side: enough to share the store's transactions, few enough for descriptors.
 _AT_ONCE = 200

@@ -30,11 +30,13 @@ class Ending(NamedTuple):
         applied: whether this call ended the row; False if it was no longer as expected.
         retry_id: id of the new pending row that repeats the attempt, if one was asked for.
         retry_at: when that row was accepted (its `started_at`).
+        more: whether the decky has another open row; True if that was not looked at.
     """
 
     applied: bool
     retry_id: str | None = None
     retry_at: str | None = None
+    more: bool = True
 
 
 class Deployed(NamedTuple):

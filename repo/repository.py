@@ -128,8 +128,12 @@ class SqlRepository(BaseRepository):
             _state(connection, lifecycle_id)
             return Ending(False)
 
-        ended = Ending(True, retry_id, to_iso(row["now"])) if retry else Ending(True)
-        return await self._write(Write(lifecycle_id, steps, lambda _: ended, refused))
+        def ended(connection: Connection) -> Ending:
+            if retry:
+                return Ending(True, retry_id, to_iso(row["now"]))
+            return Ending(True, more=sql.MORE.first(connection, row) is not None)
+
+        return await self._write(Write(lifecycle_id, steps, ended, refused))
 
     async def request_cancel(self, lifecycle_id: str) -> Status:
         row = {"row_id": lifecycle_id, "now": fields.now()}

@@ -257,6 +257,14 @@ _find_open = (
 FIND_OPEN = Query(_find_open)
 FIND_OPEN_ON_HOST = Query(_find_open.where(_host == bindparam("host")))
 FIND_NEXT = Query(select(*_without_payload).where(_OPEN, _same_decky).order_by(_t.id).limit(1))
+_other = lifecycle.alias("other")
+MORE = Query(
+    select(_other.c.id)
+    .where(_this_row, text("other.status IN ('pending', 'running')"))
+    .where(_other.c.decky_name == _t.decky_name, func.coalesce(_other.c.host_uuid, text("''")) == _host)
+    .limit(1)
+)
+"""An open row of the same decky."""
 LIST_OPEN = Query(
     select(*_without_payload).where(_OPEN).order_by(_t.id.concat(""))
 )  # by id alone, SQLite would walk all

@@ -18,9 +18,9 @@ from repo.base import OPEN, BaseRepository, Operation, Row
 from repo.errors import LifecycleNotFound
 from repo.factory import get_repository
 from worker import document as documents
+from worker.clock import now
 from worker.document import InvalidDocument
 from worker.events import emit, emit_end
-from worker.execute import now
 from worker.queue import Delivery, Queue, QueueUnavailable
 from worker.settings import WorkerSettings, load
 

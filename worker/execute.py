@@ -6,51 +6,30 @@ row whose lock is free is an orphan, with certainty.
 
 import asyncio
 import time
-from datetime import UTC, datetime
 
 from repo.base import BaseRepository, Claim, Deployed, Ending, Row
 from repo.errors import StoreReplaced, StoreUnavailable
 from worker import document as documents
+from worker.clock import seconds_since
 from worker.events import Outcome, emit, emit_end
 from worker.ledger import Ledger
 from worker.locks import DeckyLock, DeckyLocks, Holder, end_holder
 from worker.notices import Notices
 from worker.owner import Owner
 from worker.progress import MAX_LINE, Progress
-from worker.queue import Delivery, Queue, QueueUnavailable
+from worker.queue import Queue
 from worker.runtime import OperationFailed, OperationTimedOut, Runtime
 from worker.secrets import Mask
 from worker.settings import WorkerSettings
+from worker.turns import ring_next, take_turn
 
 CANCELLED = "cancelled by operator"
 STOPPED = "worker stopped during operation"
 
+# A deadline that is less than this too early is not worth a write.
+_DEADLINE_GRAIN_S = 1.0
+
 _OUTCOMES: dict[str, Outcome] = {CANCELLED: "cancelled", STOPPED: "interrupted"}
-
-
-def now() -> datetime:
-    """Aware UTC."""
-    return datetime.now(UTC)
-
-
-def seconds_since(moment: str) -> float:
-    """Seconds since an ISO 8601 time of a row, never below zero."""
-    return max(0.0, round((now() - datetime.fromisoformat(moment)).total_seconds(), 3))
-
-
-async def ring_next(repository: BaseRepository, queue: Queue, decky_name: str, host_uuid: str | None) -> None:
-    """Ring for the decky's oldest pending row, if it is not queued already. Redis away: the reaper rings."""
-    row = await repository.find_next_lifecycle(decky_name, host_uuid)
-    if row is None or row["status"] != "pending":
-        return
-    try:
-        latest = Delivery(row["id"], row["deliveries"], host_uuid)
-        if latest.number and await queue.states([latest]) == ["queued"]:
-            return
-        if await repository.note_delivery(row["id"], row["deliveries"]):
-            await queue.ring([Delivery(row["id"], row["deliveries"] + 1, host_uuid)])
-    except QueueUnavailable:
-        return
 
 
 class Executor:
@@ -120,19 +99,22 @@ class Executor:
             return
         if row["status"] != "pending":
             return
-        lock = self._locks.try_lock(row["decky_name"], row["host_uuid"])
+        lock = await take_turn(self._repository, self._locks, row)
         if lock is None:
             return  # whoever holds it rings for the decky's next row
+        more = True
         with lock:
             # Before the claim, so that a worker that hangs right after it has a deadline too.
             self._set_deadline(lifecycle_id, lock)
             self._notices.at_work(self._owner)
             claim = await self._repository.claim_lifecycle(lifecycle_id, self._owner)
             if claim is not None:
-                await self._run(claim, lock)
-        await ring_next(self._repository, self._queue, row["decky_name"], row["host_uuid"])
+                more = await self._run(claim, lock)
+        if more:
+            await ring_next(self._repository, self._queue, row["decky_name"], row["host_uuid"])
 
-    async def _run(self, claim: Claim, lock: DeckyLock) -> None:
+    async def _run(self, claim: Claim, lock: DeckyLock) -> bool:
+        """Run an operation to the end of its row; whether the decky may have another open row."""
         row = claim.row
         waited = seconds_since(row["started_at"])
         emit(
@@ -153,14 +135,15 @@ class Executor:
             self._progress.over(row["id"])
         cut_short = self._cut_short.pop(row["id"], None)
         if operation.cancelled():
-            await self._end(row, lock, waited, begun, error=cut_short or STOPPED)
-        elif (error := operation.exception()) is not None:
-            await self._end(row, lock, waited, begun, error=_reason(error))
-        else:
-            await self._end(row, lock, waited, begun, deployed=operation.result())
+            return await self._end(row, lock, waited, begun, error=cut_short or STOPPED)
+        if (error := operation.exception()) is not None:
+            return await self._end(row, lock, waited, begun, error=_reason(error))
+        return await self._end(row, lock, waited, begun, deployed=operation.result())
 
     def _set_deadline(self, lifecycle_id: str, lock: DeckyLock) -> None:
         deadline = time.monotonic() + self._settings.operation_timeout
+        if deadline - lock.deadline < _DEADLINE_GRAIN_S:
+            return
         lock.write(Holder(lifecycle_id, self._owner, deadline))
 
     async def _operate(self, claim: Claim, lock: DeckyLock) -> Deployed:
@@ -215,7 +198,7 @@ class Executor:
         *,
         error: str | None = None,
         deployed: Deployed | None = None,
-    ) -> None:
+    ) -> bool:
         if error is not None:
             await self._end_survivors(row, lock)
         status = "succeeded" if error is None else "failed"
@@ -238,6 +221,7 @@ class Executor:
         else:
             emit("lifecycle.late_write_refused", row, owner=self._owner, status=status)
         self._ledger.told(row["id"])
+        return ending.more
 
     async def _end_survivors(self, row: Row, lock: DeckyLock) -> None:
         # The runtime ends what it started; this is for what slipped away from it with the lock in hand.

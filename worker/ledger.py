@@ -1,13 +1,14 @@
 """What is being ended and has not been told yet: a kill -9 between a commit and its line loses no line.
 
-Each process notes a row in a file of its own before it ends it, and once more after the line is out. It holds
-the file with flock(2), so a file that nobody holds is a dead process's: the next pass of a reaper tells what
-that one could not. Told at least once, that is: a process killed in the microseconds between a line and its
-note leaves that one row to be told again, with the same content.
+Each process notes a row in a file of its own before it ends it, and wipes the note out when the line is out.
+It holds the file with flock(2), so a file that nobody holds is a dead process's: the next pass of a reaper
+tells what that one could not. Told at least once, that is: a process killed in the microseconds between a
+line and the wiping leaves that one row to be told again, with the same content.
 """
 
 import contextlib
 import fcntl
+import mmap
 import os
 import secrets
 import weakref
@@ -20,8 +21,9 @@ from repo.base import Row
 from repo.private_file import open_private
 from worker.events import OUTCOMES, Outcome
 
-# Told and untold alike, in bytes. A file that grows past it is begun anew with what is untold.
-_LARGEST = 256 * 1024
+_SLOT = 128
+_SLOTS = 256
+_BLANK = b" " * (_SLOT - 1) + b"\n"
 
 
 class Note(NamedTuple):
@@ -37,68 +39,80 @@ class Note(NamedTuple):
 
 
 class Ledger:
-    """The file of this process; it is made at the first note. Notes that can't be written are left out.
+    """The notes of this process; their file is made at the first one. What can't be noted is left out.
 
     Args:
-        runtime_dir: the file is below it, since a reboot ends the log's readers too.
+        runtime_dir: the files are below it, since a reboot ends the log's readers too.
     """
 
     def __init__(self, runtime_dir: Path) -> None:
         self._directory = runtime_dir / "untold"
-        self._untold: dict[str, str] = {}
-        self._file: _File | None = None
+        self._files: list[_File] = []
+        self._free: list[_Slot] = []
+        self._used: dict[str, _Slot] = {}
 
     def begin(self, lifecycle_id: str, outcome: Outcome, error: str | None) -> None:
         """Note that a row is about to be ended, and how."""
-        self._untold[lifecycle_id] = f"{lifecycle_id} {outcome} {_digest(error)}\n"
-        self._write(self._untold[lifecycle_id])
+        note = f"{lifecycle_id} {outcome} {_digest(error)}".encode()
+        if len(note) >= _SLOT:
+            return
+        if (slot := self._used.get(lifecycle_id) or self._free_slot()) is not None:
+            self._used[lifecycle_id] = slot
+            slot.write(note)
 
     def told(self, lifecycle_id: str) -> None:
         """Note that the row's line is out, or that there is none to write."""
-        self._untold.pop(lifecycle_id, None)
-        if self._untold:
-            self._write(f"{lifecycle_id}\n")
-        elif self._file is not None:
-            with contextlib.suppress(OSError):
-                self._file.empty()
+        if (slot := self._used.pop(lifecycle_id, None)) is not None:
+            slot.write(b"")
+            self._free.append(slot)
 
-    def _write(self, text: str) -> None:
-        with contextlib.suppress(OSError):
-            if self._file is None:
-                self._file = _File(self._directory, text)
-            elif self._file.size < _LARGEST:
-                self._file.append(text)
-            else:
-                # What is noted twice for a moment is told once; what is noted nowhere would be lost.
-                old, self._file = self._file, _File(self._directory, "".join(self._untold.values()))
-                old.path.unlink(missing_ok=True)
+    def _free_slot(self) -> "_Slot | None":
+        if not self._free:
+            with contextlib.suppress(OSError):
+                self._files.append(_File(self._directory))
+                self._free = self._files[-1].slots()
+        return self._free.pop() if self._free else None
+
+
+class _Slot(NamedTuple):
+    """One line of a file in memory, which outlives its process. Writing one takes no system call."""
+
+    memory: mmap.mmap
+    start: int
+
+    def write(self, note: bytes) -> None:
+        # A process killed in here leaves a line that names no row, or no way to end one.
+        self.memory[self.start : self.start + _SLOT] = note + _BLANK[len(note) :]
 
 
 class _File:
-    """One file of this process, held until the object goes. Every method raises OSError."""
+    """One file of this process, held until the object goes.
 
-    def __init__(self, directory: Path, text: str) -> None:
+    Raises:
+        OSError: it can't be made.
+    """
+
+    def __init__(self, directory: Path) -> None:
         directory.mkdir(mode=0o700, exist_ok=True)
-        self.path = directory / f"{os.getpid()}-{secrets.token_hex(4)}"
-        self.size = 0
+        path = directory / f"{os.getpid()}-{secrets.token_hex(4)}"
         # It gets the name that readers look for once it is held, or one of them would take it for abandoned.
-        new = self.path.with_name(f".{self.path.name}")
-        self._fd = open_private(new, os.O_WRONLY | os.O_APPEND)
-        weakref.finalize(self, os.close, self._fd)
-        fcntl.flock(self._fd, fcntl.LOCK_EX)
+        new = path.with_name(f".{path.name}")
+        fd = open_private(new)
+        weakref.finalize(self, os.close, fd)
         try:
-            self.append(text)
-            new.rename(self.path)
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            # All of it now: memory that the disk has no room for kills who writes there: SIGBUS, mmap(2).
+            os.posix_fallocate(fd, 0, _SLOT * _SLOTS)
+            self._memory = mmap.mmap(fd, _SLOT * _SLOTS)
+            self._memory[:] = _BLANK * _SLOTS
+            new.rename(path)
         except OSError:
             new.unlink()
             raise
 
-    def append(self, text: str) -> None:
-        self.size += os.write(self._fd, text.encode())
-
-    def empty(self) -> None:
-        os.ftruncate(self._fd, 0)
-        self.size = 0
+    def slots(self) -> list[_Slot]:
+        """Its lines."""
+        return [_Slot(self._memory, number * _SLOT) for number in range(_SLOTS)]
 
 
 @contextlib.contextmanager
@@ -142,7 +156,6 @@ def _read(fd: int) -> dict[str, Note]:
     with open(fd, closefd=False, errors="replace") as file:
         for line in file:
             lifecycle_id, *noted = line.split() or [""]
-            untold.pop(lifecycle_id, None)
             if len(noted) == 2 and noted[0] in OUTCOMES:
                 untold[lifecycle_id] = Note(OUTCOMES[noted[0]], noted[1])
     return untold

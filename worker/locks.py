@@ -62,10 +62,16 @@ class Hold(NamedTuple):
 
 
 class DeckyLock:
-    """One decky's lock, held. Released it stays with the children that inherited the descriptor."""
+    """One decky's lock, held. Released it stays with the children that inherited the descriptor.
+
+    Attributes:
+        fd: the descriptor, to be inherited.
+        deadline: the last one that was written; 0 if none was.
+    """
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
+        self.deadline = 0.0
 
     def __enter__(self) -> "DeckyLock":
         return self
@@ -82,6 +88,7 @@ class DeckyLock:
         """Say who holds it and until when."""
         # Filled up with blanks, so that it is all there or not, and covers what was there before.
         os.pwrite(self.fd, msgspec.json.encode(holder).ljust(_HOLDER_BYTES), 0)
+        self.deadline = holder.deadline
 
     def survivors(self) -> list[int]:
         """Other processes that hold this very lock through an inherited descriptor."""

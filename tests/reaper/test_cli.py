@@ -292,7 +292,9 @@ async def test_commands_import_what_they_use(fleet: Fleet, arguments: list[str],
 def test_help_teaches_by_example(name: str) -> None:
     command = cli.get_command(click.Context(cli), name)
     assert command is not None
-    text = command.get_help(click.Context(command, info_name=f"decnet-reaper {name}", terminal_width=80))
+    text = command.get_help(
+        click.Context(command, info_name=f"decnet-reaper {name}", terminal_width=80, **cli.context_settings)
+    )
     assert max(len(line) for line in text.splitlines()) <= 110
     assert "\n  Examples:\n    " in text
     assert f"decnet-reaper {name}" in text.partition("Examples:")[2]

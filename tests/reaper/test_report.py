@@ -7,7 +7,7 @@ from typing import Any
 from structlog.testing import capture_logs
 
 from reaper.report import Report, Watching
-from worker.execute import now
+from worker.clock import now
 
 
 def report(*seen: dict[str, Any], **counts: int) -> Report:
