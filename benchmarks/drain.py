@@ -16,7 +16,7 @@ from benchmarks.report import Result, command
 
 OURS = "decnet-reaper"
 CONTENDERS = ("arq", "arq, poll 0.02", "SAQ", "taskiq")
-SLOTS = (10, 50)
+SLOTS = (10, 50, 200)
 """Jobs at a time: the best of these counts, for each system."""
 _HANG_GUARD_S = 120
 

@@ -1,7 +1,8 @@
 """Run every benchmark and write docs/performance.md: `python -m benchmarks.run [--quick] [NAME...]`.
 
-About 20 minutes; needs a queue server, and a Docker engine for the fleet (left out where there is none). With
-names only those parts are measured again; the others, and what is written by hand at the end, stay.
+About 20 minutes; needs a queue server, a Docker engine for the fleet, root and systemd-nspawn for the restart
+(said where there is none). With names only those parts are measured again; the others, and what is written by
+hand at the end, stay.
 """
 
 import argparse
@@ -19,7 +20,19 @@ from benchmarks.report import HEADINGS, Result, machine
 
 DOCUMENT = ROOT / "docs" / "performance.md"
 BY_HAND = "Where the time goes"
-ALL = ("store", "latency", "drain", "submit", "reap", "idle", "startup", "deckies", "growth", "recovery")
+ALL = (
+    "store",
+    "latency",
+    "drain",
+    "submit",
+    "reap",
+    "idle",
+    "startup",
+    "deckies",
+    "growth",
+    "restart",
+    "recovery",
+)
 _PACKAGES = ("sqlalchemy", "arq", "redis", "msgspec", "structlog")
 
 

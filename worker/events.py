@@ -283,8 +283,8 @@ Each operation that ends has exactly one line: `lifecycle.succeeded`, `.failed`,
 or `.swept`, with `queue_wait_s`, `duration_s`, `runtime`, `attempt` and `outcome`, and this line alone tells
 the whole row. The daemons' lines rebuild every row that a worker claimed or that the reaper closed. Rows that
 still wait, or that were cancelled while they waited, are told by who did that: the master's own log, or for
-the command the system's log (`journalctl -t decnet-command`). A line is written right after its commit: a
-process that is killed in between has done what it doesn't tell any more.
+the command the system's log (`journalctl -t decnet-command`). A line is written right after its commit; an
+end that a killed process could not tell any more is told by the reaper's next pass.
 
 No line holds a document, or a password of ours. `error`, and `line` at level debug, repeat what Docker
 Compose and the services print: values of a document's variables whose names look like secrets (`PASSWORD`,

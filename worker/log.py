@@ -10,6 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
 
+import msgspec
 import structlog
 
 from worker.console import ConsoleLine
@@ -143,10 +144,10 @@ def _tidy(_: object, __: str, line: Mapping[str, Any]) -> dict[str, Any]:
     whole = {**{name: line[name] for name in ("timestamp", "level", "event")}, **line}
     if (exception := whole.pop("exception", None)) is not None:
         whole["exception"] = exception[-_TOO_LONG:]  # the end says what it was
-    return {
-        name: without_credentials(value)[:_TOO_LONG] if isinstance(value, str) else value
-        for name, value in whole.items()
-    }
+    for name, value in whole.items():
+        if isinstance(value, str) and (len(value) > _TOO_LONG or "://" in value):
+            whole[name] = without_credentials(value)[:_TOO_LONG]
+    return whole
 
 
 _FINISH: tuple[structlog.types.Processor, ...] = (structlog.processors.format_exc_info, _tidy)
@@ -157,10 +158,12 @@ class _JSONLine:
 
     def __init__(self, *, priorities: bool) -> None:
         self._priorities = priorities
-        self._encode = json.JSONEncoder(default=repr).encode
+        self._encode = msgspec.json.Encoder(enc_hook=repr).encode
+        self._encode_in_ascii = json.JSONEncoder(default=repr).encode
 
     def __call__(self, logger: Any, method: str, line: structlog.typing.EventDict) -> str:
-        text = self._encode(line)
+        encoded = msgspec.json.format(self._encode(line), indent=0)  # with a blank after each : and ,
+        text = encoded.decode() if encoded.isascii() else self._encode_in_ascii(line)
         return f"<{_PRIORITY[line['level']]}>{text}" if self._priorities else text
 
 
