@@ -16,7 +16,8 @@ from worker.runtime import MAX_REASON, OperationFailed, RuntimeUnavailable, deck
 
 _CHECK_PATIENCE: Final = 20.0
 _VERSION: Final = re.compile(r"v?(\d+)\.\d+")
-_LISTING: Final = "{{.Service}},{{.State}},{{.Health}},{{.Status}}"
+_PROJECT: Final = "com.docker.compose.project"
+_SERVICE: Final = "com.docker.compose.service"
 _EXIT_STATUS: Final = re.compile(r"\((\d+)\)")
 _OUTPUT_LINES: Final = 10
 _LOG_LINES: Final = 5
@@ -28,7 +29,6 @@ _LOOK_EVERY: Final = 0.25
 class _Container(NamedTuple):
     service: str
     state: str
-    health: str
     status: str
 
     @property
@@ -38,7 +38,7 @@ class _Container(NamedTuple):
             code = _EXIT_STATUS.search(self.status)
             ended = f"exited with status {code[1]}" if code else "exited"
             return f"{ended} and is restarted in vain" if self.state == "restarting" else ended
-        return "unhealthy" if self.health == "unhealthy" else None
+        return "unhealthy" if "(unhealthy)" in self.status else None
 
 
 class ComposeRuntime:
@@ -85,7 +85,7 @@ class ComposeRuntime:
         up = [*compose, "up", "--detach", "--wait", "--remove-orphans", "--quiet-pull"]
         inherit = functools.partial(run, env=environment(), pass_fds=(lock_fd,))
         finished = await inherit(up, on_line=tell)
-        listing = [*compose, "ps", "--all", "--format", _LISTING]
+        listing = _listing(compose, decky_name)
         # Asked after a success as well: `--wait` takes a container that is restarted in vain for running.
         blamed = _in_trouble(await inherit(listing))
         if finished.status == 0 and not blamed:
@@ -156,10 +156,22 @@ async def _version(command: list[str]) -> str | None:
     return None
 
 
+def _listing(compose: Sequence[str], decky_name: str) -> list[str]:
+    """The command that lists a project's containers: service, state, status.
+
+    `docker ps` says the same as `docker compose ps`, in a quarter of the time.
+    """
+    if "compose" not in compose:
+        return [*compose, "ps", "--all", "--format", "{{.Service}},{{.State}},{{.Status}}"]
+    docker = compose[: compose.index("compose")]
+    fields = f'{{{{.Label "{_SERVICE}"}}}},{{{{.State}}}},{{{{.Status}}}}'
+    return [*docker, "ps", "--all", "--filter", f"label={_PROJECT}={decky_name}", "--format", fields]
+
+
 def _in_trouble(listing: Finished) -> list[_Container]:
-    """Those containers of a listing in `_LISTING` format that are in trouble."""
-    rows = [line.split(",", 3) for line in listing.lines if listing.status == 0]
-    return [container for row in rows if len(row) == 4 and (container := _Container(*row)).trouble]
+    """Those containers of a `_listing` that are in trouble."""
+    rows = [line.split(",", 2) for line in listing.lines if listing.status == 0]
+    return [container for row in rows if len(row) == 3 and (container := _Container(*row)).trouble]
 
 
 def _said(finished: Finished) -> str:

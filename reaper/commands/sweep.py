@@ -24,7 +24,7 @@ def command(older_than: str | None, after_stop: bool, dry_run: bool, as_json: bo
       decnet-reaper sweep --older-than 10m
     """
     ended_run = _ended_run() if after_stop else None
-    if ended_run is not None and _left_to_the_reaper(ended_run):
+    if ended_run is not None and not dry_run and _left_to_the_reaper(ended_run):
         return 0
 
     from reaper.command_sweep import run_sweep
