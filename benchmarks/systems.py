@@ -9,6 +9,7 @@ This file is run by the peers' own interpreters too, so it imports nothing at it
 """
 
 import asyncio
+import gc
 import os
 import sys
 import time
@@ -54,14 +55,18 @@ class Ours:
         )
 
     async def work(self) -> None:
-        from unittest.mock import AsyncMock, patch
+        gc.disable()  # as reaper.cli does
 
-        from worker.daemon import run_worker
+        from worker import daemon
         from worker.log import configure
 
+        async def nothing(*_: object) -> Nothing:
+            return Nothing()
+
         configure(self.settings)
-        with patch("worker.daemon.choose_runtime", AsyncMock(return_value=Nothing())):
-            await run_worker(self.settings)
+        vars(daemon)["choose_runtime"] = nothing
+        gc.enable()
+        await daemon.run_worker(self.settings)
 
     @asynccontextmanager
     async def submitting(self) -> Any:
