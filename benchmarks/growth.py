@@ -30,7 +30,7 @@ async def calls(path: Path) -> dict[str, float]:
         timed: dict[str, Callable[[], Awaitable[object]]] = {
             "one lifecycle": lambda: _lifecycle(repository),
             "find_open": lambda: repository.find_open_lifecycle("decky-0", "deploy"),
-            "list of one decky": lambda: repository.list_lifecycles(decky_name="decky-7", limit=20),
+            "list of one decky": lambda: repository.list_lifecycles(decky_name="decky-of-its-own", limit=20),
             "list of all": lambda: repository.list_lifecycles(limit=20),
             "open rows": repository.list_open_lifecycles,
             "prune that finds none": lambda: repository.prune_lifecycles(datetime(2000, 1, 1, tzinfo=UTC)),
