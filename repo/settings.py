@@ -47,9 +47,18 @@ def _home(variable: str, fallback: str) -> Path:
     return Path(os.environ.get(variable) or Path.home() / fallback) / "decnet-reaper"
 
 
+def is_ours(directory: Path) -> bool:
+    """Whether this user is root, or the one that a system-wide installation gave this directory to."""
+    try:
+        return os.geteuid() in {0, directory.stat().st_uid}
+    except OSError:
+        return os.geteuid() == 0
+
+
 def default_state_dir() -> Path:
-    """/var/lib/decnet-reaper for root, below $XDG_STATE_HOME for a user."""
-    return Path("/var/lib/decnet-reaper") if os.geteuid() == 0 else _home("XDG_STATE_HOME", ".local/state")
+    """/var/lib/decnet-reaper for root and for its owner, below $XDG_STATE_HOME for another user."""
+    system = Path("/var/lib/decnet-reaper")
+    return system if is_ours(system) else _home("XDG_STATE_HOME", ".local/state")
 
 
 class StoreSettings(msgspec.Struct, frozen=True, kw_only=True):

@@ -40,9 +40,11 @@ def typed(host: Machine, page: str, *, but_last: bool = False) -> None:
 
 
 def deployed(host: Machine, decky: str) -> None:
-    document = host.root / "root" / f"{decky}.json"
+    """By root and by the service's own user alike."""
+    document = host.root / "srv" / f"{decky}.json"
     document.write_text(json.dumps({"services": {decky: {"command": ["sleep", "infinity"]}}}))
-    host.run(f"{VENV}/bin/decnet-reaper", "deploy", decky, "--compose", f"/root/{decky}.json", "--wait")
+    deploy = [f"{VENV}/bin/decnet-reaper", "deploy", decky, "--compose", f"/srv/{decky}.json", "--wait"]
+    host.run(*(["runuser", "-u", "decnet-reaper", "--"] if decky == "decky-01" else []), *deploy)
 
 
 def test_installed_upgraded_rotated_read_and_removed_as_documented(host: Machine) -> None:
