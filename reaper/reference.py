@@ -33,8 +33,8 @@ or have a unit: `500ms`, `30s`, `5m`, `1h`, `30d`.
 """
 
 _DEFAULTS = {
-    "state_dir": "`/var/lib/decnet-reaper` for root and its owner; as another user `~/.local/state/decnet-reaper`",
-    "runtime_dir": "`/run/decnet-reaper` for root and its owner; as another user `$XDG_RUNTIME_DIR/decnet-reaper`",
+    "state_dir": "`/var/lib/decnet-reaper` (root, its owner); as another user `~/.local/state/decnet-reaper`",
+    "runtime_dir": "`/run/decnet-reaper` (root, its owner); as another user `$XDG_RUNTIME_DIR/decnet-reaper`",
     "database": "`STATE_DIR/decnet-reaper.db`",
     "redis": "`unix://RUNTIME_DIR/queue.sock`",
     "compose_command": "`docker compose`, else a `docker-compose` of version 2",
