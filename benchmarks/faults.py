@@ -50,6 +50,11 @@ FAULTS = (
         ("test_a_killed_worker_s_row", "test_the_last_attempt", "test_the_retry_runs"),
     ),
     Fault(
+        "worker `kill -9` in its first operation; a unit's end told by systemd, to a reaper or to none",
+        "found out without a beat; closed with systemd's reason before the unit starts again",
+        ("test_notices.py",),
+    ),
+    Fault(
         "worker `kill -9` between a commit and its line",
         "the next pass tells the line that is missing",
         ("test_an_end_that_a_killed_worker",),
@@ -85,8 +90,8 @@ FAULTS = (
         ("test_redis_killed",),
     ),
     Fault(
-        "Redis frozen; read-only; wrong password",
-        "no hang, no crash, goes on unaided",
+        "Redis frozen; read-only; wrong password (seconds; 30 s with `-m long`)",
+        "no hang, no crash, one line each, goes on unaided",
         ("test_redis_frozen", "test_redis_read_only", "test_a_wrong_password"),
     ),
     Fault(
