@@ -40,7 +40,7 @@ def alive(pid: int) -> bool:
     """Whether a process runs: a zombie doesn't."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return False
 
 
@@ -131,7 +131,7 @@ async def test_a_child_dies_with_its_parent_and_the_lock_is_held_while_any_proce
         os.kill(survivor, signal.SIGKILL)
         async with asyncio.timeout(HANG_GUARD_S):
             await asyncio.to_thread(fcntl.flock, lock, fcntl.LOCK_EX)
-        assert not alive(survivor)
+            await exited(survivor)
 
 
 def test_terminal_codes_are_taken_out_of_text() -> None:
