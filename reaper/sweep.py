@@ -99,7 +99,7 @@ class Sweeper:
         if not dry_run:
             await tell_untold(self._repository, self._settings.runtime_dir)
         everything = await self._repository.list_open_lifecycles()
-        rows = [row for row in everything if run is None or (row["owner"] or "").endswith(f"/{run}")]
+        rows = [row for row in everything if run is None or _run_of(row) == run]
         first = _first_in_line(everything)
         states = await self._states([row for row in rows if row["id"] in first]) if with_queue else None
         queue_up = states is not None if with_queue else None
@@ -230,6 +230,11 @@ def _times(row: Row) -> tuple[float | None, float | None]:
         return None, None
     took = seconds_since(row["claimed_at"])
     return round(max(0.0, seconds_since(row["started_at"]) - took), 3), took
+
+
+def _run_of(row: Row) -> str | None:
+    owner = Owner.parse(row["owner"])
+    return None if owner is None else owner.token
 
 
 def _first_in_line(rows: list[Row]) -> set[str]:

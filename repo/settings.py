@@ -47,6 +47,10 @@ def _home(variable: str, fallback: str) -> Path:
     return Path(os.environ.get(variable) or Path.home() / fallback) / "decnet-reaper"
 
 
+SYSTEM_STATE_DIR = Path("/var/lib/decnet-reaper")
+"""Where a system-wide installation keeps what must last."""
+
+
 def is_ours(directory: Path) -> bool:
     """Whether this user is root, or the one that a system-wide installation gave this directory to."""
     try:
@@ -57,8 +61,7 @@ def is_ours(directory: Path) -> bool:
 
 def default_state_dir() -> Path:
     """/var/lib/decnet-reaper for root and for its owner, below $XDG_STATE_HOME for another user."""
-    system = Path("/var/lib/decnet-reaper")
-    return system if is_ours(system) else _home("XDG_STATE_HOME", ".local/state")
+    return SYSTEM_STATE_DIR if is_ours(SYSTEM_STATE_DIR) else _home("XDG_STATE_HOME", ".local/state")
 
 
 class StoreSettings(msgspec.Struct, frozen=True, kw_only=True):

@@ -294,3 +294,10 @@ async def wait_status(client: LifecycleClient, lifecycle_id: str, status: str) -
         while (row := await client.get(lifecycle_id))["status"] != status:
             await asyncio.sleep(0.01)
     return row
+
+
+async def gated(fleet: Fleet, client: LifecycleClient, decky_name: str = "decky-01") -> str:
+    """A deploy that runs until the fleet's gate is made."""
+    lifecycle_id = await client.deploy(decky_name, fleet.document(decky_name, gate=fleet.gate()))
+    await wait_status(client, lifecycle_id, "running")
+    return lifecycle_id

@@ -13,6 +13,7 @@ from typing import Any, TextIO
 import msgspec
 import structlog
 
+from repo.settings import SYSTEM_STATE_DIR
 from worker.console import ConsoleLine
 from worker.events import emit
 from worker.secrets import without_credentials
@@ -72,7 +73,7 @@ def configure_command(settings: WorkerSettings) -> None:
     console = _handler(logging.StreamHandler(sys.stderr), _console(sys.stderr))
     console.setLevel(logging.ERROR)
     handlers = [console]
-    if settings.state_dir == Path("/var/lib/decnet-reaper") and SYSLOG.exists():
+    if settings.state_dir == SYSTEM_STATE_DIR and SYSLOG.exists():
         system = logging.handlers.SysLogHandler(str(SYSLOG), logging.handlers.SysLogHandler.LOG_DAEMON)
         system.ident, system.append_nul = f"{COMMAND}: ", False
         handlers.append(_handler(system, _JSONLine(priorities=False)))

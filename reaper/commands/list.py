@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from reaper.commands.options import filter_options, json_option, statuses_of
+from reaper.commands.options import filter_options, json_option, limit_option, statuses_of
 from reaper.commands.session import with_repository
 
 if TYPE_CHECKING:
@@ -14,9 +14,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @filter_options
-@click.option(
-    "--limit", type=click.IntRange(1, 100_000), default=50, show_default=True, help="At most so many rows."
-)
+@limit_option(100_000)
 @json_option
 def command(
     only_open: bool,

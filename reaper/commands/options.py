@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -39,6 +40,7 @@ host_option = click.option("--host", metavar="UUID", help="The host that the dec
 wait_option = click.option(
     "--wait", is_flag=True, help="Wait for the end, retries included; exit with 1 if it failed."
 )
+dry_run_option = click.option("--dry-run", is_flag=True, help="Say what would be done.")
 compose_option = click.option(
     "--compose",
     type=click.Path(allow_dash=True),
@@ -52,6 +54,25 @@ ids_argument = click.argument("ids", metavar="ID...", nargs=-1, required=True, s
 since_option = click.option(
     "--since", type=Since(), metavar="WHEN", help="Accepted since then: 10m, 2h, 1d, or an ISO 8601 time."
 )
+
+
+def prefix_option(done: str) -> Callable[[F], F]:
+    """--prefix, of a command that does this to files below it."""
+    return click.option(
+        "--prefix",
+        type=click.Path(path_type=Path),
+        metavar="DIR",
+        default=Path("/"),
+        show_default=True,
+        help=f"The root of an image, where files are {done} and nothing is run.",
+    )
+
+
+def limit_option(most: int) -> Callable[[F], F]:
+    """--limit, of a command that shows so many rows at most."""
+    return click.option(
+        "--limit", type=click.IntRange(1, most), default=50, show_default=True, help="At most so many rows."
+    )
 
 
 def filter_options(command: F) -> F:

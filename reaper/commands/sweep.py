@@ -2,7 +2,7 @@
 
 import click
 
-from reaper.commands.options import json_option
+from reaper.commands.options import dry_run_option, json_option
 from reaper.commands.session import load_settings, run, settings_of_daemon
 
 
@@ -11,7 +11,7 @@ from reaper.commands.session import load_settings, run, settings_of_daemon
     "--older-than", metavar="DURATION", help="Also give up rows that nobody started for so long (1h)."
 )
 @click.option("--after-stop", is_flag=True, help="For ExecStopPost=: only rows of the unit's run that ended.")
-@click.option("--dry-run", is_flag=True, help="Say what would be done.")
+@dry_run_option
 @json_option
 def command(older_than: str | None, after_stop: bool, dry_run: bool, as_json: bool) -> int:
     """Make one reap pass now, without Redis.

@@ -4,17 +4,12 @@ from pathlib import Path
 
 import click
 
+from reaper.commands.options import dry_run_option, prefix_option
+
 
 @click.command()
-@click.option(
-    "--prefix",
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    default=Path("/"),
-    show_default=True,
-    help="The root of an image, where files are removed and nothing is run.",
-)
-@click.option("--dry-run", is_flag=True, help="Say what would be done.")
+@prefix_option("removed")
+@dry_run_option
 def command(prefix: Path, dry_run: bool) -> None:
     """Remove what `install` installed.
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from reaper.commands.options import filter_options, statuses_of
+from reaper.commands.options import filter_options, limit_option, statuses_of
 from reaper.commands.session import with_repository
 
 if TYPE_CHECKING:
@@ -15,9 +15,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @filter_options
-@click.option(
-    "--limit", type=click.IntRange(1, 1000), default=50, show_default=True, help="At most so many rows."
-)
+@limit_option(1000)
 @click.option("--json", "as_json", is_flag=True, help="Print a line of JSON for each change, for scripts.")
 def command(
     only_open: bool,

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.audit import audit
-from tests.fleet import Daemon, Fleet, running_fleet, wait_status
+from tests.fleet import Daemon, Fleet, gated, running_fleet
 from worker.client import LifecycleClient
 
 pytestmark = pytest.mark.anyio
@@ -42,12 +42,6 @@ async def lose_a_unit(fleet: Fleet, client: LifecycleClient) -> str:
     lost = await gated(fleet, client)
     await worker.kill()
     return lost
-
-
-async def gated(fleet: Fleet, client: LifecycleClient) -> str:
-    lifecycle_id = await client.deploy("decky-01", fleet.document("decky-01", gate=fleet.gate()))
-    await wait_status(client, lifecycle_id, "running")
-    return lifecycle_id
 
 
 async def after_stop(fleet: Fleet) -> Daemon:

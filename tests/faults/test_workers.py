@@ -8,18 +8,11 @@ from pathlib import Path
 import pytest
 
 from tests.audit import audit
-from tests.fleet import Daemon, Fleet, accept, running_fleet, wait_status
+from tests.fleet import Daemon, Fleet, accept, gated, running_fleet, wait_status
 from worker.client import LifecycleClient
 from worker.locks import DeckyLocks
 
 pytestmark = pytest.mark.anyio
-
-
-async def gated(fleet: Fleet, client: LifecycleClient, decky_name: str = "decky-01") -> str:
-    """A deploy that runs until the fleet's gate is made."""
-    lifecycle_id = await client.deploy(decky_name, fleet.document(decky_name, gate=fleet.gate()))
-    await wait_status(client, lifecycle_id, "running")
-    return lifecycle_id
 
 
 async def two_passes(reaper: Daemon, client: LifecycleClient, lifecycle_id: str) -> None:
