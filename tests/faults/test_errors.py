@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -168,13 +169,20 @@ async def test_a_beat_that_raises_is_followed_by_the_next(fleet: Fleet) -> None:
 
 
 async def run_with_log(fleet: Fleet, daemon: str, stderr: int) -> asyncio.subprocess.Process:
-    return await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "reaper.cli", daemon),
-        env=fleet.environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=stderr,
-    )
+    """A daemon that is ready, which its log can't tell."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(fleet.root / f"{daemon}.notify"))
+        manager.settimeout(HANG_GUARD_S)
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "reaper.cli", daemon),
+            env=fleet.environment | {"NOTIFY_SOCKET": manager.getsockname()},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=stderr,
+        )
+        while b"READY=1" not in await asyncio.to_thread(manager.recv, 4096):
+            pass
+    return process
 
 
 @asynccontextmanager
@@ -218,8 +226,6 @@ async def test_a_log_whose_reader_is_stuck_is_waited_for_and_loses_no_line() -> 
     async with running_fleet(max_jobs="50") as fleet:
         reader, writer = os.pipe()
         process = await run_with_log(fleet, "worker", writer)
-        while b"worker.started" not in await asyncio.to_thread(os.read, reader, 65536):
-            pass
         os.set_blocking(writer, False)
         with contextlib.suppress(BlockingIOError):
             while True:
