@@ -1,9 +1,10 @@
 """What is known about an open row, and so what the rules say of it. Looks, and changes nothing.
 
 A pass asks for every open row and nearly always finds nothing to do, so this is plain code without an await,
-with one open(2) a row.
+and a row that was found at work is looked at again with one flock(2).
 """
 
+import resource
 import time
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
@@ -12,7 +13,7 @@ from reaper.clock import Ages
 from reaper.rules import Action, Do, Facts, Policy, decide
 from reaper.settings import ReaperSettings
 from repo.base import Row
-from worker.locks import DeckyLock, DeckyLocks, Holder, LocksUnusable
+from worker.locks import DeckyLock, DeckyLocks, Holder, LockFile, LocksUnusable
 from worker.owner import Owner, boot_id
 from worker.queue import DeliveryState
 
@@ -56,6 +57,14 @@ class Verdict(NamedTuple):
     lock: DeckyLock | None
 
 
+class _AtWork(NamedTuple):
+    """A running row whose operation was found at work, within its time."""
+
+    file: LockFile
+    owner: Owner
+    deadline: float
+
+
 class Judge:
     """Looks at rows, and remembers from pass to pass what can't be asked again.
 
@@ -72,6 +81,9 @@ class Judge:
         self._ages = ages
         self._timed_out: dict[str, float] = {}
         self._found_dead: dict[str, float] = {}
+        self._at_work: dict[str, _AtWork] = {}
+        # What finds no place is opened anew in each pass.
+        self._most_kept = resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2
 
     def judge_all(self, rows: Iterable[Row], during: Pass) -> list[tuple[Row, Verdict]]:
         """Those of some open rows with which something is to be done, or whose lock was free.
@@ -82,6 +94,8 @@ class Judge:
         judged: list[tuple[Row, Verdict]] = []
         try:
             for row in rows:
+                if self._still_at_work(row, during):
+                    continue
                 verdict = self._judge(row, during)
                 if verdict.lock is not None or verdict.action.do is not Do.LEAVE:
                     judged.append((row, verdict))
@@ -94,7 +108,10 @@ class Judge:
 
     def _judge(self, row: Row, during: Pass) -> Verdict:
         if row["status"] == "running" and row["host_uuid"] in self._visible:
-            lock, holder = self._locks.try_lock_or_read(row["decky_name"], row["host_uuid"])
+            file = self._locks.open(row["decky_name"], row["host_uuid"])
+            lock = file.try_lock()
+            holder = file.read() if lock is None else None
+            self._remember(row, during, file, holder)
             return self.judge_running(row, during, lock, holder)
         facts = Facts(
             visible=row["host_uuid"] in self._visible,
@@ -118,10 +135,7 @@ class Judge:
             holder: who holds it, if we don't.
         """
         owner = Owner.parse(row["owner"])
-        # Asked once a pass: whoever ends meanwhile is watched, and his end makes the next pass.
-        alive = owner is not None and (owner in during.owners or owner.alive)
-        if owner is not None and alive:
-            during.owners.add(owner)
+        alive = owner is not None and _alive(owner, during)
         predates = during.at_start or owner is None or owner.boot != self._boot
         overdue = time.monotonic() - holder.deadline if holder and holder.lifecycle_id == row["id"] else None
         facts = Facts(
@@ -135,15 +149,35 @@ class Judge:
         )
         return Verdict(decide(row, facts, during.policy), facts, lock)
 
+    def _still_at_work(self, row: Row, during: Pass) -> bool:
+        """Whether a row that was found at work still is; if not, or if that isn't known, it is judged."""
+        if (known := self._at_work.get(row["id"])) is None:
+            return False
+        if time.monotonic() < known.deadline and _alive(known.owner, during):
+            if (lock := known.file.try_lock()) is None:
+                return True
+            lock.release()
+        del self._at_work[row["id"]]
+        return False
+
+    def _remember(self, row: Row, during: Pass, file: LockFile, holder: Holder | None) -> None:
+        if holder is None or holder.lifecycle_id != row["id"] or len(self._at_work) >= self._most_kept:
+            return
+        owner = Owner.parse(row["owner"])
+        if owner is not None and _alive(owner, during):
+            self._at_work[row["id"]] = _AtWork(file, owner, holder.deadline)
+
     def timed_out(self, row: Row, limit: float) -> None:
         """Remember that a row's owner is ended because its operation took longer than so many seconds."""
         self._timed_out[row["id"]] = limit
 
     def keep(self, rows: list[Row]) -> None:
         """End a pass: forget all that is not of these open rows."""
-        stamps = [(row["id"], row["started_at"]) for row in rows]
-        self._ages.keep([*stamps, *((row["id"], row["deliveries"]) for row in rows)])
         ids = {row["id"] for row in rows}
+        self._at_work = {key: known for key, known in self._at_work.items() if key in ids}
+        aged = [row for row in rows if row["id"] not in self._at_work]
+        stamps = [(row["id"], row["started_at"]) for row in aged]
+        self._ages.keep([*stamps, *((row["id"], row["deliveries"]) for row in aged)])
         self._found_dead = {key: found for key, found in self._found_dead.items() if key in ids}
         self._timed_out = {key: limit for key, limit in self._timed_out.items() if key in ids}
 
@@ -153,3 +187,10 @@ class Judge:
             return False
         now_s = time.monotonic()
         return now_s - self._found_dead.setdefault(row["id"], now_s) < _MANAGER_TELLS_S
+
+
+def _alive(owner: Owner, during: Pass) -> bool:
+    # Asked once a pass: whoever ends meanwhile is watched, and his end makes the next pass.
+    if owner not in during.owners and owner.alive:
+        during.owners.add(owner)
+    return owner in during.owners

@@ -24,6 +24,7 @@ from repo.private_file import open_private
 # As in /proc/locks: number, kind, mode, access, pid of the taker, device and inode, range.
 _LOCK = re.compile(r"^lock:\s+\d+: FLOCK\s+\S+\s+\S+\s+(\d+) ", re.MULTILINE)
 _UNSEEN = 0
+_CLOSED = -1
 _HOLDER_BYTES = 512
 _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
@@ -97,6 +98,44 @@ class DeckyLock:
         return [hold.pid for hold in holds if hold.pid != os.getpid()]
 
 
+class LockFile:
+    """A decky's lock file, open, so that it can be tried again and again. Open it holds nothing.
+
+    Closed when it is forgotten, at the latest.
+    """
+
+    def __init__(self, path: Path) -> None:
+        try:
+            self._fd = open_private(path)
+        except OSError as error:
+            self._fd = _CLOSED
+            raise LocksUnusable(f"the lock file {path} can't be opened: {error.strerror}") from None
+
+    def try_lock(self) -> DeckyLock | None:
+        """Take the lock if it is free, which closes this; None if somebody holds it."""
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return None
+        lock, self._fd = DeckyLock(self._fd), _CLOSED
+        return lock
+
+    def read(self) -> Holder | None:
+        """What the holder wrote; None if nothing readable is there."""
+        try:
+            return _holder_decoder.decode(os.pread(self._fd, _HOLDER_BYTES, 0))
+        except (OSError, msgspec.MsgspecError):
+            return None
+
+    def close(self) -> None:
+        """Close it; harmless when it is closed."""
+        fd, self._fd = self._fd, _CLOSED
+        if fd != _CLOSED:
+            os.close(fd)
+
+    __del__ = close
+
+
 class DeckyLocks:
     """The lock directory of one host.
 
@@ -128,6 +167,14 @@ class DeckyLocks:
         """The lock file of a decky. Names that are no names (foreign rows) are hashed."""
         return _path(self.directory, decky_name, host_uuid)
 
+    def open(self, decky_name: str, host_uuid: str | None) -> LockFile:
+        """A decky's lock file; made if it is missing.
+
+        Raises:
+            LocksUnusable: it can't be opened.
+        """
+        return LockFile(self.path(decky_name, host_uuid))
+
     def try_lock(self, decky_name: str, host_uuid: str | None) -> DeckyLock | None:
         """Take a decky's lock if it is free; None if somebody holds it.
 
@@ -144,18 +191,9 @@ class DeckyLocks:
         Raises:
             LocksUnusable: the file can't be opened.
         """
-        path = self.path(decky_name, host_uuid)
-        try:
-            fd = open_private(path)
-        except OSError as error:
-            raise LocksUnusable(f"the lock file {path} can't be opened: {error.strerror}") from None
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = _read_holder(fd)
-            os.close(fd)
-            return None, holder
-        return DeckyLock(fd), None
+        with contextlib.closing(self.open(decky_name, host_uuid)) as file:
+            lock = file.try_lock()
+            return lock, None if lock else file.read()
 
     def holders(self, decky_name: str, host_uuid: str | None, *, max_age: float = 0.0) -> list[Hold]:
         """Who holds this decky's lock now, as the kernel tells.
@@ -205,13 +243,6 @@ def _path(directory: Path, decky_name: str, host_uuid: str | None) -> Path:
     if not all(_PLAIN.fullmatch(part) for part in name.split("@")):
         name = "#" + hashlib.sha256(name.encode()).hexdigest()
     return directory / f"{name}.lock"
-
-
-def _read_holder(fd: int) -> Holder | None:
-    try:
-        return _holder_decoder.decode(os.pread(fd, _HOLDER_BYTES, 0))
-    except (OSError, msgspec.MsgspecError):
-        return None
 
 
 def _holds(device: int, inodes: Container[int]) -> dict[int, list[Hold]]:

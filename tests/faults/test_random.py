@@ -9,6 +9,7 @@ import asyncio
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,7 +24,7 @@ from reaper.sweep import Sweeper
 from repo.base import OPEN, TERMINAL, Row
 from repo.errors import LifecycleClosed
 from repo.factory import get_repository
-from worker.locks import DeckyLock, DeckyLocks
+from worker.locks import DeckyLock, DeckyLocks, Holder
 from worker.owner import Owner
 from worker.queue import Delivery, Queue
 from worker.server import find_server, server_command, wait_ready
@@ -106,6 +107,7 @@ class Rows(RuleBasedStateMachine):
             assert decky in self.held
             return
         owner = str(Owner.mine())
+        lock.write(Holder(row["id"], owner, time.monotonic() + 3600))
         claimed = self.do(self.repository.claim_lifecycle(row["id"], owner))
         allowed = row is waiting[0] and row["status"] == "pending"
         assert (claimed is not None) == allowed
