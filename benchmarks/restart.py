@@ -39,7 +39,9 @@ _KILL = "import os, sys, time; print(time.monotonic_ns() // 1000, flush=True); o
 _ARQ = """
 import os, socket, sys
 if sys.argv[1:] == ["imports"]:
-    import worker.compose, worker.daemon, worker.log
+    from reaper.commands.session import import_log
+    import_log()
+    import worker.compose, worker.daemon
 from arq.worker import Worker, func
 from arq.connections import RedisSettings
 

@@ -55,16 +55,19 @@ class Ours:
         )
 
     async def work(self) -> None:
-        gc.disable()  # as reaper.cli does
+        gc.disable()  # as the command line does, and what follows too
 
+        from reaper.commands.session import import_log
+
+        log = import_log()
         from worker import daemon
-        from worker.log import configure
 
         async def nothing(*_: object) -> Nothing:
             return Nothing()
 
-        configure(self.settings)
+        log.configure(self.settings)
         vars(daemon)["choose_runtime"] = nothing
+        gc.freeze()
         gc.enable()
         await daemon.run_worker(self.settings)
 
@@ -123,9 +126,11 @@ class ArqSameImports(Arq):
     """arq in a process that has imported what our worker imports."""
 
     async def work(self) -> None:
+        from reaper.commands.session import import_log
+
+        import_log()
         import worker.compose
-        import worker.daemon
-        import worker.log  # noqa: F401
+        import worker.daemon  # noqa: F401
 
         await super().work()
 

@@ -18,6 +18,7 @@ def command(keep: bool) -> int:
       decnet-reaper demo
       DECNET_REAPER_RUNTIME=process decnet-reaper demo       without Docker
     """
+    settings = settings_of_command()
     from reaper.demo import run_demo
 
-    return run(run_demo(settings_of_command(), keep=keep))
+    return run(run_demo(settings, keep=keep))

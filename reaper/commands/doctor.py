@@ -18,6 +18,7 @@ def command(as_json: bool) -> int:
       decnet-reaper doctor
       decnet-reaper doctor --json | jq 'map_values(select(.state != "ok"))'
     """
+    settings = settings_of_command()
     from reaper.doctor import run_doctor
 
-    return run(run_doctor(settings_of_command(), as_json=as_json))
+    return run(run_doctor(settings, as_json=as_json))

@@ -16,6 +16,7 @@ def command() -> None:
       decnet-reaper reaper
       systemctl start decnet-reaper              after `decnet-reaper install`
     """
+    settings = settings_of_daemon()
     from reaper.daemon import run_reaper
 
-    run(run_reaper(settings_of_daemon()))
+    run(run_reaper(settings))

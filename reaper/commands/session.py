@@ -1,8 +1,10 @@
 """What a command works with: the settings, and a store or a client that is open while it runs."""
 
 import gc
+import sys
 from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any, TypeVar
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 if TYPE_CHECKING:
     from reaper.settings import ReaperSettings
@@ -35,20 +37,33 @@ def load_settings() -> "ReaperSettings":
 
 def settings_of_command() -> "ReaperSettings":
     """The settings, for a command that ends; what it logs goes to the system's log."""
-    from worker.log import configure_command
-
     settings = load_settings()
-    configure_command(settings)
+    import_log().configure_command(settings)
     return settings
 
 
 def settings_of_daemon() -> "ReaperSettings":
     """The settings, for a process that logs to stderr."""
-    from worker.log import configure
-
     settings = load_settings()
-    configure(settings)
+    import_log().configure(settings)
     return settings
+
+
+def import_log() -> ModuleType:
+    """`worker.log`, its structlog without rich.
+
+    structlog.dev imports rich where it is there, for tracebacks that our log doesn't have: a seventh of a
+    daemon's start, if this comes before any other module that logs. A master may want those tracebacks, so
+    that this is for processes of our own.
+    """
+    modules = cast("dict[str, Any]", sys.modules)
+    hidden = modules.setdefault("rich", None) is None
+    try:
+        from worker import log
+    finally:
+        if hidden:
+            del modules["rich"]
+    return log
 
 
 def with_repository(work: "Callable[[BaseRepository], Coroutine[Any, Any, int]]") -> int:
@@ -64,10 +79,11 @@ def with_repository(work: "Callable[[BaseRepository], Coroutine[Any, Any, int]]"
 
 def with_client(work: "Callable[[LifecycleClient], Coroutine[Any, Any, int]]") -> int:
     """Run `work` with a client; returns its exit status."""
+    settings = settings_of_command()
     from worker.client import LifecycleClient
 
     async def opened() -> int:
-        async with LifecycleClient(settings_of_command()) as client:
+        async with LifecycleClient(settings) as client:
             return await work(client)
 
     return run(opened())

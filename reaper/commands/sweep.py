@@ -27,9 +27,9 @@ def command(older_than: str | None, after_stop: bool, dry_run: bool, as_json: bo
     if ended_run is not None and not dry_run and _left_to_the_reaper(ended_run):
         return 0
 
+    settings = settings_of_daemon()
     from reaper.command_sweep import run_sweep
 
-    settings = settings_of_daemon()
     return run(run_sweep(settings, older_than, ended_run=ended_run, dry_run=dry_run, as_json=as_json))
 
 

@@ -17,6 +17,7 @@ def command(workers: int) -> int:
       decnet-reaper up
       decnet-reaper up --workers 4
     """
+    settings = settings_of_daemon()
     from reaper.up import run_up
 
-    return run(run_up(settings_of_daemon(), workers))
+    return run(run_up(settings, workers))

@@ -18,6 +18,7 @@ def command() -> None:
       DECNET_REAPER_MAX_JOBS=4 decnet-reaper worker
       systemctl start decnet-worker@1            after `decnet-reaper install`
     """
+    settings = settings_of_daemon()
     from worker.daemon import run_worker
 
-    run(run_worker(settings_of_daemon()))
+    run(run_worker(settings))
