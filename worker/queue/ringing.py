@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
+from pathlib import Path
 
 from arq.constants import expires_extra_ms
 from arq.jobs import serialize_job
@@ -21,6 +22,8 @@ from worker.queue.jobs import (
     queue_name,
     wake_list,
 )
+
+_RING = Path(__file__).with_name("ring.lua").read_text()
 
 _BATCH = 1000
 """Deliveries in one round trip."""
@@ -49,6 +52,7 @@ class Queue:
     def __init__(self, dsn: str) -> None:
         self._server = parse_dsn(dsn)
         self._redis = self._server.connect(connections=16, queue=queue_name(None))
+        self._ring_script = self._redis.register_script(_RING)
         self._sending = asyncio.Lock()
         self._together = _Together()
         self._marker: bytes | None = None
@@ -79,15 +83,13 @@ class Queue:
     async def _send(self, deliveries: Sequence[Delivery]) -> None:
         for batch in _batches(deliveries):
             now = time.time_ns() // 1_000_000
-            async with reaching(self._server), self._redis.pipeline(transaction=False) as pipe:
-                for host_uuid, group in _by_host(batch).items():
-                    for each in group:
-                        body = serialize_job(EXECUTE, (each.lifecycle_id,), {}, None, now, serializer=encode)
-                        pipe.psetex(each.job_key, expires_extra_ms, body or b"")
-                    pipe.zadd(queue_name(host_uuid), {each.job_id: now for each in group})
-                    pipe.lpush(wake_list(host_uuid), *[b""] * min(len(group), _TOKENS))
-                    pipe.ltrim(wake_list(host_uuid), 0, _TOKENS - 1)
-                await pipe.execute()
+            for host_uuid, group in _by_host(batch).items():
+                jobs = [part for each in group for part in _job(each, now)]
+                async with reaching(self._server):
+                    await self._ring_script(
+                        keys=[queue_name(host_uuid), wake_list(host_uuid)],
+                        args=[now, expires_extra_ms, _TOKENS, *jobs],
+                    )
 
     async def states(self, deliveries: Sequence[Delivery]) -> list[DeliveryState]:
         """What became of each delivery, in the order given."""
@@ -158,6 +160,11 @@ def _batches(deliveries: Sequence[Delivery]) -> Iterator[list[Delivery]]:
     rest = iter(deliveries)
     while batch := list(islice(rest, _BATCH)):
         yield batch
+
+
+def _job(delivery: Delivery, now: int) -> tuple[str, bytes]:
+    body = serialize_job(EXECUTE, (delivery.lifecycle_id,), {}, None, now, serializer=encode)
+    return delivery.job_id, body or b""
 
 
 def _by_host(deliveries: Sequence[Delivery]) -> dict[str | None, list[Delivery]]:
