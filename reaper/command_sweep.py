@@ -4,7 +4,7 @@ import json
 
 import click
 
-from reaper.settings import ReaperSettings, Seconds, SettingsError
+from reaper.settings import ReaperSettings
 from reaper.sweep import Sweeper
 from repo.factory import get_repository
 from worker.locks import DeckyLocks
@@ -14,7 +14,7 @@ from worker.systemd import death_reason
 
 async def run_sweep(
     settings: ReaperSettings,
-    older_than: str | None,
+    older_than: float | None,
     *,
     ended_run: str | None,
     dry_run: bool,
@@ -24,7 +24,7 @@ async def run_sweep(
 
     Args:
         settings: limits.
-        older_than: a duration such as 1h, or None.
+        older_than: also give up rows that nobody started for so many seconds.
         ended_run: only rows of this run of a unit, which has just ended, with what systemd says of its end.
         dry_run: decide, but do nothing.
         as_json: print JSON.
@@ -32,18 +32,13 @@ async def run_sweep(
     Returns:
         The exit status, 0.
     """
-    try:
-        limit = None if older_than is None else Seconds.parse(older_than)
-    except ValueError as error:
-        raise SettingsError(f"--older-than {older_than!r}: {error}") from None
-
     queue = Queue(settings.redis)
     async with get_repository(url=settings.database) as repository:
         sweeper = Sweeper(repository, queue, DeckyLocks(settings.runtime_dir), settings)
         report = await sweeper.run(
             "command",
             with_queue=False,
-            older_than=limit,
+            older_than=older_than,
             run=ended_run,
             died_of=death_reason() if ended_run else "",
             dry_run=dry_run,

@@ -35,6 +35,20 @@ class Since(click.ParamType[datetime]):
             self.fail(f"{value!r}: expected a duration such as 10m or 1h, or an ISO 8601 time", param, ctx)
 
 
+class Duration(click.ParamType[float]):
+    """A duration such as 10m or 1h; becomes seconds."""
+
+    name = "duration"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        from repo.settings import Seconds
+
+        try:
+            return Seconds.parse(value)
+        except ValueError as error:
+            self.fail(f"{value!r}: {error}", param, ctx)
+
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
 host_option = click.option("--host", metavar="UUID", help="The host that the decky lives on.")
 wait_option = click.option(

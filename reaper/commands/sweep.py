@@ -2,18 +2,21 @@
 
 import click
 
-from reaper.commands.options import dry_run_option, json_option
+from reaper.commands.options import Duration, dry_run_option, json_option
 from reaper.commands.session import load_settings, run, settings_of_daemon
 
 
 @click.command()
 @click.option(
-    "--older-than", metavar="DURATION", help="Also give up rows that nobody started for so long (1h)."
+    "--older-than",
+    type=Duration(),
+    metavar="DURATION",
+    help="Also give up rows that nobody started for so long (1h).",
 )
 @click.option("--after-stop", is_flag=True, help="For ExecStopPost=: only rows of the unit's run that ended.")
 @dry_run_option
 @json_option
-def command(older_than: str | None, after_stop: bool, dry_run: bool, as_json: bool) -> int:
+def command(older_than: float | None, after_stop: bool, dry_run: bool, as_json: bool) -> int:
     """Make one reap pass now, without Redis.
 
     Closes orphans and stale rows.

@@ -237,6 +237,7 @@ async def test_piped_watch_prints_a_line_for_each_change(fleet: Fleet) -> None:
         (["list", "--open", "--state", "failed"], 2, "--open means"),
         (["list", "--state", "lost"], 2, "'pending', 'running', 'succeeded', 'failed'"),
         (["status"], 2, "Missing argument"),
+        (["sweep", "--older-than", "soon"], 2, "'soon': expected a duration above zero, such as 30s"),
         (["timeline", "-o", "timeline.pdf"], 2, "must end in .html, .svg or .png"),
         (["install", "--prefix", "/no/such/prefix/at/all", "--nope"], 2, "No such option"),
         (["nope"], 2, "No such command 'nope' (see decnet-reaper --help)"),
