@@ -13,7 +13,7 @@ _FLAGS = (
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
     *("--disable-dev-shm-usage", "--hide-scrollbars", "--force-device-scale-factor=1"),
 )
-_HANG_GUARD_S = 60
+_HANG_GUARD_S = 120
 
 
 class Chromium:

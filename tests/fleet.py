@@ -27,7 +27,7 @@ from worker.events import emit
 from worker.process import ProcessRuntime
 from worker.server import find_server, server_command, wait_ready
 
-HANG_GUARD_S = 60.0
+HANG_GUARD_S = 120.0
 
 # What the rows went through, kept by the database itself: the auditor's own witness beside the log.
 HISTORY = """

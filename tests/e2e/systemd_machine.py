@@ -37,7 +37,7 @@ _ENVIRONMENT = (
 _NSPAWN = {"SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1"}
 _REBOOTED = 133  # what systemd-nspawn --keep-unit exits with, for its own unit to start it again
 _BOOT_TIMEOUT_S = 120.0
-_HANG_GUARD_S = 60.0
+_HANG_GUARD_S = 120.0
 
 Entry = dict[str, Any]
 

@@ -18,7 +18,7 @@ from tests.fleet import running_fleet, wait_status
 
 pytestmark = [pytest.mark.anyio, pytest.mark.docker]
 
-HANG_GUARD_S = 60
+HANG_GUARD_S = 120
 
 
 class Engine:

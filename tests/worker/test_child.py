@@ -14,7 +14,7 @@ from worker.child import environment, exited, plain_text, run, session
 
 pytestmark = pytest.mark.anyio
 
-HANG_GUARD_S = 60
+HANG_GUARD_S = 120
 
 PARENT = """
 import asyncio, sys

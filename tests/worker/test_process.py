@@ -18,7 +18,7 @@ from worker.runtime import OperationFailed, RuntimeUnavailable, choose_runtime
 pytestmark = pytest.mark.anyio
 
 IDLE: dict[str, Any] = {"command": ["sleep", "1000"]}
-HANG_GUARD_S = 60
+HANG_GUARD_S = 120
 
 
 class Decky:
