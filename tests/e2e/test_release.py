@@ -6,7 +6,6 @@ import re
 import shutil
 import subprocess
 import sys
-import tarfile
 import tempfile
 import tomllib
 import zipfile
@@ -88,8 +87,7 @@ def test_the_wheel_has_all_that_is_needed_and_no_tests(dist: Path) -> None:
 
 def test_the_wheel_of_the_sdist_is_the_same(dist: Path, tmp_path: Path) -> None:
     [sdist] = dist.glob("*.tar.gz")
-    with tarfile.open(sdist) as archive:
-        archive.extractall(tmp_path, filter="data")
+    call("tar", "--extract", "--file", sdist, "--directory", tmp_path)
     [source] = tmp_path.iterdir()
     call(sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", tmp_path / "again", cwd=source)
     with zipfile.ZipFile(wheel_of(dist)) as one, zipfile.ZipFile(wheel_of(tmp_path / "again")) as other:
