@@ -191,15 +191,19 @@ class Fleet:
 
     async def run(self, *arguments: str, stdin: bytes = b"", **environment: str) -> tuple[int, str, str]:
         """Run a command; its exit status, stdout and stderr."""
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "reaper.cli", *arguments),
-            env=self.environment | environment,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
+        # A file, since asyncio before Python 3.12 complains later of a pipe whose reader has read enough.
+        with tempfile.TemporaryFile(dir=self.root) as given:
+            given.write(stdin)
+            given.seek(0)
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "reaper.cli", *arguments),
+                env=self.environment | environment,
+                stdin=given,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+            )
         async with asyncio.timeout(HANG_GUARD_S):
-            out, err = await process.communicate(stdin)
+            out, err = await process.communicate()
         assert process.returncode is not None
         return process.returncode, out.decode(), err.decode()
 
