@@ -99,7 +99,8 @@ async def test_an_engine_restarted_in_mid_operation_fails_the_row_and_not_the_wo
             await engine.stop()
             row = await client.wait(lost, timeout=60)
             assert row["status"] == "failed"
-            assert "decky-a" in row["error"]  # "container decky-a-decky-a-1 exited (143)"
+            # "container decky-a-decky-a-1 exited (143)", unless Compose asks only when the engine is gone.
+            assert "decky-a" in row["error"] or "Cannot connect to the Docker daemon" in row["error"]
             refused = await client.wait(
                 await client.deploy("decky-b", document | {"services": {"decky-b": idle}}), 60
             )
