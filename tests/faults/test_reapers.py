@@ -25,7 +25,7 @@ async def orphans(fleet: Fleet, client: LifecycleClient, count: int) -> set[str]
     with closing(sqlite3.connect(fleet.settings.database)) as connection, connection:
         connection.executemany(
             "INSERT INTO decky_lifecycle (id, decky_name, operation, status, started_at, updated_at)"
-            " VALUES (?1, ?2, 'deploy', 'pending', ?3, ?4)",
+            " VALUES (?, ?, 'deploy', 'pending', ?, ?)",
             [row[:4] for row in rows],
         )
         connection.executemany(
