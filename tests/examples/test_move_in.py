@@ -1,6 +1,6 @@
 """From DECNET's own runner to decnet-reaper and back, on one file: docs/how-to/move-in.md."""
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -56,11 +56,13 @@ async def test_moving_in_and_out_loses_no_row_and_leaves_none_open(fleet: Fleet)
 
 
 @pytest.fixture
-async def adopted(tmp_path: Path) -> Decnet:
+async def adopted(tmp_path: Path) -> AsyncIterator[Decnet]:
     Decnet(tmp_path / "decnet.db").engine.dispose()
     async with get_repository(db_path=tmp_path / "decnet.db"):
         pass
-    return Decnet(tmp_path / "decnet.db")
+    decnet = Decnet(tmp_path / "decnet.db")
+    yield decnet
+    decnet.engine.dispose()
 
 
 async def test_what_decnet_does_still_works_on_an_adopted_file(adopted: Decnet) -> None:
@@ -121,4 +123,3 @@ async def test_an_adopted_file_refuses_what_would_not_be_true(
 ) -> None:
     with pytest.raises(IntegrityError, match=reason):
         attempt(adopted)
-    adopted.engine.dispose()
