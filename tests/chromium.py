@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.fleet import HANG_GUARD_S
+
 _NAMES = ("chromium", "chromium-browser", "google-chrome")
 _FLAGS = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
     *("--disable-dev-shm-usage", "--hide-scrollbars", "--force-device-scale-factor=1"),
 )
-_HANG_GUARD_S = 120
 
 
 class Chromium:
@@ -47,6 +48,6 @@ class Chromium:
         self._opened += 1
         profile = self._directory / f"profile-{self._opened}"
         command = [self._binary, *_FLAGS, f"--user-data-dir={profile}", *arguments]
-        finished = subprocess.run(command, capture_output=True, text=True, timeout=_HANG_GUARD_S, check=False)
+        finished = subprocess.run(command, capture_output=True, text=True, timeout=HANG_GUARD_S, check=False)
         assert finished.returncode == 0, finished.stderr
         return finished.stdout

@@ -21,6 +21,7 @@ import pytest
 from reaper.cli import cli
 from reaper.logs import IDENTIFIERS
 from tests.examples.decnet import Decnet
+from tests.fleet import HANG_GUARD_S
 from worker.process import ProcessRuntime
 
 ROOT = Path(__file__).parents[2]
@@ -30,7 +31,6 @@ PROGRAMS = {
     *("apt-get", "cp", "install", "journalctl", "mkdir", "printf", "python3", "redis-cli", "systemctl"),
     "/opt/decnet-reaper/bin/pip",
 }
-HANG_GUARD_S = 120.0
 
 # What the documentation calls decnet-reaper, python3 and ./run is this very checkout.
 SHIMS = {

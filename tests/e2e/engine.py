@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-HANG_GUARD_S = 120
+from tests.fleet import HANG_GUARD_S
+
 _APPLETS = ("cat", "echo", "false", "grep", "httpd", "nc", "sh", "sleep", "test", "touch", "true", "wget")
 
 

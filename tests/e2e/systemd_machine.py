@@ -20,6 +20,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tests.fleet import HANG_GUARD_S
+
 SOURCE = Path(__file__).parents[2]
 PACKAGES = (
     *("dbus", "iproute2", "jq", "procps", "python3", "python3-venv", "redis-server"),
@@ -37,7 +39,6 @@ _ENVIRONMENT = (
 _NSPAWN = {"SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1"}
 _REBOOTED = 133  # what systemd-nspawn --keep-unit exits with, for its own unit to start it again
 _BOOT_TIMEOUT_S = 120.0
-_HANG_GUARD_S = 120.0
 
 Entry = dict[str, Any]
 
@@ -159,7 +160,7 @@ class Machine:
         follow = self._inside("journalctl", "--boot", "--follow", "--output=json", "--quiet", start)
         with subprocess.Popen(follow, stdout=subprocess.PIPE, text=True) as journal:
             assert journal.stdout is not None
-            give_up = threading.Timer(_HANG_GUARD_S, journal.kill)
+            give_up = threading.Timer(HANG_GUARD_S, journal.kill)
             give_up.start()
             try:
                 for entry in map(_entry, journal.stdout):
@@ -169,7 +170,7 @@ class Machine:
                 give_up.cancel()
                 journal.kill()
         last = self.run("journalctl", "--boot", "--lines=30", "--no-pager").stdout
-        raise AssertionError(f"nothing like it in the journal for {_HANG_GUARD_S:g} s; its end is:\n{last}")
+        raise AssertionError(f"nothing like it in the journal for {HANG_GUARD_S:g} s; its end is:\n{last}")
 
     def cursor(self) -> str:
         """Where the journal is now, for `wait_for`."""

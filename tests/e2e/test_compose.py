@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.engine import HANG_GUARD_S, ComposeDecky
+from tests.e2e.engine import ComposeDecky
+from tests.fleet import HANG_GUARD_S
 from worker import document as documents
 from worker.child import exited
 from worker.compose import ComposeRuntime

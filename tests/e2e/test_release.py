@@ -15,12 +15,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.fleet import HANG_GUARD_S
 from worker.process import ProcessRuntime
 
 ROOT = Path(__file__).parents[2]
 VERSIONS = ("3.11", "3.12", "3.13", "3.14")
 HERE = f"3.{sys.version_info.minor}"
-HANG_GUARD_S = 120.0
 
 DECKY = """\
 services:

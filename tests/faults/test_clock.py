@@ -11,7 +11,7 @@ import pytest
 
 from reaper.clock import Ages
 from tests.audit import audit
-from tests.fleet import Daemon, Fleet, accept, wait_status
+from tests.fleet import Daemon, Fleet, accept, gated, wait_status
 from worker.client import LifecycleClient
 
 pytestmark = pytest.mark.anyio
@@ -113,8 +113,7 @@ async def test_a_wall_clock_that_is_set_sweeps_nobody_and_stops_nothing(fleet: F
     worker = await fleet.worker(**clock.environment)
     reaper = await fleet.reaper(**clock.environment)
     async with fleet.client() as client:
-        alive = await client.deploy("decky-a", fleet.document("decky-a", gate=fleet.gate()))
-        await wait_status(client, alive, "running")
+        alive = await gated(fleet, client, "decky-a")
         waiting = await client.mutate("decky-a", services=[])
         doomed = await fleet.worker(DECNET_REAPER_HOST_UUID="h", **clock.environment)
         await passes(reaper, client, "before", 1)
@@ -140,8 +139,7 @@ async def test_a_wall_clock_that_is_set_sweeps_nobody_and_stops_nothing(fleet: F
 async def test_a_machine_that_is_suspended_goes_on_where_it_was(fleet: Fleet) -> None:
     reaper, worker = await fleet.reaper(), await fleet.worker()
     async with fleet.client() as client:
-        running = await client.deploy("decky-a", fleet.document("decky-a", gate=fleet.gate()))
-        await wait_status(client, running, "running")
+        running = await gated(fleet, client, "decky-a")
         waiting = await client.mutate("decky-a", services=[])
         assert fleet.queue is not None
         pids = [fleet.queue.pid, reaper.pid, worker.pid]

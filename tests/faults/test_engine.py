@@ -14,11 +14,9 @@ import pytest
 
 from tests.audit import audit
 from tests.e2e.engine import docker, make_image, need_engine
-from tests.fleet import running_fleet, wait_status
+from tests.fleet import HANG_GUARD_S, running_fleet, wait_status
 
 pytestmark = [pytest.mark.anyio, pytest.mark.docker]
-
-HANG_GUARD_S = 120
 
 
 class Engine:

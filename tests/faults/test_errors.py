@@ -16,7 +16,7 @@ from redis.asyncio import Redis
 
 from repo.base import Row
 from tests.audit import audit
-from tests.fleet import HANG_GUARD_S, Fleet, running_fleet, wait_status
+from tests.fleet import HANG_GUARD_S, Fleet, gated, running_fleet
 from worker.execute import Executor
 from worker.locks import DeckyLocks
 from worker.owner import Owner
@@ -86,8 +86,7 @@ async def test_a_state_directory_that_is_gone_fails_the_row_and_not_the_worker(f
     worker = await fleet.worker()
     deckies = fleet.root / "state" / "deckies"
     async with fleet.client() as client:
-        first = await client.deploy("decky-a", fleet.document("decky-a", gate=fleet.gate()))
-        await wait_status(client, first, "running")
+        first = await gated(fleet, client, "decky-a")
         async with asyncio.timeout(HANG_GUARD_S):
             while not deckies.exists():
                 await asyncio.sleep(0.01)

@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 
 from tests.audit import audit
 from tests.faults.locker import locked_by_another
-from tests.fleet import Daemon, Fleet, wait_status
+from tests.fleet import Daemon, Fleet, gated
 from worker.client import LifecycleClient
 from worker.queue import Delivery, Queue
 
@@ -53,8 +53,7 @@ async def said_once(*daemons: Daemon) -> None:
 async def test_redis_killed_and_replaced_by_an_empty_one(fleet: Fleet, outage_s: float) -> None:
     worker, reaper = await fleet.worker(), await fleet.reaper()
     async with fleet.client() as client:
-        flying = await client.deploy("decky-a", fleet.document("decky-a", gate=fleet.gate()))
-        await wait_status(client, flying, "running")
+        flying = await gated(fleet, client, "decky-a")
         await fleet.kill_queue()
         await worker.log("queue.unreachable")
         await reaper.log("queue.unreachable")
@@ -74,8 +73,7 @@ async def test_redis_killed_and_replaced_by_an_empty_one(fleet: Fleet, outage_s:
 async def test_redis_frozen_and_thawed(fleet: Fleet, outage_s: float) -> None:
     worker, reaper = await fleet.worker(), await fleet.reaper()
     async with fleet.client() as client:
-        flying = await client.deploy("decky-a", fleet.document("decky-a", gate=fleet.gate()))
-        await wait_status(client, flying, "running")
+        flying = await gated(fleet, client, "decky-a")
         assert fleet.queue is not None
         fleet.queue.send_signal(signal.SIGSTOP)
         accepted = await client.deploy("decky-b", fleet.document("decky-b"))
@@ -185,8 +183,7 @@ async def test_deliveries_that_are_doubled_unknown_or_garbage(fleet: Fleet) -> N
             await connection.zadd("decnet-reaper:jobs", {name: 1})
         for name in garbage:
             await worker.log("queue.job_refused", job_id=name)
-        lifecycle_id = await client.deploy("decky-a", fleet.document("decky-a", gate=fleet.gate()))
-        await wait_status(client, lifecycle_id, "running")
+        lifecycle_id = await gated(fleet, client, "decky-a")
         await queue.ring([Delivery(lifecycle_id, number, None) for number in (1, 1, 2, 3)])
         fleet.gate().touch()
         assert (await client.wait(lifecycle_id, timeout=30))["status"] == "succeeded"

@@ -11,7 +11,7 @@ from repo.errors import StoreFull, StoreReplaced
 from tests.audit import audit
 from tests.faults.disk import fill, small_disk
 from tests.faults.locker import locked_by_another
-from tests.fleet import Fleet, accept, wait_status
+from tests.fleet import Fleet, accept, gated, wait_status
 
 pytestmark = pytest.mark.anyio
 
@@ -21,8 +21,7 @@ async def test_a_store_that_another_process_locks_is_waited_for(fleet: Fleet, se
     reaper = await fleet.set(max_attempts="1").reaper()
     finishing, dying = await fleet.worker(), await fleet.worker(DECNET_REAPER_HOST_UUID="other")
     async with fleet.client() as client:
-        ending = await client.deploy("decky-a", fleet.document("decky-a", gate=fleet.gate()))
-        await wait_status(client, ending, "running")
+        ending = await gated(fleet, client, "decky-a")
         waiting = await client.mutate("decky-a", services=[])
         async with locked_by_another(fleet.settings.database):
             fleet.gate().touch()
@@ -77,8 +76,7 @@ async def test_a_store_that_is_replaced_ends_the_daemons_loudly_and_their_next_l
     worker, reaper = await fleet.worker(), await fleet.reaper()
     path = Path(fleet.settings.database)
     async with fleet.client() as client:
-        lifecycle_id = await client.deploy("decky-a", fleet.document("decky-a", gate=fleet.gate()))
-        await wait_status(client, lifecycle_id, "running")
+        lifecycle_id = await gated(fleet, client, "decky-a")
         copy = path.with_name("copy.db")
         with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(copy)) as target:
             source.backup(target)

@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from tests.fleet import Fleet, wait_status
+from tests.fleet import Fleet, gated
 from tests.monitoring.programs import MONITORING, PROGRAM, need, prometheus
 
 METRIC = re.compile(r"\bdecnet_[a-z_]+")
@@ -75,8 +75,7 @@ async def test_a_killed_worker_is_heard_of_through_mtail_and_prometheus(fleet: F
         worker = await fleet.worker()
         await metrics.until("decnet_workers_started_total == 1")
         assert "DecnetOperationSwept" not in await metrics.firing()
-        lifecycle_id = await client.deploy("decky-01", fleet.document("decky-01", gate=fleet.gate()))
-        await wait_status(client, lifecycle_id, "running")
+        await gated(fleet, client)
         await worker.kill()
         await metrics.until('decnet_swept_by_cause_total{cause="worker died"} == 1')
         async with asyncio.timeout(60):

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.fleet import HANG_GUARD_S
 from worker.child import environment, exited, plain_text, run, session
 
 pytestmark = pytest.mark.anyio
 
-HANG_GUARD_S = 120
 
 PARENT = """
 import asyncio, sys

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests.fleet import HANG_GUARD_S
 from worker.child import exited, session
 from worker.process import ProcessRuntime
 from worker.runtime import OperationFailed, RuntimeUnavailable, choose_runtime
@@ -18,7 +19,6 @@ from worker.runtime import OperationFailed, RuntimeUnavailable, choose_runtime
 pytestmark = pytest.mark.anyio
 
 IDLE: dict[str, Any] = {"command": ["sleep", "1000"]}
-HANG_GUARD_S = 120
 
 
 class Decky:
