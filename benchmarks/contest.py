@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-from worker.server import find_server, server_command, wait_ready
+from worker.queue.server import find_server, server_command, wait_ready
 
 ROOT = Path(__file__).parents[1]
 PEERS = ("saq[redis]==0.26.4", "taskiq==0.12.1", "taskiq-redis==1.2.2")

@@ -1,6 +1,6 @@
 """What came out of every fault: `python -m benchmarks.faults [--long] [--recovery] > docs/faults.md`.
 
-Runs the scenarios of tests/faults, which end with the auditor of tests/audit.py, and prints the table of
+Runs the scenarios of tests/faults, which end with the auditor of tests/support, and prints the table of
 faults with what this run measured. With --recovery, the times after kill -9 too, with plain arq beside them
 (six minutes).
 """
@@ -164,7 +164,7 @@ INTRODUCTION = """\
 Made by `python -m benchmarks.faults{arguments} > docs/faults.md` on {machine}.
 
 Each scenario injects its fault into real processes. Where daemons ran, it ends with the auditor
-(`tests/audit.py`) over store, locks, queue and log: no terminal row changed, no row was claimed or ended
+(`tests/support/audit.py`) over store, locks, queue and log: no terminal row changed, no row claimed or ended
 twice (the database keeps a history beside the rows for this), at most one running row a decky, every open row
 has a holder or a job, and the log alone rebuilds the table.
 

@@ -15,11 +15,11 @@ from statistics import median
 from benchmarks.contest import contest
 from benchmarks.report import Result, command
 from reaper.settings import ReaperSettings
-from reaper.sweep import Sweeper
+from reaper.sweep.sweeper import Sweeper
 from repo.base import BaseRepository
 from repo.factory import get_repository
-from worker.locks import DeckyLock, DeckyLocks, Holder
-from worker.owner import Owner
+from worker.liveness.locks import DeckyLock, DeckyLocks, Holder
+from worker.liveness.owner import Owner
 from worker.queue import Queue
 
 

@@ -16,7 +16,7 @@ from datetime import datetime
 from pathlib import Path
 
 from repo.base import Row
-from tests.fleet import Fleet, running_fleet, wait_status
+from tests.support.fleet import Fleet, running_fleet, wait_status
 from worker.client import LifecycleClient
 
 ARQ_WORKER = """

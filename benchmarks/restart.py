@@ -13,7 +13,7 @@ from pathlib import Path
 from statistics import median
 
 from benchmarks.report import Result, command
-from tests.e2e.systemd_machine import VENV, Machine, machine, missing
+from tests.support.systemd_machine import VENV, Machine, machine, missing
 
 OURS = "decnet-reaper"
 CONTENDERS = ("arq, same imports", "arq")
@@ -39,9 +39,9 @@ _KILL = "import os, sys, time; print(time.monotonic_ns() // 1000, flush=True); o
 _ARQ = """
 import os, socket, sys
 if sys.argv[1:] == ["imports"]:
-    from reaper.commands.session import import_log
+    from reaper.cli.session import import_log
     import_log()
-    import worker.compose, worker.daemon
+    import worker.runtimes.compose, worker.daemon
 from arq.worker import Worker, func
 from arq.connections import RedisSettings
 

@@ -36,7 +36,7 @@ async def help_s() -> float:
     """Seconds for `decnet-reaper --help`."""
     began = time.monotonic()
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "reaper.cli", "--help"), cwd=ROOT, stdout=subprocess.DEVNULL
+        *(sys.executable, "-m", "reaper", "--help"), cwd=ROOT, stdout=subprocess.DEVNULL
     )
     await process.wait()
     return time.monotonic() - began

@@ -23,8 +23,8 @@ from benchmarks.report import Result, command
 from repo.base import BaseRepository
 from repo.factory import get_repository
 from repo.ids import new_id
-from repo.schema import to_text
-from repo.sqlite import Synchronous
+from repo.models import to_text
+from repo.sqlite.connection import Synchronous
 
 CALLERS = 50
 STALE = 10_000

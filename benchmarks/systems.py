@@ -57,7 +57,7 @@ class Ours:
     async def work(self) -> None:
         gc.disable()  # as the command line does, and what follows too
 
-        from reaper.commands.session import import_log
+        from reaper.cli.session import import_log
 
         log = import_log()
         from worker import daemon
@@ -74,7 +74,7 @@ class Ours:
     @asynccontextmanager
     async def submitting(self) -> Any:
         from worker.client import LifecycleClient
-        from worker.log import configure
+        from worker.logging.setup import configure
 
         configure(self.settings)
 
@@ -126,11 +126,9 @@ class ArqSameImports(Arq):
     """arq in a process that has imported what our worker imports."""
 
     async def work(self) -> None:
-        from reaper.commands.session import import_log
+        from reaper.cli.session import import_log
 
         import_log()
-        import worker.compose
-        import worker.daemon  # noqa: F401
 
         await super().work()
 

@@ -12,17 +12,17 @@ import signal
 import time
 from collections.abc import Callable
 
-from reaper.listener import Listener, listening
-from reaper.report import Report, Watching
 from reaper.settings import ReaperSettings
-from reaper.sweep import Sweeper
+from reaper.sweep.listener import Listener, listening
+from reaper.sweep.report import Report, Watching
+from reaper.sweep.sweeper import Sweeper
 from repo.errors import StoreReplaced, StoreUnavailable
 from repo.factory import get_repository
-from worker.events import emit
-from worker.locks import DeckyLocks, LocksUnusable
-from worker.outage import Outage
-from worker.owner import Owner
-from worker.queue import BeatWorker, Queue
+from worker.liveness.locks import DeckyLocks, LocksUnusable
+from worker.liveness.owner import Owner
+from worker.logging.events import emit
+from worker.logging.outage import Outage
+from worker.queue import Queue, SweepCron
 from worker.reload import reread
 from worker.systemd import Notifier
 
@@ -69,7 +69,7 @@ class Beat:
                 self.replaced = error
                 self.stop.set()
             except (StoreUnavailable, LocksUnusable) as error:
-                emit("reaper.pass_failed", trigger=trigger, reason=str(error))
+                emit("reaper.sweep_failed", trigger=trigger, reason=str(error))
             self._last = time.monotonic()
 
     async def cron(self) -> None:
@@ -140,7 +140,7 @@ async def run_reaper(settings: ReaperSettings) -> None:
             notifier.status(f"{running} running, {report.rows - running} pending{outage.told}")
 
         beat = Beat(sweeper, settings.reap_interval, standing)
-        cron = BeatWorker(
+        cron = SweepCron(
             settings.redis,
             beat.cron,
             interval=settings.reap_interval,

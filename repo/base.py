@@ -94,7 +94,7 @@ class BaseRepository(ABC):
         Args:
             data: `decky_name` and `operation`; optionally `id`, `host_uuid`, `payload` (JSON-ready dict),
                 `started_at` (aware datetime, default now), `status` (only "pending"), `attempt`, `retry_of`,
-                `deliveries` and `rung_at` (for who rings right after).
+                `deliveries` and `enqueued_at` (for who rings right after).
 
         Returns:
             The id: the given one, or a new UUID version 7.
@@ -185,8 +185,8 @@ class BaseRepository(ABC):
         """Ids of this owner's running rows that somebody asked to cancel."""
 
     @abstractmethod
-    async def note_delivery(self, lifecycle_id: str, deliveries: int) -> bool:
-        """Count one more ring of a pending row, if `deliveries` is still its count; stamps `rung_at`."""
+    async def record_delivery(self, lifecycle_id: str, deliveries: int) -> bool:
+        """Count one more ring of a pending row, if `deliveries` is still its count; stamps `enqueued_at`."""
 
     @abstractmethod
     async def get_lifecycle(self, lifecycle_id: str) -> Row | None:

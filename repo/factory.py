@@ -6,7 +6,7 @@ from pathlib import Path
 from repo.base import BaseRepository
 from repo.errors import StoreUnusable
 from repo.repository import SqlRepository
-from repo.sqlite import SqliteFile, Synchronous
+from repo.sqlite.connection import SqliteFile, Synchronous
 
 
 def get_repository(

@@ -9,9 +9,9 @@ from typing import Any, Literal, TypeVar
 
 from sqlalchemy import Connection
 
-from repo import fields, sql
+from repo import statements as sql
+from repo import validation as fields
 from repo.base import OPEN, BaseRepository, Claim, Deployed, Ending, Row, Status
-from repo.commit import Write
 from repo.errors import (
     DeckyBusy,
     InvalidLifecycle,
@@ -21,11 +21,12 @@ from repo.errors import (
     StoreUnusable,
     TransitionRefused,
 )
+from repo.group_commit import Write
 from repo.ids import id_after
-from repo.prepared import Query
-from repo.schema import VERSION_TABLE, to_iso
-from repo.sqlite import SqliteFile
-from repo.store import Store
+from repo.models import VERSION_TABLE, to_iso
+from repo.sqlite.connection import SqliteFile
+from repo.sqlite.prepared import Query
+from repo.sqlite.store import Store
 
 CANCELLED = "cancelled by operator"
 
@@ -152,7 +153,7 @@ class SqlRepository(BaseRepository):
         found = await self._read(lambda c: sql.FIND_CANCELLED.rows(c, {"by_owner": owner}))
         return [row["id"] for row in found]
 
-    async def note_delivery(self, lifecycle_id: str, deliveries: int) -> bool:
+    async def record_delivery(self, lifecycle_id: str, deliveries: int) -> bool:
         steps = [(sql.NOTE_DELIVERY, {"row_id": lifecycle_id, "seen": deliveries, "now": fields.now()})]
         return await self._write(Write(lifecycle_id, steps, lambda _: True, lambda _: False))
 

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.fleet import Fleet, running_fleet
+from tests.support.fleet import Fleet, running_fleet
 
 
 @pytest.fixture

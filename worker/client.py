@@ -17,10 +17,10 @@ from typing import Any, Self
 from repo.base import OPEN, BaseRepository, Operation, Row
 from repo.errors import LifecycleNotFound
 from repo.factory import get_repository
-from worker import document as documents
 from worker.clock import now
-from worker.document import InvalidDocument
-from worker.events import emit, emit_end
+from worker.documents import document as documents
+from worker.documents.document import InvalidDocument
+from worker.logging.events import emit, emit_end
 from worker.queue import Delivery, Queue, QueueUnavailable
 from worker.settings import WorkerSettings, load
 
@@ -50,7 +50,7 @@ class LifecycleClient:
         self._queue = Queue(self.settings.redis)
         self._queue_away = False
         # Rung behind the caller's back: a frozen Redis takes seconds to be given up, and the row is safe.
-        self._ringing: set[asyncio.Task[None]] = set()
+        self._enqueuing: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
         await self.repository.initialize()
@@ -59,7 +59,7 @@ class LifecycleClient:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await asyncio.gather(*self._ringing)
+        await asyncio.gather(*self._enqueuing)
         await self._queue.close()
         await self.repository.close()
 
@@ -133,7 +133,7 @@ class LifecycleClient:
                 "payload": payload,
                 "started_at": accepted_at,
                 "deliveries": 1,
-                "rung_at": accepted_at,
+                "enqueued_at": accepted_at,
             }
         )
         if not created:
@@ -148,14 +148,14 @@ class LifecycleClient:
             retry_of=None,
             started_at=accepted_at.isoformat(),
         )
-        ringing = asyncio.create_task(self._ring(Delivery(lifecycle_id, 1, host_uuid)))
-        self._ringing.add(ringing)
-        ringing.add_done_callback(self._ringing.discard)
+        ringing = asyncio.create_task(self._enqueue(Delivery(lifecycle_id, 1, host_uuid)))
+        self._enqueuing.add(ringing)
+        ringing.add_done_callback(self._enqueuing.discard)
         return lifecycle_id
 
-    async def _ring(self, delivery: Delivery) -> None:
+    async def _enqueue(self, delivery: Delivery) -> None:
         try:
-            await self._queue.ring([delivery])
+            await self._queue.enqueue([delivery])
             self._queue_away = False
         except QueueUnavailable as error:
             if not self._queue_away:
@@ -202,7 +202,8 @@ class LifecycleClient:
 
         Returns:
             By id, the last line that the runtime printed, its secrets masked. It may steer a terminal
-            (`worker.console.printable` prevents that), come late, or be missing, as while Redis is away.
+            (`worker.logging.console.printable` prevents that), come late, or be missing, as while Redis is
+            away.
         """
         try:
             return await self._queue.lines(lifecycle_ids)

@@ -10,14 +10,14 @@ from collections.abc import Callable
 
 from repo.errors import StoreReplaced, StoreUnavailable
 from repo.factory import get_repository
-from worker.events import emit
-from worker.execute import STOPPED, Executor
-from worker.locks import DeckyLocks
-from worker.outage import Outage
-from worker.owner import Owner
+from worker.execution.executor import STOPPED, Executor
+from worker.liveness.locks import DeckyLocks
+from worker.liveness.owner import Owner
+from worker.logging.events import emit
+from worker.logging.outage import Outage
 from worker.queue import Queue, QueueWorker
 from worker.reload import reread
-from worker.runtime import choose_runtime
+from worker.runtimes.base import choose_runtime
 from worker.settings import WorkerSettings
 from worker.systemd import Notifier
 

@@ -5,8 +5,8 @@ from typing import TypeVar
 import msgspec
 
 from repo.settings import SettingsError, load
-from worker.events import emit
-from worker.log import configure
+from worker.logging.events import emit
+from worker.logging.setup import configure
 from worker.settings import WorkerSettings
 
 S = TypeVar("S", bound=WorkerSettings)

@@ -24,8 +24,8 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 from repo.base import OPEN
 from repo.errors import StoreUnavailable
 from worker.client import InvalidDocument, InvalidRequest, LifecycleClient
-from worker.document import parse
-from worker.log import configure
+from worker.documents.document import parse
+from worker.logging.setup import configure
 
 MAX_IDS = 200
 LOOK_EVERY_S = 0.25

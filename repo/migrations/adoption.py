@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Row, column, inspect, select, table, text
 
 from repo.base import OPEN, OPERATIONS, TERMINAL
 from repo.errors import StoreUnusable
-from repo.schema import lifecycle, to_text
+from repo.models import lifecycle, to_text
 
 COLUMNS = (
     *("id", "decky_name", "host_uuid", "operation", "status", "error"),

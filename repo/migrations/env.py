@@ -1,8 +1,8 @@
-"""Alembic's entry: runs on the connection, and in the transaction, that `repo.migrate` hands over."""
+"""Alembic's entry: runs on the connection, and in the transaction, that `repo.migrations.run` hands over."""
 
 from alembic import context
 
-from repo.schema import VERSION_TABLE, metadata
+from repo.models import VERSION_TABLE, metadata
 
 context.configure(
     connection=context.config.attributes["connection"],

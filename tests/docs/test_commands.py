@@ -18,11 +18,11 @@ from typing import NamedTuple
 import click
 import pytest
 
-from reaper.cli import cli
-from reaper.logs import IDENTIFIERS
-from tests.examples.decnet import Decnet
-from tests.fleet import HANG_GUARD_S
-from worker.process import ProcessRuntime
+from reaper.cli.main import cli
+from reaper.cli.observe.logs import IDENTIFIERS
+from tests.support.decnet import Decnet
+from tests.support.fleet import HANG_GUARD_S
+from worker.runtimes.process import ProcessRuntime
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -34,9 +34,9 @@ PROGRAMS = {
 
 # What the documentation calls decnet-reaper, python3 and ./run is this very checkout.
 SHIMS = {
-    "decnet-reaper": f'exec {sys.executable} -m reaper.cli "$@"',
+    "decnet-reaper": f'exec {sys.executable} -m reaper "$@"',
     "python3": f'exec {sys.executable} "$@"',
-    "run": f'exec {sys.executable} -m reaper.cli "$@"',
+    "run": f'exec {sys.executable} -m reaper "$@"',
 }
 
 

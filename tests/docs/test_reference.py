@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from reaper.reference import markdown
+from docs.generate.reference import markdown
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGES = sorted([DOCS.parent / "README.md", *DOCS.rglob("*.md")])
@@ -13,7 +13,9 @@ PAGES = sorted([DOCS.parent / "README.md", *DOCS.rglob("*.md")])
 
 def test_the_reference_is_current() -> None:
     made = markdown()
-    assert (DOCS / "reference.md").read_text() == made, "run python -m reaper.reference > docs/reference.md"
+    assert (DOCS / "reference.md").read_text() == made, (
+        "run python -m docs.generate.reference > docs/reference.md"
+    )
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(DOCS.parent)))

@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.engine import ComposeDecky
-from tests.fleet import HANG_GUARD_S
-from worker import document as documents
-from worker.child import exited
-from worker.compose import ComposeRuntime
-from worker.locks import DeckyLock, DeckyLocks
-from worker.runtime import OperationFailed, choose_runtime
+from tests.support.docker_engine import ComposeDecky
+from tests.support.fleet import HANG_GUARD_S
+from worker.documents import document as documents
+from worker.liveness.locks import DeckyLock, DeckyLocks
+from worker.runtimes.base import OperationFailed, choose_runtime
+from worker.runtimes.compose import ComposeRuntime
+from worker.runtimes.subprocesses import exited
 
 pytestmark = [pytest.mark.anyio, pytest.mark.docker]
 
@@ -26,9 +26,9 @@ NEVER_HEALTHY = {"test": ["CMD", "false"], "interval": "200ms", "retries": 100_0
 WORKER = """
 import asyncio, json, sys
 from pathlib import Path
-from worker.child import exited
-from worker.compose import ComposeRuntime
-from worker.locks import DeckyLocks
+from worker.runtimes.subprocesses import exited
+from worker.runtimes.compose import ComposeRuntime
+from worker.liveness.locks import DeckyLocks
 
 name, root = sys.argv[1], Path(sys.argv[2])
 with DeckyLocks(root).try_lock(name, None) as lock:

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from repo.base import Row
-from tests.audit import audit
-from tests.e2e.engine import ComposeDecky
-from tests.fleet import Fleet, running_fleet, wait_status
-from tests.terminal import Terminal
+from tests.support.audit import audit
+from tests.support.docker_engine import ComposeDecky
+from tests.support.fleet import Fleet, running_fleet, wait_status
+from tests.support.terminal import Terminal
 
 pytestmark = [pytest.mark.anyio, pytest.mark.docker]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.systemd_machine import VENV, Machine, machine, missing
+from tests.support.systemd_machine import VENV, Machine, machine, missing
 
 pytestmark = [pytest.mark.systemd, pytest.mark.timeout(600)]
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from repo.errors import LifecycleClosed
-from tests.fleet import Fleet, running_fleet, wait_status
+from tests.support.fleet import Fleet, running_fleet, wait_status
 from worker.client import InvalidDocument, InvalidRequest, LifecycleClient
 
 pytestmark = pytest.mark.anyio

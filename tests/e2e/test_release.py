@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.fleet import HANG_GUARD_S
-from worker.process import ProcessRuntime
+from tests.support.fleet import HANG_GUARD_S
+from worker.runtimes.process import ProcessRuntime
 
 ROOT = Path(__file__).parents[2]
 VERSIONS = ("3.11", "3.12", "3.13", "3.14")
@@ -169,7 +169,7 @@ async def test_it_works_in_an_empty_environment(version: str, dist: Path, direct
         await run(
             "python",
             "-c",
-            "from pathlib import Path; from reaper.install import install;"
+            "from pathlib import Path; from reaper.cli.admin.installation import install;"
             " install(Path('image'), dry_run=False, command=Path('/bin/sh'))",
         )
         units = {path.name for path in (directory / "image/etc/systemd/system").iterdir()}

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.e2e.deploy import COMMAND, Deploy
-from tests.e2e.probes import MANY_OPERATIONS, OUT_OF_MEMORY, SANDBOX
-from tests.e2e.systemd_machine import VENV, Machine, machine, missing
+from tests.support.deploy import COMMAND, Deploy
+from tests.support.probes import MANY_OPERATIONS, OUT_OF_MEMORY, SANDBOX
+from tests.support.systemd_machine import VENV, Machine, machine, missing
 
 pytestmark = [pytest.mark.systemd, pytest.mark.timeout(600)]
 

@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.fleet import HANG_GUARD_S, Daemon, Fleet
+from tests.support.fleet import HANG_GUARD_S, Daemon, Fleet
 
 pytestmark = pytest.mark.anyio
 

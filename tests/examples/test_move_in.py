@@ -9,8 +9,8 @@ import pytest
 from sqlalchemy.exc import IntegrityError
 
 from repo.factory import get_repository
-from tests.examples.decnet import Decnet, now
-from tests.fleet import Fleet
+from tests.support.decnet import Decnet, now
+from tests.support.fleet import Fleet
 
 pytestmark = pytest.mark.anyio
 

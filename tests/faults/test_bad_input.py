@@ -16,10 +16,10 @@ from click.testing import CliRunner
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from reaper import cli
+from reaper.cli import main as cli
 from reaper.settings import ReaperSettings, SettingsError, load
 from repo.factory import get_repository
-from tests.fleet import Fleet
+from tests.support.fleet import Fleet
 from worker.client import InvalidDocument, InvalidRequest, LifecycleClient
 from worker.queue import InvalidDSN, Queue
 from worker.queue.jobs import Refused, read_job

@@ -20,14 +20,14 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from reaper.settings import ReaperSettings, Seconds
-from reaper.sweep import Sweeper
+from reaper.sweep.sweeper import Sweeper
 from repo.base import OPEN, TERMINAL, Row
 from repo.errors import LifecycleClosed
 from repo.factory import get_repository
-from worker.locks import DeckyLock, DeckyLocks, Holder
-from worker.owner import Owner
+from worker.liveness.locks import DeckyLock, DeckyLocks, Holder
+from worker.liveness.owner import Owner
 from worker.queue import Delivery, Queue
-from worker.server import find_server, server_command, wait_ready
+from worker.queue.server import find_server, server_command, wait_ready
 
 T = TypeVar("T")
 DECKIES = ("decky-a", "decky-b")
@@ -93,7 +93,7 @@ class Rows(RuleBasedStateMachine):
             assert newest is not None
             assert (newest["id"], newest["operation"]) == (lifecycle_id, operation)
         if rings:
-            self.do(self.queue.ring([Delivery(lifecycle_id, 1, None)]))
+            self.do(self.queue.enqueue([Delivery(lifecycle_id, 1, None)]))
 
     @precondition(lambda self: self.open_rows())
     @rule(data=st.data(), oldest=st.sampled_from([True, True, False]))

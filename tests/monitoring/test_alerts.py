@@ -7,8 +7,8 @@ import subprocess
 
 import pytest
 
-from tests.fleet import Fleet, gated
-from tests.monitoring.programs import MONITORING, PROGRAM, need, prometheus
+from tests.support.fleet import Fleet, gated
+from tests.support.monitoring_programs import MONITORING, PROGRAM, need, prometheus
 
 METRIC = re.compile(r"\bdecnet_[a-z_]+")
 

@@ -9,7 +9,8 @@ from random import Random
 import pytest
 from click.testing import CliRunner, Result
 
-from reaper.logs import IDENTIFIERS, logs
+from reaper.cli.observe.logs import IDENTIFIERS
+from reaper.cli.observe.logs import command as logs
 
 RECORDED = Path(__file__).with_name("recorded.log")
 STORY = [

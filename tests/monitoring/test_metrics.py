@@ -3,9 +3,9 @@
 import json
 from pathlib import Path
 
-from tests.monitoring.programs import PROGRAM, metrics_of, need
-from worker.event_fields import FIELDS
-from worker.events import EVENTS
+from tests.support.monitoring_programs import PROGRAM, metrics_of, need
+from worker.logging.events import EVENTS
+from worker.logging.fields import FIELDS
 
 RECORDED = Path(__file__).with_name("recorded.log")
 REDIS = "unix:///run/decnet-reaper/queue.sock?db=0"

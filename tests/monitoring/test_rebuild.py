@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 from repo.base import Row
-from tests.audit import ENDS, TOLD, audit, rebuild
-from tests.fleet import CLIENT_LOG, running_fleet
-from tests.monitoring.mixed_run import MixedRun
-from worker.events import EVENTS
+from tests.support.audit import ENDS, TOLD, audit, rebuild
+from tests.support.fleet import CLIENT_LOG, running_fleet
+from tests.support.mixed_run import MixedRun
+from worker.logging.events import EVENTS
 
 pytestmark = pytest.mark.anyio
 

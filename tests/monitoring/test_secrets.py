@@ -5,7 +5,7 @@ import sys
 import pytest
 from redis.asyncio import Redis
 
-from tests.fleet import CLIENT_LOG, running_fleet
+from tests.support.fleet import CLIENT_LOG, running_fleet
 from worker.client import LifecycleClient
 
 pytestmark = pytest.mark.anyio

@@ -10,8 +10,8 @@ import pytest
 
 from repo.base import BaseRepository
 from repo.factory import get_repository
-from repo.sqlite import SqliteFile
-from repo.store import Store
+from repo.sqlite.connection import SqliteFile
+from repo.sqlite.store import Store
 
 
 @pytest.fixture(scope="session")

@@ -15,11 +15,11 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from repo.base import BaseRepository
-from repo.checkpoint import LOG_BYTES
 from repo.errors import SchemaNewer, StoreBusy, StoreFull, StoreReplaced, StoreUnavailable, StoreUnusable
 from repo.factory import get_repository
-from repo.schema import HEAD, VERSION_TABLE
-from repo.sqlite import file_system
+from repo.models import HEAD, VERSION_TABLE
+from repo.sqlite.checkpoint import LOG_BYTES
+from repo.sqlite.connection import file_system
 
 pytestmark = pytest.mark.anyio
 DECKY = {"decky_name": "d1", "operation": "deploy"}

@@ -147,7 +147,7 @@ async def test_a_retry_runs_before_what_was_accepted_later(repository: BaseRepos
     assert (retry["retry_of"], retry["attempt"]) == (first, 2)
     assert (retry["operation"], retry["payload"]) == ("deploy", {"compose": DOCUMENT})
     assert (retry["deliveries"], retry["error"], retry["completed_at"]) == (1, None, None)
-    assert retry["rung_at"] is not None
+    assert retry["enqueued_at"] is not None
     assert retry["started_at"] > (await row_of(repository, first))["started_at"]
 
 
@@ -201,13 +201,13 @@ async def test_cancel(repository: BaseRepository) -> None:
 
 async def test_a_delivery_is_counted_once(repository: BaseRepository) -> None:
     lifecycle_id = await repository.create_lifecycle(DECKY)
-    assert await repository.note_delivery(lifecycle_id, 0)
-    assert not await repository.note_delivery(lifecycle_id, 0)
+    assert await repository.record_delivery(lifecycle_id, 0)
+    assert not await repository.record_delivery(lifecycle_id, 0)
     row = await row_of(repository, lifecycle_id)
     assert row["deliveries"] == 1
-    assert row["rung_at"] is not None
+    assert row["enqueued_at"] is not None
     await repository.claim_lifecycle(lifecycle_id, "w")
-    assert not await repository.note_delivery(lifecycle_id, 1)
+    assert not await repository.record_delivery(lifecycle_id, 1)
 
 
 async def test_finding_the_next_and_all_open(repository: BaseRepository) -> None:

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from sqlalchemy.dialects import sqlite
 
-from repo import sql
-from repo.prepared import Prepared
+from repo import statements as sql
+from repo.sqlite.prepared import Prepared
 
 
 def _listing(decky_name: str | None) -> Any:

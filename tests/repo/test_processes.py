@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from repo.checkpoint import LOG_BYTES
+from repo.sqlite.checkpoint import LOG_BYTES
 
 pytestmark = pytest.mark.anyio
 

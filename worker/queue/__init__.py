@@ -11,21 +11,21 @@ a job (see `engine`). Nothing outside this package knows arq.
 `jobs`          the names of queues and keys, the shape of a job, what is refused
 `ringing`       `Queue`, for whoever rings: client, worker, reaper
 `engine`        the loop: pick, run, finish, and weather every outage
-`workers`       `QueueWorker`, which runs operations, and `BeatWorker`, the reaper's cron
+`workers`       `QueueWorker`, which runs operations, and `SweepCron`, the reaper's cron
 ==============  =======================================================================
 """
 
 from worker.queue.connection import InvalidDSN, QueueUnavailable
+from worker.queue.enqueue import Queue
 from worker.queue.jobs import Delivery, DeliveryState
-from worker.queue.ringing import Queue
-from worker.queue.workers import BeatWorker, QueueWorker
+from worker.queue.workers import QueueWorker, SweepCron
 
 __all__ = [
-    "BeatWorker",
     "Delivery",
     "DeliveryState",
     "InvalidDSN",
     "Queue",
     "QueueUnavailable",
     "QueueWorker",
+    "SweepCron",
 ]

@@ -9,7 +9,7 @@ from arq.constants import in_progress_key_prefix, job_key_prefix
 EXECUTE = "execute"
 """The one function of the work queue; its one argument is a lifecycle id."""
 
-BEAT_QUEUE = "decnet-reaper:beat"
+SWEEP_QUEUE = "decnet-reaper:sweep"
 MARKER = "decnet-reaper:marker"
 
 DeliveryState = Literal["queued", "picked", "absent"]

@@ -1,4 +1,4 @@
-"""The two workers: `QueueWorker` runs operations, `BeatWorker` is the reaper's cron."""
+"""The two workers: `QueueWorker` runs operations, `SweepCron` is the reaper's cron."""
 
 import asyncio
 import contextlib
@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, cast
 from arq.cron import cron
 from arq.worker import func
 
-from worker.events import emit
+from worker.logging.events import emit
 from worker.queue.connection import parse_dsn
-from worker.queue.engine import Engine
-from worker.queue.jobs import BEAT_QUEUE, EXECUTE, queue_name, wake_list
+from worker.queue.jobs import EXECUTE, SWEEP_QUEUE, queue_name, wake_list
+from worker.queue.loop import Engine
 from worker.queue.outage import Outage
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ class QueueWorker:
         await self._engine.close()
 
 
-class BeatWorker:
+class SweepCron:
     """Calls `beat()` every `interval` seconds by arq's cron, on whichever of several workers is first.
 
     The grain is one second, the pace at least once a minute. A beat may come late or twice (an outage, a
@@ -125,7 +125,7 @@ class BeatWorker:
         )
         self._engine = Engine(
             parse_dsn(dsn),
-            BEAT_QUEUE,
+            SWEEP_QUEUE,
             wake=None,
             functions=[],
             cron_jobs=[every],

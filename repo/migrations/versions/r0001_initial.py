@@ -89,7 +89,7 @@ def _lifecycle_table() -> None:
         sa.Column("attempt", sa.Integer, nullable=False, server_default="1"),
         sa.Column("retry_of", sa.String(64)),
         sa.Column("deliveries", sa.Integer, nullable=False, server_default="0"),
-        sa.Column("rung_at", sa.DateTime),
+        sa.Column("enqueued_at", sa.DateTime),
         sa.Column("cancel_requested_at", sa.DateTime),
         sa.CheckConstraint("operation IN ('deploy', 'mutate')", "operation"),
         sa.CheckConstraint("status IN ('pending', 'running', 'succeeded', 'failed')", "status"),
@@ -99,7 +99,7 @@ def _lifecycle_table() -> None:
             "payload IS NULL OR (json_valid(payload) AND json_type(payload) = 'object')", "payload_is_object"
         ),
         *(_is_time(name) for name in ("started_at", "updated_at", "completed_at")),
-        *(_is_time(name) for name in ("claimed_at", "rung_at", "cancel_requested_at")),
+        *(_is_time(name) for name in ("claimed_at", "enqueued_at", "cancel_requested_at")),
     )
 
 

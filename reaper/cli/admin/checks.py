@@ -1,0 +1,175 @@
+"""The doctor's checks: each returns what it found, or raises what is wrong and what to do about it."""
+
+import ctypes
+import fcntl
+import os
+import shutil
+from pathlib import Path
+
+from reaper.settings import ReaperSettings
+from repo.factory import get_repository
+from worker.liveness.locks import DeckyLocks
+from worker.queue.connection import QueueUnavailable, parse_dsn, reaching
+from worker.runtimes.base import RuntimeUnavailable
+from worker.runtimes.compose import ComposeRuntime
+from worker.runtimes.subprocesses import environment, run
+
+UNITS = ("decnet-reaper.service", "decnet-worker@*.service")
+_LOW_SPACE = 256 * 1024 * 1024
+_TIME_ERROR = 5
+_TIMEX_BYTES = 512
+
+
+class Wrong(Exception):
+    """Something that is needed is missing or broken; says what to do."""
+
+
+class Doubtful(Exception):
+    """Something that works as it is, but may not be what is wanted; says what to do."""
+
+
+async def store(settings: ReaperSettings) -> str:
+    """The file opens and is sound."""
+    async with get_repository(url=settings.database) as repository:
+        facts = await repository.check()
+    if facts["integrity"] != "ok":
+        raise Wrong(f"{facts['path']} is damaged ({facts['integrity']}): stop all, restore it from a backup")
+    return f"{facts['path']}, SQLite {facts['sqlite_version']}, journal {facts['journal_mode']}, sound"
+
+
+async def schema(settings: ReaperSettings) -> str:
+    """Its schema is the one of this release; opening migrates older ones and refuses newer ones."""
+    async with get_repository(url=settings.database) as repository:
+        return f"revision {(await repository.check())['schema']}"
+
+
+async def queue(settings: ReaperSettings) -> str:
+    """Redis or Valkey answers."""
+    server = parse_dsn(settings.redis)
+    redis = server.connect(connections=1, queue="")
+    try:
+        async with reaching(server):
+            facts = await redis.info("server")
+    except QueueUnavailable as error:
+        raise Wrong(
+            f"{error}: start Redis or Valkey (decnet-reaper up brings one), or set DECNET_REAPER_REDIS"
+        ) from None
+    finally:
+        await redis.aclose(close_connection_pool=True)
+    if "valkey_version" in facts:
+        return f"{server.name}, Valkey {facts['valkey_version']}"
+    return f"{server.name}, Redis {facts['redis_version']}"
+
+
+async def locks(settings: ReaperSettings) -> str:
+    """The directory can be written, and its file system has flock(2)."""
+    directory = DeckyLocks(settings.runtime_dir).directory
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError as error:
+        raise Wrong(f"{directory} can't be locked ({error.strerror}): use a local file system") from None
+    finally:
+        os.close(descriptor)
+    return str(directory)
+
+
+async def docker(settings: ReaperSettings) -> str:
+    """The engine answers, unless the runtime is set to do without it."""
+    if settings.runtime == "process":
+        return "not used, since runtime is set to process"
+    if shutil.which("docker") is None:
+        raise _without_compose(settings, "docker is not installed; install Docker")
+    answer = await run(["docker", "version", "--format", "{{.Server.Version}}"], env=environment())
+    said = answer.lines[-1] if answer.lines else "no answer"
+    if answer.status != 0:
+        raise _without_compose(settings, f"the engine doesn't answer ({said}); start it, or join its group")
+    return f"engine {said}"
+
+
+async def compose(settings: ReaperSettings) -> str:
+    """Compose 2 can be used; where not, `auto` takes local processes, and this says why."""
+    if settings.runtime == "process":
+        return "not used, since runtime is set to process: deckies are local processes, not containers"
+    wanted = settings.compose_command.split()
+    try:
+        await ComposeRuntime(settings.state_dir, wanted or None).check()
+    except RuntimeUnavailable as error:
+        raise _without_compose(settings, str(error)) from None
+    for command in [wanted] if wanted else [["docker", "compose"], ["docker-compose"]]:
+        if shutil.which(command[0]):
+            answer = await run([*command, "version", "--short"], env=environment())
+            if answer.status == 0 and answer.lines:
+                return f"{' '.join(command)} {answer.lines[-1].removeprefix('v')}"
+    return "answers"
+
+
+def _without_compose(settings: ReaperSettings, reason: str) -> Exception:
+    if settings.runtime == "compose":
+        return Wrong(reason)
+    return Doubtful(f"deckies will be local processes, not containers, since {reason}")
+
+
+async def units(settings: ReaperSettings) -> str:
+    """A reaper and a worker run: as units, or as `decnet-reaper up`."""
+    if _is_up(settings.runtime_dir):
+        return f"decnet-reaper up runs in {settings.runtime_dir}"
+    if not _has_systemd():
+        raise Doubtful("no systemd here, and no decnet-reaper up: start up, or a worker and a reaper")
+    show = ["systemctl", "show", "--property=Id,ActiveState", "--value", "--all", *UNITS]
+    answer = await run(show, env=environment())
+    words = [line for line in answer.lines if line]
+    states = dict(zip(words[::2], words[1::2], strict=False))
+    shown = ", ".join(f"{unit} {state}" for unit, state in sorted(states.items()))
+    if "failed" in states.values():
+        raise Wrong(f"{shown}: see why with `decnet-reaper logs`, then `systemctl restart` it")
+    for prefix, what in (("decnet-reaper", "reaper"), ("decnet-worker", "worker")):
+        if not any(unit.startswith(prefix) and state == "active" for unit, state in states.items()):
+            raise Doubtful(
+                f"no {what} unit is active ({shown or 'none installed'}): `decnet-reaper install`, then"
+                " `systemctl enable --now decnet-reaper.target`"
+            )
+    return shown
+
+
+def _has_systemd() -> bool:
+    return Path("/run/systemd/system").is_dir()  # sd_booted(3)
+
+
+def _is_up(runtime_dir: Path) -> bool:
+    try:
+        descriptor = os.open(runtime_dir / "up.lock", os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+async def clock(settings: ReaperSettings) -> str:
+    """The kernel says that the clock is synchronised, see adjtimex(2). Liveness doesn't depend on it."""
+    state = ctypes.CDLL(None).adjtimex(ctypes.create_string_buffer(_TIMEX_BYTES))
+    if state == _TIME_ERROR:
+        raise Doubtful("the clock is not synchronised, rows may show wrong times: run an NTP client")
+    return "synchronised" if state >= 0 else "the kernel doesn't tell"
+
+
+async def space(settings: ReaperSettings) -> str:
+    """There is room for the store, the documents and the locks."""
+    found = []
+    for directory in (settings.state_dir, settings.runtime_dir):
+        free = shutil.disk_usage(_existing(directory)).free
+        if free < _LOW_SPACE:
+            raise Wrong(f"only {free // 2**20} MiB are free for {directory}: free some")
+        found.append(f"{free / 2**30:.1f} GiB free for {directory}")
+    return ", ".join(found)
+
+
+def _existing(path: Path) -> Path:
+    while not path.exists():
+        path = path.parent
+    return path

@@ -1,0 +1,24 @@
+"""`decnet-reaper worker`."""
+
+import click
+
+from reaper.cli.session import run, settings_of_daemon
+
+
+@click.command()
+def command() -> None:
+    """Run one worker.
+
+    It takes jobs off the queue and runs them, ten at a time unless set otherwise. SIGTERM lets it
+    finish what it runs, for STOP_GRACE at most.
+
+    \b
+    Examples:
+      decnet-reaper worker
+      DECNET_REAPER_MAX_JOBS=4 decnet-reaper worker
+      systemctl start decnet-worker@1            after `decnet-reaper install`
+    """
+    settings = settings_of_daemon()
+    from worker.daemon import run_worker
+
+    run(run_worker(settings))

@@ -1,0 +1,52 @@
+"""`decnet-reaper list`."""
+
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+import click
+
+from reaper.cli.options import filter_options, json_option, limit_option, statuses_of
+from reaper.cli.session import with_repository
+
+if TYPE_CHECKING:
+    from repo.base import BaseRepository, Status
+
+
+@click.command()
+@filter_options
+@limit_option(100_000)
+@json_option
+def command(
+    only_open: bool,
+    states: "tuple[Status, ...]",
+    decky: str | None,
+    host: str | None,
+    since: datetime | None,
+    limit: int,
+    as_json: bool,
+) -> int:
+    """List rows, newest first.
+
+    Columns: age since acceptance, wait until the start, time that it took, number of the try. On a terminal
+    that is too narrow for whole ids, their last eight characters stand for them, here and in other commands.
+    Piped, nothing is cut. --json gives the same for scripts, see docs/command-line.md.
+
+    \b
+    Examples:
+      decnet-reaper list --open
+      decnet-reaper list --state failed --since 1h
+      decnet-reaper list --decky decky-01 --limit 5
+      decnet-reaper list --json | jq -r '.[] | select(.duration_s > 60) | .id'
+    """
+    statuses = statuses_of(states, only_open=only_open)
+
+    async def work(repository: "BaseRepository") -> int:
+        from reaper.cli.output.table import show_rows
+
+        rows = await repository.list_lifecycles(
+            statuses=statuses, decky_name=decky, host_uuid=host, since=since, limit=limit
+        )
+        show_rows(rows, as_json=as_json)
+        return 0
+
+    return with_repository(work)

@@ -1,0 +1,72 @@
+"""`decnet-reaper deploy`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from reaper.cli import complete, exit_status
+from reaper.cli.options import compose_option, host_option, json_option, wait_option
+from reaper.cli.session import with_client
+
+if TYPE_CHECKING:
+    from worker.client import LifecycleClient
+
+
+@click.command()
+@click.argument("names", metavar="[NAME]...", nargs=-1, shell_complete=complete.decky_names)
+@compose_option
+@click.option(
+    "--fleet",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Deploy each *.yaml, *.yml and *.json of DIR; a file is named like its decky.",
+)
+@host_option
+@wait_option
+@json_option
+def command(
+    names: tuple[str, ...],
+    compose: str | None,
+    fleet: Path | None,
+    host: str | None,
+    wait: bool,
+    as_json: bool,
+) -> int:
+    """Bring deckies up from a Compose document.
+
+    Prints the id of each attempt, or with --wait how it ended. Everything is checked before anything is
+    submitted. Asking for what a decky is being deployed with already
+    gives that attempt's id.
+
+    \b
+    Examples:
+      decnet-reaper deploy decky-01 --compose decky-01.yaml --wait
+      generate | decnet-reaper deploy decky-01 --compose -
+      decnet-reaper deploy decky-01 decky-02 --compose both.yaml
+      decnet-reaper deploy --fleet fleet/ --wait
+    """
+    if fleet is not None and (names or compose is not None):
+        raise click.UsageError("--fleet DIR takes neither a NAME nor --compose")
+    if fleet is None and (not names or compose is None):
+        raise click.UsageError("a deploy needs a NAME and --compose FILE, or --fleet DIR")
+
+    async def work(client: "LifecycleClient") -> int:
+        import asyncio
+
+        from reaper.cli.operations import document_files as requests
+        from reaper.cli.output.wait import follow, warn_of_host
+
+        try:
+            asked = requests.of_file(names, compose or "") if fleet is None else requests.of_directory(fleet)
+        except requests.BadFiles as error:
+            for reason in error.reasons:
+                exit_status.tell(reason, exit_status.BAD_INPUT)
+            return exit_status.tell(str(error), exit_status.BAD_INPUT)
+        deploys = [client.deploy(name, document, host_uuid=host) for name, document in asked]
+        ids = await asyncio.gather(*deploys)
+        warn_of_host(client.settings, host)
+        several = fleet is not None or len(names) > 1
+        return await follow(client, ids, wait=wait, as_json=as_json, several=several)
+
+    return with_client(work)

@@ -1,0 +1,105 @@
+"""What is asked for on the command line, read and checked before anything is submitted."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import click
+
+from repo import validation as fields
+from repo.errors import InvalidLifecycle
+from worker.documents import document as documents
+from worker.documents.document import MAX_BYTES, InvalidDocument
+
+_ENDINGS = {".yaml", ".yml", ".json"}
+
+
+class Request(NamedTuple):
+    """One decky and its document."""
+
+    decky_name: str
+    document: dict[str, Any]
+
+
+class BadFiles(Exception):
+    """Files of a fleet that can't be used; nothing was submitted.
+
+    Attributes:
+        reasons: a line for each.
+    """
+
+    def __init__(self, reasons: list[str]) -> None:
+        super().__init__(f"nothing was submitted, since {len(reasons)} of the fleet's files can't be used")
+        self.reasons = reasons
+
+
+def read(file: str) -> str:
+    """The text of a document; `-` is standard input.
+
+    Raises:
+        InvalidDocument: it can't be read, or is too large.
+    """
+    try:
+        with click.open_file(file, "rb") as stream:
+            text: bytes = stream.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise InvalidDocument(f"{_named(file)} can't be read: {error.strerror}") from None
+    if len(text) > MAX_BYTES:
+        raise InvalidDocument(f"{_named(file)} is larger than {MAX_BYTES} bytes")
+    try:
+        return text.decode()
+    except UnicodeDecodeError:
+        raise InvalidDocument(f"{_named(file)} is not UTF-8 text") from None
+
+
+def of_file(names: Sequence[str], file: str) -> list[Request]:
+    """A request for each name, out of one document.
+
+    Raises:
+        InvalidDocument: it is no document for one of them.
+    """
+    text = read(file)
+    try:
+        return [Request(name, documents.parse(text, name)) for name in dict.fromkeys(names)]
+    except InvalidDocument as error:
+        raise InvalidDocument(f"{_named(file)}: {error}") from None
+
+
+def of_directory(directory: Path) -> list[Request]:
+    """A request for each *.yaml, *.yml and *.json file, named like its decky, in the order of names.
+
+    Raises:
+        InvalidDocument: the directory can't be read, or has no such file.
+        BadFiles: some can't be used; every one of them is told.
+    """
+    try:
+        files = sorted(path for path in directory.iterdir() if path.suffix in _ENDINGS)
+    except OSError as error:
+        raise InvalidDocument(f"{directory} can't be read: {error.strerror}") from None
+    if not files:
+        raise InvalidDocument(f"{directory} has no *.yaml, *.yml or *.json file")
+    requests, reasons = [], []
+    for file in files:
+        try:
+            fields.accepted({"decky_name": file.stem, "operation": "deploy"})
+            requests.append(Request(file.stem, documents.parse(read(str(file)), file.stem)))
+        except (InvalidDocument, InvalidLifecycle) as error:
+            reason = str(error)
+            reasons.append(reason if reason.startswith(str(file)) else f"{file}: {reason}")
+    reasons += _twice(files)
+    if reasons:
+        raise BadFiles(reasons)
+    return requests
+
+
+def _named(file: str) -> str:
+    return "standard input" if file == "-" else file
+
+
+def _twice(files: Iterable[Path]) -> list[str]:
+    seen: dict[str, Path] = {}
+    return [
+        f"{file}: {seen[file.stem].name} is the same decky's"
+        for file in files
+        if seen.setdefault(file.stem, file) is not file
+    ]

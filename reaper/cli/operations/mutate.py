@@ -1,0 +1,56 @@
+"""`decnet-reaper mutate`."""
+
+from typing import TYPE_CHECKING
+
+import click
+
+from reaper.cli.options import compose_option, host_option, json_option, names_argument, wait_option
+from reaper.cli.session import with_client
+
+if TYPE_CHECKING:
+    from worker.client import LifecycleClient
+
+
+@click.command()
+@names_argument
+@click.option("--services", metavar="A,B", help="The services to expose; the base is always kept.")
+@compose_option
+@host_option
+@wait_option
+@json_option
+def command(
+    names: tuple[str, ...],
+    services: str | None,
+    compose: str | None,
+    host: str | None,
+    wait: bool,
+    as_json: bool,
+) -> int:
+    """Change the services that deckies expose.
+
+    It is one change: if it fails, the previous services come back. --services picks among those of the
+    last deployed document, by full name or without the decky's.
+
+    \b
+    Examples:
+      decnet-reaper mutate decky-01 --services ssh,http --wait
+      decnet-reaper mutate decky-01 decky-02 --services ssh
+      decnet-reaper mutate decky-01 --compose changed.yaml
+    """
+    if (services is None) == (compose is None):
+        raise click.UsageError("a mutate takes either --services A,B or --compose FILE")
+    chosen = None if services is None else [part.strip() for part in services.split(",") if part.strip()]
+
+    async def work(client: "LifecycleClient") -> int:
+        from reaper.cli.operations import document_files as requests
+        from reaper.cli.output.wait import follow, warn_of_host
+
+        documents = {} if compose is None else dict(requests.of_file(names, compose))
+        ids = [
+            await client.mutate(name, services=chosen, compose=documents.get(name), host_uuid=host)
+            for name in dict.fromkeys(names)
+        ]
+        warn_of_host(client.settings, host)
+        return await follow(client, ids, wait=wait, as_json=as_json, several=len(names) > 1)
+
+    return with_client(work)

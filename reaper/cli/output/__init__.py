@@ -1,0 +1,1 @@
+"""How rows are printed: tables, waiting, the progress line."""

@@ -1,0 +1,1 @@
+"""What the fleet did, as a picture."""

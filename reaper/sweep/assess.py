@@ -1,0 +1,198 @@
+"""What is known about an open row, and so what the rules say of it. Looks, and changes nothing.
+
+A pass asks for every open row and nearly always finds nothing to do, so this is plain code without an await,
+and a row that was found at work is looked at again with one flock(2).
+"""
+
+import resource
+import time
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from reaper.settings import ReaperSettings
+from reaper.sweep.ages import Ages
+from reaper.sweep.rules import Action, Do, Facts, Policy, decide
+from repo.base import Row
+from worker.liveness.locks import DeckyLock, DeckyLocks, Holder, LockFile, LocksUnusable
+from worker.liveness.owner import Owner, boot_id
+from worker.queue import DeliveryState
+
+# How long systemd gets to say what a worker of its died of, in seconds.
+_MANAGER_TELLS_S = 5.0
+
+
+class SweepContext(NamedTuple):
+    """What is the same for every row of one pass.
+
+    Attributes:
+        policy: the limits.
+        at_start: this is a reaper's first pass.
+        died_of: what the service manager says of the death of the rows' worker.
+        first_in_line: ids of the rows that are their decky's oldest open ones.
+        states: where the last deliveries of pending rows are; None while Redis is away, or isn't asked.
+        queue_lost: Redis was away or was emptied since the last pass.
+        owners: those that were found alive.
+    """
+
+    policy: Policy
+    at_start: bool
+    died_of: str
+    first_in_line: set[str]
+    states: Mapping[str, DeliveryState] | None
+    queue_lost: bool
+    owners: set[Owner]
+
+
+class Assessment(NamedTuple):
+    """What is to be done with a row.
+
+    Attributes:
+        action: what.
+        facts: from what it follows.
+        lock: the decky's lock if it was free: it is held now, and whoever has the verdict gives it up.
+    """
+
+    action: Action
+    facts: Facts
+    lock: DeckyLock | None
+
+
+class _AtWork(NamedTuple):
+    """A running row whose operation was found at work, within its time."""
+
+    file: LockFile
+    owner: Owner
+    deadline: float
+
+
+class Assessor:
+    """Looks at rows, and remembers from pass to pass what can't be asked again.
+
+    Args:
+        locks: the decky locks of this host.
+        settings: of which host the rows can be seen.
+        ages: how old rows are.
+    """
+
+    def __init__(self, locks: DeckyLocks, settings: ReaperSettings, ages: Ages) -> None:
+        self._locks = locks
+        self._visible = {None, settings.host_uuid}
+        self._boot = boot_id()
+        self._ages = ages
+        self._timed_out: dict[str, float] = {}
+        self._found_dead: dict[str, float] = {}
+        self._at_work: dict[str, _AtWork] = {}
+        # What finds no place is opened anew in each pass.
+        self._most_kept = resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2
+
+    def assess_all(self, rows: Iterable[Row], during: SweepContext) -> list[tuple[Row, Assessment]]:
+        """Those of some open rows with which something is to be done, or whose lock was free.
+
+        Raises:
+            LocksUnusable: a lock can't be looked at; none is held then.
+        """
+        judged: list[tuple[Row, Assessment]] = []
+        try:
+            for row in rows:
+                if self._still_at_work(row, during):
+                    continue
+                verdict = self._assess(row, during)
+                if verdict.lock is not None or verdict.action.do is not Do.LEAVE:
+                    judged.append((row, verdict))
+        except LocksUnusable:
+            for _, verdict in judged:
+                if verdict.lock is not None:
+                    verdict.lock.release()
+            raise
+        return judged
+
+    def _assess(self, row: Row, during: SweepContext) -> Assessment:
+        if row["status"] == "running" and row["host_uuid"] in self._visible:
+            file = self._locks.open(row["decky_name"], row["host_uuid"])
+            lock = file.try_lock()
+            holder = file.read() if lock is None else None
+            self._remember(row, during, file, holder)
+            return self.assess_running(row, during, lock, holder)
+        facts = Facts(
+            visible=row["host_uuid"] in self._visible,
+            age=self._ages.age((row["id"], row["started_at"]), row["started_at"]),
+            since_enqueued=self._ages.age(
+                (row["id"], row["deliveries"]), row["enqueued_at"] or row["started_at"]
+            ),
+            first_in_line=row["id"] in during.first_in_line,
+            delivery="unknown" if during.states is None else during.states.get(row["id"], "absent"),
+            queue_lost=during.queue_lost,
+        )
+        return Assessment(decide(row, facts, during.policy), facts, None)
+
+    def assess_running(
+        self, row: Row, during: SweepContext, lock: DeckyLock | None, holder: Holder | None = None
+    ) -> Assessment:
+        """What is to be done with a running row.
+
+        Args:
+            row: of a host that can be seen from here.
+            during: the pass.
+            lock: its decky's lock, if we hold it.
+            holder: who holds it, if we don't.
+        """
+        owner = Owner.parse(row["owner"])
+        alive = owner is not None and _alive(owner, during)
+        predates = during.at_start or owner is None or owner.boot != self._boot
+        overdue = time.monotonic() - holder.deadline if holder and holder.lifecycle_id == row["id"] else None
+        facts = Facts(
+            lock_free=lock is not None,
+            owner_alive=alive,
+            owner_predates=predates,
+            reason_awaited=not (alive or predates or during.died_of) and self._reason_awaited(row, owner),
+            overdue=overdue,
+            timed_out=self._timed_out.get(row["id"]),
+            died_of=during.died_of,
+        )
+        return Assessment(decide(row, facts, during.policy), facts, lock)
+
+    def _still_at_work(self, row: Row, during: SweepContext) -> bool:
+        """Whether a row that was found at work still is; if not, or if that isn't known, it is judged."""
+        if (known := self._at_work.get(row["id"])) is None:
+            return False
+        if time.monotonic() < known.deadline and _alive(known.owner, during):
+            if (lock := known.file.try_lock()) is None:
+                return True
+            lock.release()
+        del self._at_work[row["id"]]
+        return False
+
+    def _remember(self, row: Row, during: SweepContext, file: LockFile, holder: Holder | None) -> None:
+        if holder is None or holder.lifecycle_id != row["id"] or len(self._at_work) >= self._most_kept:
+            return
+        owner = Owner.parse(row["owner"])
+        if owner is not None and _alive(owner, during):
+            self._at_work[row["id"]] = _AtWork(file, owner, holder.deadline)
+
+    def timed_out(self, row: Row, limit: float) -> None:
+        """Remember that a row's owner is ended because its operation took longer than so many seconds."""
+        self._timed_out[row["id"]] = limit
+
+    def keep(self, rows: list[Row]) -> None:
+        """End a pass: forget all that is not of these open rows."""
+        ids = {row["id"] for row in rows}
+        self._at_work = {key: known for key, known in self._at_work.items() if key in ids}
+        aged = [row for row in rows if row["id"] not in self._at_work]
+        stamps = [(row["id"], row["started_at"]) for row in aged]
+        self._ages.keep([*stamps, *((row["id"], row["deliveries"]) for row in aged)])
+        self._found_dead = {key: found for key, found in self._found_dead.items() if key in ids}
+        self._timed_out = {key: limit for key, limit in self._timed_out.items() if key in ids}
+
+    def _reason_awaited(self, row: Row, owner: Owner | None) -> bool:
+        # ExecStopPost= has these rows closed, and knows why (decnet-worker@.service). Later they are ours.
+        if owner is None or not owner.supervised:
+            return False
+        now_s = time.monotonic()
+        return now_s - self._found_dead.setdefault(row["id"], now_s) < _MANAGER_TELLS_S
+
+
+def _alive(owner: Owner, during: SweepContext) -> bool:
+    # Asked once a pass: whoever ends meanwhile is watched, and his end makes the next pass.
+    if owner not in during.owners and owner.alive:
+        during.owners.add(owner)
+    return owner in during.owners

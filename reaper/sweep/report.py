@@ -1,0 +1,82 @@
+"""What a pass saw and did, and what the log says of it."""
+
+import time
+from collections import Counter
+from typing import NamedTuple
+
+from reaper.sweep.rules import Action
+from repo.base import Row
+from worker.clock import seconds_since
+from worker.liveness.owner import Owner
+from worker.logging.events import emit
+
+_WATCHING_EVERY_S = 60.0
+
+
+class Report(NamedTuple):
+    """What a pass saw and did.
+
+    Attributes:
+        seen: the open rows.
+        counts: how often each thing was done: failed, retried, redelivered, ended, pruned.
+        actions: what was decided, row by row, where it was not to leave the row alone.
+        owners: owners of running rows that are alive.
+        queue_up: whether Redis answered; None if it wasn't asked.
+    """
+
+    seen: list[Row]
+    counts: Counter[str]
+    actions: list[tuple[Row, Action]]
+    owners: set[Owner]
+    queue_up: bool | None
+
+    @property
+    def rows(self) -> int:
+        """How many open rows were seen."""
+        return len(self.seen)
+
+    def tell(self, trigger: str, took: float) -> None:
+        """Log the pass, if it did anything.
+
+        Args:
+            trigger: what caused it.
+            took: seconds.
+        """
+        done = self.counts
+        if done.total():
+            emit(
+                "reaper.swept",
+                trigger=trigger,
+                rows=self.rows,
+                failed=done["failed"],
+                retried=done["retried"],
+                redelivered=done["redelivered"],
+                ended=done["ended"],
+                pruned=done["pruned"],
+                duration_s=round(took, 3),
+            )
+
+
+class Watching:
+    """The reaper's sign of life: at its first pass, then once a minute. Its silence can be alerted on."""
+
+    def __init__(self) -> None:
+        self._told = -_WATCHING_EVERY_S
+
+    def tell(self, report: Report) -> None:
+        """Log how things stand, if it is time.
+
+        Args:
+            report: of the pass that was just made.
+        """
+        if time.monotonic() - self._told < _WATCHING_EVERY_S:
+            return
+        self._told = time.monotonic()
+        waiting = [row["started_at"] for row in report.seen if row["status"] == "pending"]
+        emit(
+            "reaper.watching",
+            pending=len(waiting),
+            running=report.rows - len(waiting),
+            oldest_pending_s=seconds_since(min(waiting)) if waiting else 0.0,
+            queue_up=report.queue_up,
+        )

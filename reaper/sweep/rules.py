@@ -1,0 +1,144 @@
+"""The reaper's decision: one open row, what is known about it, what to do. Pure; no clock, no I/O.
+
+Read `decide` beside the table in the documentation: one line of the table is one `return`.
+"""
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Literal, NamedTuple
+
+import msgspec
+
+from repo.base import Row
+from worker.execution.executor import CANCELLED
+
+WORKER_DIED = "worker died during operation"
+MASTER_RESTARTED = "master restarted during operation"
+
+FIRST_BACKOFF_S = 5.0
+LAST_BACKOFF_S = 60.0
+
+
+class Do(Enum):
+    """What the sweep is to do with a row."""
+
+    LEAVE = "leave it"
+    FAIL = "close it as failed, and accept a retry if asked"
+    END_SURVIVORS = "end what is left of its operation, then look again"
+    END_OWNER = "end its worker, which does not respond, then look again"
+    WARN = "say that it is overdue"
+    ENQUEUE = "enqueue it again"
+
+
+class Action(NamedTuple):
+    """What to do, and for FAIL why and whether to try again."""
+
+    do: Do
+    error: str = ""
+    retry: bool = False
+
+
+LEAVE = Action(Do.LEAVE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Policy:
+    """The limits that decide, in seconds where they are times."""
+
+    max_attempts: int
+    pending_ttl: float
+    stale_after: float
+    overdue_grace: float
+
+
+class Facts(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known about one open row.
+
+    Attributes:
+        visible: the row's decky lives on a host whose locks can be seen from here.
+        age: seconds since it was accepted.
+        since_enqueued: seconds since it was last rung.
+        first_in_line: no older open row of its decky is there.
+        delivery: where its last delivery is; "unknown" while Redis is away.
+        queue_lost: Redis was away or was emptied since the last pass.
+        lock_free: nobody holds its decky's lock (we do, while this is judged).
+        owner_alive: its owner's process exists.
+        owner_predates: its owner died before this reaper started, or in an earlier boot.
+        overdue: seconds past the deadline that its holder wrote down; None if there is none.
+        timed_out: we ended its owner for being overdue; the operation's limit in seconds.
+        reason_awaited: its worker died a moment ago, and the service manager is about to say of what.
+        died_of: what the service manager says of the worker's death, such as "oom-kill".
+    """
+
+    visible: bool = True
+    age: float = 0.0
+    since_enqueued: float = 0.0
+    first_in_line: bool = True
+    delivery: Literal["queued", "picked", "absent", "unknown"] = "unknown"
+    queue_lost: bool = False
+    lock_free: bool = False
+    owner_alive: bool = True
+    owner_predates: bool = False
+    overdue: float | None = None
+    timed_out: float | None = None
+    reason_awaited: bool = False
+    died_of: str = ""
+
+
+def decide(row: Row, facts: Facts, policy: Policy) -> Action:
+    """What to do with one open row.
+
+    Args:
+        row: as the store returns it; `status` is pending or running.
+        facts: what is known about it.
+        policy: the limits.
+    """
+    if not facts.visible:
+        stale = facts.age > policy.stale_after
+        return Action(Do.FAIL, MASTER_RESTARTED) if stale else LEAVE
+    if row["status"] == "running":
+        return _decide_running(row, facts, policy)
+    if facts.age > policy.pending_ttl:
+        return Action(Do.FAIL, f"not started within {duration(policy.pending_ttl)}")
+    if not facts.first_in_line or facts.delivery in {"queued", "unknown"}:
+        return LEAVE
+    if facts.delivery == "absent" and facts.queue_lost:
+        return Action(Do.ENQUEUE)
+    return Action(Do.ENQUEUE) if facts.since_enqueued >= backoff(row["deliveries"]) else LEAVE
+
+
+def _decide_running(row: Row, facts: Facts, policy: Policy) -> Action:
+    if facts.lock_free:
+        return _orphaned(row, facts, policy)
+    if not facts.owner_alive:
+        return Action(Do.END_SURVIVORS)
+    if facts.overdue is None or facts.overdue <= 0:
+        return LEAVE
+    return Action(Do.END_OWNER if facts.overdue > policy.overdue_grace else Do.WARN)
+
+
+def _orphaned(row: Row, facts: Facts, policy: Policy) -> Action:
+    if row["cancel_requested_at"] is not None:
+        return Action(Do.FAIL, CANCELLED)
+    if facts.reason_awaited:
+        return LEAVE
+    error = MASTER_RESTARTED if facts.owner_predates else WORKER_DIED
+    if facts.died_of:
+        error = f"{WORKER_DIED} ({facts.died_of})"
+    if facts.timed_out is not None:
+        error = f"timed out after {facts.timed_out:g} s"
+    # A row that another program set running has no owner, and maybe no request that could be repeated.
+    return Action(Do.FAIL, error, retry=row["owner"] is not None and row["attempt"] < policy.max_attempts)
+
+
+def backoff(deliveries: int) -> float:
+    """Seconds from the n-th ring to the next: 5, 10, 20, 40, 60, 60 ... (none before the first)."""
+    return min(LAST_BACKOFF_S, FIRST_BACKOFF_S * 2 ** min(deliveries - 1, 5)) if deliveries else 0.0
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people write them: 1h, 5m, 90s."""
+    for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
+        if seconds >= size and seconds % size == 0:
+            return f"{seconds / size:g}{unit}"
+    return f"{seconds:g}s"

@@ -1,0 +1,1 @@
+"""The store in an SQLite file: connections, checkpoints, and what its errors mean."""

@@ -1,0 +1,1 @@
+"""Compose documents: read, checked, their secrets masked."""

@@ -1,0 +1,52 @@
+"""Whose turn it is on a decky: who takes its lock, and who is rung next.
+
+Nobody waits for a lock. Whoever finds it held goes away, and whoever lets it go rings for the decky's oldest
+pending row, if he saw one when he ended his own.
+"""
+
+import asyncio
+import time
+
+from repo.base import OPEN, BaseRepository, Row
+from worker.liveness.locks import DeckyLock, DeckyLocks
+from worker.queue import Delivery, Queue, QueueUnavailable
+
+# How long a lock is waited for whose holder has ended its row, and how often it is tried, in seconds.
+_LET_GO_S = 2.0
+_LOOK_EVERY_S = 0.005
+
+
+async def take_lock_in_order(repository: BaseRepository, locks: DeckyLocks, row: Row) -> DeckyLock | None:
+    """The lock of a pending row's decky; None if it is held by somebody who is going to see this row.
+
+    Raises:
+        StoreUnavailable: the holder's row can't be read.
+        LocksUnusable: the lock can't be opened.
+    """
+    give_up = time.monotonic() + _LET_GO_S
+    while True:
+        lock, holder = locks.try_lock_or_read(row["decky_name"], row["host_uuid"])
+        if lock is not None or holder is None or time.monotonic() > give_up:
+            return lock
+        theirs = await repository.get_lifecycle(holder.lifecycle_id)
+        if theirs is None or theirs["status"] in OPEN:
+            return None
+        # It looked for more before this row was there, and lets go any moment.
+        await asyncio.sleep(_LOOK_EVERY_S)
+
+
+async def enqueue_next(
+    repository: BaseRepository, queue: Queue, decky_name: str, host_uuid: str | None
+) -> None:
+    """Ring for the decky's oldest pending row, if it is not queued already. Redis away: the reaper rings."""
+    row = await repository.find_next_lifecycle(decky_name, host_uuid)
+    if row is None or row["status"] != "pending":
+        return
+    try:
+        latest = Delivery(row["id"], row["deliveries"], host_uuid)
+        if latest.number and await queue.states([latest]) == ["queued"]:
+            return
+        if await repository.record_delivery(row["id"], row["deliveries"]):
+            await queue.enqueue([Delivery(row["id"], row["deliveries"] + 1, host_uuid)])
+    except QueueUnavailable:
+        return

@@ -1,0 +1,1 @@
+"""Who lives, as the kernel tells: decky locks, owners, and signals of a death."""

@@ -1,0 +1,1 @@
+"""The log: the catalogue of events, and how they are printed."""

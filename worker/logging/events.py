@@ -1,0 +1,296 @@
+"""The event catalogue: every line that this system logs by itself, defined once.
+
+`python -m worker.logging.events > docs/events.md` prints it for people; `emit` writes one event. An event
+that is not here, or a field that is missing, unknown or of the wrong type, is a programming error: it is
+raised where DECNET_REAPER_STRICT_EVENTS is set (the tests), and logged as it is everywhere else, since a log
+call must never end a worker.
+"""
+
+import contextlib
+import logging
+import os
+import sys
+from typing import Any, Final, Literal, NamedTuple, get_args
+
+import structlog
+
+from repo.base import Row
+from worker.logging.fields import FIELDS
+
+DEBUG, INFO, WARNING, ERROR = logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR
+
+_STRICT: Final = bool(os.environ.get("DECNET_REAPER_STRICT_EVENTS"))
+_log = structlog.get_logger("decnet-reaper")
+
+
+class Event(NamedTuple):
+    """One kind of line.
+
+    Attributes:
+        level: the logging level.
+        when: when it is written.
+        advice: what an operator should do.
+        fields: the names of its fields, always all there (null where not known), in the order of the line.
+    """
+
+    level: int
+    when: str
+    advice: str
+    fields: tuple[str, ...]
+
+
+Outcome = Literal["succeeded", "failed", "interrupted", "cancelled", "swept"]
+OUTCOMES: Final[dict[str, Outcome]] = {name: name for name in get_args(Outcome)}
+"""How an operation can end, by name; its last line is `lifecycle.<outcome>`."""
+
+ROW_FIELDS: Final = ("lifecycle_id", "decky_name", "operation", "host_uuid", "attempt", "retry_of")
+_ENDED: Final = (
+    *ROW_FIELDS,
+    "owner",
+    "runtime",
+    "outcome",
+    "started_at",
+    "claimed_at",
+    "queue_wait_s",
+    "duration_s",
+    "error",
+    "retry_id",
+)
+
+EVENTS: Final[dict[str, Event]] = {
+    "lifecycle.accepted": Event(
+        INFO,
+        "a row was committed as pending; by who asked for it, retries by who closed the row before",
+        "nothing",
+        (*ROW_FIELDS, "started_at"),
+    ),
+    "lifecycle.running": Event(
+        INFO,
+        "a worker claimed the row",
+        "nothing",
+        (*ROW_FIELDS, "owner", "started_at", "claimed_at", "queue_wait_s"),
+    ),
+    "lifecycle.succeeded": Event(INFO, "the operation is done", "nothing", _ENDED),
+    "lifecycle.failed": Event(
+        ERROR,
+        "the runtime reported a failure, or the operation took too long",
+        "read the error; submit again once it is mended",
+        _ENDED,
+    ),
+    "lifecycle.interrupted": Event(
+        WARNING,
+        "a worker that was told to stop cut the operation short",
+        "nothing where there is a `retry_id`; else submit again",
+        _ENDED,
+    ),
+    "lifecycle.cancelled": Event(
+        INFO, "an operator's cancel closed the row, a pending or a running one", "nothing", _ENDED
+    ),
+    "lifecycle.swept": Event(
+        ERROR,
+        "the reaper closed a row whose executor is gone, or that nobody started in time",
+        "look for the worker's death: `journalctl -u 'decnet-worker@*'`; follow `retry_id`",
+        _ENDED,
+    ),
+    "lifecycle.cancel_requested": Event(
+        INFO, "an operator asked for a running operation to be ended", "nothing", ("lifecycle_id",)
+    ),
+    "lifecycle.redelivered": Event(
+        WARNING,
+        "a pending row was rung again, since no job of it was queued",
+        "if often: look whether Redis loses data, or whether workers run at all",
+        (*ROW_FIELDS, "delivery"),
+    ),
+    "lifecycle.overdue": Event(
+        WARNING,
+        "an operation is past its deadline and its worker has not ended it",
+        "look at the worker; it is ended after the grace period",
+        (*ROW_FIELDS, "owner", "overdue_s"),
+    ),
+    "lifecycle.late_write_refused": Event(
+        WARNING,
+        "a worker came to end a row that is not its own any more; nothing was changed",
+        "the worker was cut off for long: look for a stopped process or a lost lock",
+        (*ROW_FIELDS, "owner", "status"),
+    ),
+    "lifecycle.survivors_ended": Event(
+        WARNING,
+        "processes that outlived their operation's worker were killed",
+        "nothing",
+        (*ROW_FIELDS, "pids"),
+    ),
+    "lifecycle.unknown": Event(
+        WARNING, "a job named a row that is not in the store", "look who writes to Redis", ("lifecycle_id",)
+    ),
+    "runtime.output": Event(
+        DEBUG,
+        "what the runtime did, or a line that its child printed",
+        "nothing",
+        ("lifecycle_id", "decky_name", "line"),
+    ),
+    "queue.job_refused": Event(
+        WARNING, "a job that we did not write was dropped", "look who writes to Redis", ("job_id", "reason")
+    ),
+    "queue.unreachable": Event(
+        ERROR, "Redis went away (once per outage)", "bring Redis back; nothing is lost", ("redis", "reason")
+    ),
+    "queue.recovered": Event(INFO, "Redis is back", "nothing", ("redis", "down_s")),
+    "store.unavailable": Event(
+        ERROR,
+        "the store refused a write for now; it is tried again",
+        "free space, or end the process that locks the file",
+        ("reason",),
+    ),
+    "worker.started": Event(
+        INFO,
+        "a worker is ready",
+        "nothing",
+        ("owner", "pid", "runtime", "max_jobs", "database", "redis", "host_uuid"),
+    ),
+    "worker.stopping": Event(INFO, "a worker was told to stop", "nothing", ("owner", "running")),
+    "worker.stopped": Event(INFO, "a worker has stopped", "nothing", ("owner",)),
+    "worker.job_crashed": Event(
+        ERROR,
+        "a job raised what it should not; its row is left to the reaper",
+        "read the reason, and if it isn't the store that was away, report it",
+        ("job_id", "reason"),
+    ),
+    "worker.loop_failed": Event(
+        ERROR, "the queue's loop met an error that is not Redis's; it goes on", "report it", ("reason",)
+    ),
+    "reaper.started": Event(
+        INFO, "a reaper is ready", "nothing", ("pid", "interval_s", "database", "redis", "host_uuid")
+    ),
+    "reaper.stopped": Event(INFO, "a reaper has stopped", "nothing", ("pid",)),
+    "reaper.swept": Event(
+        INFO,
+        "a pass that did something",
+        "nothing",
+        ("trigger", "rows", "failed", "retried", "redelivered", "ended", "pruned", "duration_s"),
+    ),
+    "reaper.watching": Event(
+        INFO,
+        "once at the start, then once a minute: the reaper's sign of life, and how things stand",
+        "if it stays away, look at the reaper",
+        ("pending", "running", "oldest_pending_s", "queue_up"),
+    ),
+    "reaper.sweep_failed": Event(
+        ERROR,
+        "a pass could not be finished; the next one tries again",
+        "read the reason",
+        ("trigger", "reason"),
+    ),
+    "daemon.reloaded": Event(
+        INFO,
+        "a daemon read its settings again (SIGHUP)",
+        "restart it if a setting that you changed is among those that need it",
+        ("changed", "needs_restart"),
+    ),
+    "daemon.reload_failed": Event(
+        ERROR, "the settings can't be used; the old ones stay in force", "mend the settings", ("reason",)
+    ),
+    "daemon.failed": Event(
+        ERROR,
+        "a daemon could not start, or met an error that nobody foresaw, and ends",
+        "read the reason; status 2: mend the settings; 3: what it needs is missing; 1: report it",
+        ("exit_status", "reason"),
+    ),
+}
+
+
+def row_fields(row: Row) -> dict[str, Any]:
+    """The fields that say which row a line is about."""
+    return {"lifecycle_id": row["id"], **{name: row.get(name) for name in ROW_FIELDS[1:]}}
+
+
+def emit(event: str, row: Row | None = None, exc_info: BaseException | None = None, **fields: Any) -> None:
+    """Log one event of the catalogue.
+
+    Args:
+        event: its name.
+        row: the row that it is about, if it is about one.
+        exc_info: an error whose traceback becomes the line's `exception`.
+        fields: its other fields.
+    """
+    if row is not None:
+        fields = row_fields(row) | fields
+    if _STRICT and (wrong := _wrong(event, fields)):
+        raise ValueError(f"{event}: these fields are missing, unknown or of the wrong type: {wrong}")
+    level, order = (EVENTS[event].level, EVENTS[event].fields) if event in EVENTS else (WARNING, ())
+    ordered = {name: fields[name] for name in order if name in fields} | fields
+    # A full disk or a closed pipe behind the log must not end an operation.
+    with contextlib.suppress(Exception):
+        _log.log(level, event, **ordered, **({"exc_info": exc_info} if exc_info else {}))
+
+
+def emit_end(
+    row: Row,
+    outcome: Outcome,
+    *,
+    owner: str | None = None,
+    runtime: str | None = None,
+    queue_wait_s: float | None = None,
+    duration_s: float | None = None,
+    error: str | None = None,
+    retry_id: str | None = None,
+) -> None:
+    """Log the one line of an operation that has ended, `lifecycle.<outcome>`; null for what isn't given."""
+    emit(
+        f"lifecycle.{outcome}",
+        row,
+        owner=owner,
+        runtime=runtime,
+        outcome=outcome,
+        started_at=row["started_at"],
+        claimed_at=row["claimed_at"],
+        queue_wait_s=queue_wait_s,
+        duration_s=duration_s,
+        error=error,
+        retry_id=retry_id,
+    )
+
+
+def _wrong(event: str, fields: dict[str, Any]) -> str:
+    given = EVENTS[event].fields
+    names = set(given) ^ fields.keys()
+    names |= {name for name in set(given) & fields.keys() if not isinstance(fields[name], FIELDS[name].kind)}
+    return ", ".join(sorted(names))
+
+
+def markdown() -> str:
+    """The catalogue for people: docs/events.md."""
+    lines = [_INTRODUCTION, "| event | level | when | what to do | fields |", "|---|---|---|---|---|"]
+    for name, event in EVENTS.items():
+        level = logging.getLevelName(event.level).lower()
+        fields = ", ".join(f"`{field}`" for field in event.fields)
+        lines.append(f"| `{name}` | {level} | {event.when} | {event.advice} | {fields} |")
+    lines += ["", "| field | type | unit | meaning |", "|---|---|---|---|"]
+    lines += [f"| `{name}` | {f.types} | {f.unit} | {f.meaning} |" for name, f in FIELDS.items()]
+    return "\n".join(lines) + "\n"
+
+
+_INTRODUCTION: Final = """\
+# Event catalogue
+
+Made by `python -m worker.logging.events > docs/events.md`.
+
+A line is one JSON object in ASCII: `timestamp` (UTC, ISO 8601, microseconds), `level`, `event`, then the
+event's fields in the order below, all of them, null where not known; then `exception` (a traceback) where
+there is one. What libraries log stands in the same stream, with `logger` behind their text as `event`. No
+text is longer than 4,000 characters, so that the journal never splits a line.
+
+Each operation that ends has exactly one line: `lifecycle.succeeded`, `.failed`, `.interrupted`, `.cancelled`
+or `.swept`, with `queue_wait_s`, `duration_s`, `runtime`, `attempt` and `outcome`, and this line alone tells
+the whole row. The daemons' lines rebuild every row that a worker claimed or that the reaper closed. Rows that
+still wait, or that were cancelled while they waited, are told by who did that: the master's own log, or for
+the command the system's log (`journalctl -t decnet-command`). A line is written right after its commit; an
+end that a killed process could not tell any more is told by the reaper's next pass.
+
+No line holds a document, or a password of ours. `error`, and `line` at level debug, repeat what Docker
+Compose and the services print: values of a document's variables whose names look like secrets (`PASSWORD`,
+`TOKEN`, ...) are masked in them, in the row too; what else a service prints is its own affair.
+"""
+
+
+if __name__ == "__main__":
+    sys.stdout.write(markdown())

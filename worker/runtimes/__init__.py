@@ -1,0 +1,1 @@
+"""What brings deckies up: Docker Compose, or local processes."""

@@ -1,0 +1,94 @@
+"""What brings a decky up, whichever it is: Docker Compose, or local processes."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+MAX_REASON = 2000
+"""Characters of a failure's reason that are kept, from its end: the last lines say why."""
+
+
+_DECKY_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+
+
+class OperationFailed(Exception):
+    """The runtime itself reported a failure; the message is the row's `error`."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason[-MAX_REASON:])
+
+
+class OperationTimedOut(OperationFailed):
+    """The operation was ended because it took longer than it may."""
+
+
+class RuntimeUnavailable(Exception):
+    """The runtime can't be used on this machine; one line says what is missing and what to do."""
+
+
+class Runtime(Protocol):
+    """Converges deckies. An operation repeated after a crash ends in the same state."""
+
+    @property
+    def name(self) -> str:
+        """`compose` or `process`."""
+
+    async def check(self) -> None:
+        """Raise RuntimeUnavailable where this machine can't run it."""
+
+    async def apply(
+        self, decky_name: str, document: dict[str, Any], *, lock_fd: int, tell: Callable[[str], None]
+    ) -> None:
+        """Make the decky exactly this document, which holds this decky's services only.
+
+        Services that are not in it are removed, unchanged ones are left untouched. Returns once every service
+        is up. `lock_fd` is the decky's locked file; children that could still change the decky inherit it.
+        `tell` takes a line for each thing that it does, as it does it; it returns at once and hides secrets.
+        Raises OperationFailed. When cancelled, ends and awaits its children before it lets go.
+        """
+
+    async def remove(self, decky_name: str) -> None:
+        """Take the decky down; does nothing where there is none. Raises OperationFailed."""
+
+
+def decky_directory(state_dir: Path, decky_name: str) -> Path:
+    """The decky's own directory below the state directory, made if missing, for this user only.
+
+    Raises OperationFailed for a name that is no decky's, and for a state directory that can't be used.
+    """
+    if not _DECKY_NAME.fullmatch(decky_name):
+        raise OperationFailed(
+            f"{decky_name[:80]!r} is no decky name: up to 63 of a-z, 0-9 and '-', not '-' first"
+        )
+    directory = state_dir / "deckies" / decky_name
+    try:
+        for path in (state_dir, directory.parent, directory):
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise OperationFailed(f"the state directory {state_dir} can't be used: {error.strerror}") from None
+    return directory
+
+
+async def choose_runtime(
+    setting: Literal["auto", "compose", "process"], state_dir: Path, compose_command: list[str] | None
+) -> Runtime:
+    """The runtime that was asked for, checked; `auto` is Compose where it can be used, else processes.
+
+    `compose_command` is the argument list to use instead of `docker compose`. Raises RuntimeUnavailable.
+    """
+    from worker.runtimes.compose import ComposeRuntime  # here, since both build on the classes above
+    from worker.runtimes.process import ProcessRuntime
+
+    runtime: Runtime = ProcessRuntime(state_dir)
+    if setting != "process":
+        compose = ComposeRuntime(state_dir, compose_command)
+        try:
+            await compose.check()
+        except RuntimeUnavailable:
+            if setting == "compose":
+                raise
+        else:
+            return compose
+    await runtime.check()
+    return runtime

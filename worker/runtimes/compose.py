@@ -1,0 +1,200 @@
+"""The production runtime: Docker Compose version 2, one project per decky."""
+
+import asyncio
+import contextlib
+import functools
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from worker.runtimes.base import MAX_REASON, OperationFailed, RuntimeUnavailable, decky_directory
+from worker.runtimes.subprocesses import Finished, environment, run
+
+_CHECK_PATIENCE: Final = 20.0
+_VERSION: Final = re.compile(r"v?(\d+)\.\d+")
+_PROJECT: Final = "com.docker.compose.project"
+_SERVICE: Final = "com.docker.compose.service"
+_EXIT_STATUS: Final = re.compile(r"\((\d+)\)")
+_OUTPUT_LINES: Final = 10
+_LOG_LINES: Final = 5
+_MAX_BLAMED: Final = 4
+_LOOKS_AGAIN: Final = 8
+_LOOK_EVERY: Final = 0.25
+
+
+class _Container(NamedTuple):
+    service: str
+    state: str
+    status: str
+
+    @property
+    def trouble(self) -> str | None:
+        """What is wrong with it, in words."""
+        if self.state in ("exited", "dead", "restarting"):
+            code = _EXIT_STATUS.search(self.status)
+            ended = f"exited with status {code[1]}" if code else "exited"
+            return f"{ended} and is restarted in vain" if self.state == "restarting" else ended
+        return "unhealthy" if "(unhealthy)" in self.status else None
+
+
+class ComposeRuntime:
+    """Brings deckies up with `docker compose up --wait`.
+
+    Args:
+        state_dir: the document of a decky is kept at `deckies/<decky_name>/compose.yaml` below it.
+        command: the argument list of Compose; by default `docker compose`, else `docker-compose`.
+
+    A service without a healthcheck counts as up once it runs, as in `docker compose up --wait`; one that ends
+    seconds later is not noticed.
+    """
+
+    name: Final = "compose"
+
+    def __init__(self, state_dir: Path, command: Sequence[str] | None = None) -> None:
+        self._state_dir = state_dir
+        self._wanted = list(command) if command else None
+        self._found: list[str] | None = None
+
+    async def check(self) -> None:
+        """Raise RuntimeUnavailable unless Compose 2 is installed and its engine answers."""
+        command = await self._command()
+        try:
+            async with asyncio.timeout(_CHECK_PATIENCE):
+                answer = await run([*command, "ls", "--quiet"], env=environment())
+        except TimeoutError:
+            raise RuntimeUnavailable(f"the Docker engine didn't answer in {_CHECK_PATIENCE:g} s") from None
+        if answer.status != 0:
+            said = answer.lines[-1] if answer.lines else f"exit status {answer.status}"
+            raise RuntimeUnavailable(
+                f"the Docker engine can't be reached, start it or join its group: {said}"
+            )
+
+    async def apply(
+        self, decky_name: str, document: dict[str, Any], *, lock_fd: int, tell: Callable[[str], None]
+    ) -> None:
+        """Make the decky's project exactly this document; see `worker.runtimes.base.Runtime`."""
+        file = decky_directory(self._state_dir, decky_name) / "compose.yaml"
+        _write(file, json.dumps(document, indent=1, ensure_ascii=False))
+        compose = [*await self._project(decky_name), "--file", str(file)]
+
+        # Orphans are this decky's own former services: the project is the decky.
+        up = [*compose, "up", "--detach", "--wait", "--remove-orphans", "--quiet-pull"]
+        inherit = functools.partial(run, env=environment(), pass_fds=(lock_fd,))
+        finished = await inherit(up, on_line=tell)
+        listing = _listing(compose, decky_name)
+        # Asked after a success as well: `--wait` takes a container that is restarted in vain for running.
+        blamed = _in_trouble(await inherit(listing))
+        if finished.status == 0 and not blamed:
+            return
+        # What is restarted in vain is unhealthy to `--wait`, and looks well for a moment after each start.
+        looks = _LOOKS_AGAIN if "is unhealthy" in _said(finished) else 0
+        while not blamed and looks:
+            await asyncio.sleep(_LOOK_EVERY)
+            blamed = _in_trouble(await inherit(listing))
+            looks -= 1
+        reasons = [_said(finished)] if finished.status != 0 else []
+        for container in blamed[:_MAX_BLAMED]:
+            logs = ["logs", "--no-color", "--no-log-prefix", "--tail", str(_LOG_LINES), container.service]
+            last = await inherit([*compose, *logs])
+            share = MAX_REASON // 2 // _MAX_BLAMED
+            reasons.append(
+                f"{container.service} {container.trouble}: {_tail(last.lines, share) or 'no output'}"
+            )
+        raise OperationFailed("\n".join(reasons))
+
+    async def remove(self, decky_name: str) -> None:
+        """Take the decky's project down, its network too; volumes stay."""
+        directory = decky_directory(self._state_dir, decky_name)
+        # Found by its labels, in a directory without a document, so that one which is no good can't hinder.
+        down = [*await self._project(decky_name), "down", "--remove-orphans"]
+        finished = await run(down, env=environment(), cwd=Path("/"))
+        if finished.status != 0:
+            raise OperationFailed(_said(finished))
+        (directory / "compose.yaml").unlink(missing_ok=True)
+
+    async def _project(self, decky_name: str) -> list[str]:
+        try:
+            command = await self._command()
+        except RuntimeUnavailable as error:
+            raise OperationFailed(str(error)) from None
+        return [*command, "--ansi", "never", "--progress", "plain", "--project-name", decky_name]
+
+    async def _command(self) -> list[str]:
+        """The argument list of Compose, once one of version 2 has answered."""
+        if self._found is None:
+            self._found = await _find(self._wanted)
+        return self._found
+
+
+async def _find(wanted: list[str] | None) -> list[str]:
+    """The first command that answers as Compose 2. Raises RuntimeUnavailable."""
+    old = None
+    for command in [wanted] if wanted else [["docker", "compose"], ["docker-compose"]]:
+        version = await _version(command)
+        if version is not None and int(version.partition(".")[0]) >= 2:
+            return command
+        old = old or (version and f"{' '.join(command)} is version {version}, which is too old")
+    missing = old or (
+        f"{' '.join(wanted)} doesn't answer as Compose" if wanted else "Docker Compose is not installed"
+    )
+    raise RuntimeUnavailable(f"{missing}; install Docker with Compose 2, or use the process runtime")
+
+
+async def _version(command: list[str]) -> str | None:
+    """What the command says to be, such as `2.40.3`; None where it isn't there, or isn't Compose."""
+    if shutil.which(command[0]) is None:
+        return None
+    with contextlib.suppress(OSError, TimeoutError):
+        async with asyncio.timeout(_CHECK_PATIENCE):
+            answer = await run([*command, "version", "--short"], env=environment())
+        if answer.status == 0 and answer.lines and _VERSION.match(answer.lines[-1]):
+            return answer.lines[-1].removeprefix("v")
+    return None
+
+
+def _listing(compose: Sequence[str], decky_name: str) -> list[str]:
+    """The command that lists a project's containers: service, state, status.
+
+    `docker ps` says the same as `docker compose ps`, in a quarter of the time.
+    """
+    if "compose" not in compose:
+        return [*compose, "ps", "--all", "--format", "{{.Service}},{{.State}},{{.Status}}"]
+    docker = compose[: compose.index("compose")]
+    fields = f'{{{{.Label "{_SERVICE}"}}}},{{{{.State}}}},{{{{.Status}}}}'
+    return [*docker, "ps", "--all", "--filter", f"label={_PROJECT}={decky_name}", "--format", fields]
+
+
+def _in_trouble(listing: Finished) -> list[_Container]:
+    """Those containers of a `_listing` that are in trouble."""
+    rows = [line.split(",", 2) for line in listing.lines if listing.status == 0]
+    return [container for row in rows if len(row) == 3 and (container := _Container(*row)).trouble]
+
+
+def _said(finished: Finished) -> str:
+    """The last lines that Compose printed, without those that only tell of progress."""
+    telling = [line for line in finished.lines if not line.startswith(" ")] or finished.lines
+    return (
+        _tail(telling[-_OUTPUT_LINES:], MAX_REASON // 3)
+        or f"docker compose exited with status {finished.status}"
+    )
+
+
+def _tail(lines: list[str], characters: int) -> str:
+    return "\n".join(lines)[-characters:]
+
+
+def _write(file: Path, text: str) -> None:
+    """Replace a file at once and for good, for this user only."""
+    new = file.with_suffix(".new")
+    try:
+        with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        new.replace(file)
+    except OSError as error:
+        raise OperationFailed(f"the document can't be written to {file}: {error.strerror}") from None
