@@ -1,7 +1,20 @@
-"""Everything the store can refuse, one class and one sentence each."""
+"""Everything the store can refuse, one class and one sentence each, and the base of all errors of ours."""
+
+from typing import ClassVar, Literal
 
 
-class StoreError(Exception):
+class DecnetReaperError(Exception):
+    """Base of all errors that are foreseen: the message is one line, for a person.
+
+    Attributes:
+        exit_status: of a command that ends with it: 1 the operation failed, 2 bad usage or input, 3 store,
+            queue, runtime or locks can't be used.
+    """
+
+    exit_status: ClassVar[Literal[1, 2, 3]] = 2
+
+
+class StoreError(DecnetReaperError):
     """Base of all errors that the store raises."""
 
 
@@ -31,6 +44,8 @@ class InvalidLifecycle(StoreError):
 
 class StoreUnavailable(StoreError):
     """Base of what is wrong with the store itself and not with the call: nothing was written."""
+
+    exit_status = 3
 
 
 class StoreUnusable(StoreUnavailable):

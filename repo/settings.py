@@ -15,6 +15,8 @@ from typing import Any, Literal, Self, TypeVar, get_args, get_origin
 
 import msgspec
 
+from repo.errors import DecnetReaperError
+
 PREFIX = "DECNET_REAPER_"
 DEFAULT_CONFIG = Path("/etc/decnet-reaper/config.toml")
 NOT_SETTINGS = {"CONFIG", "BOOT_ID", "STRICT_EVENTS"}
@@ -23,7 +25,7 @@ _UNITS = {"": 1, "ms": 0.001, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400,
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]*)")
 
 
-class SettingsError(ValueError):
+class SettingsError(DecnetReaperError, ValueError):
     """A setting that can't be used: which one, its value, and what would do."""
 
 

@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from repo.base import OPEN, BaseRepository, Operation, Row
-from repo.errors import LifecycleNotFound
+from repo.errors import DecnetReaperError, LifecycleNotFound
 from repo.factory import get_repository
 from worker.clock import now
 from worker.documents import document as documents
@@ -30,7 +30,7 @@ _DECKY_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 _HOST_UUID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
-class InvalidRequest(ValueError):
+class InvalidRequest(DecnetReaperError, ValueError):
     """The request can't be accepted; no row exists for it."""
 
 

@@ -122,7 +122,7 @@ def _errors() -> Iterator[str]:
     classes += [RuntimeUnavailable, OperationFailed, OperationTimedOut]
     rows = []
     for kind in classes:
-        status = exit_status.of(kind("")) or "1"
+        status = exit_status.of(kind(""))
         rows.append((f"`{kind.__module__}.{kind.__name__}`", _first_line(kind), str(status)))
     yield "One class each, one line each; the exit status is the command's."
     yield ""

@@ -125,9 +125,9 @@ def main() -> None:
     except click.Abort:
         sys.exit(exit_status.INTERRUPTED)
     except click.ClickException as error:
-        sys.exit(exit_status.tell(_with_help(error), error.exit_code))
+        sys.exit(exit_status.report(_with_help(error), error.exit_code))
     except Exception as error:
-        sys.exit(exit_status.told(error))
+        sys.exit(exit_status.report_error(error))
 
 
 def _with_help(error: click.ClickException) -> str:

@@ -1,10 +1,12 @@
 """What a document may be at most, and the error that says why one can't be used."""
 
+from repo.errors import DecnetReaperError
+
 MAX_BYTES = 1024 * 1024
 MAX_DEPTH = 64
 
 
-class InvalidDocument(ValueError):
+class InvalidDocument(DecnetReaperError, ValueError):
     """The document, or the choice of its services, can't be used; the message says where and why."""
 
 

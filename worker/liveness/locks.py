@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from repo.errors import DecnetReaperError
 from repo.files import open_private
 
 # As in /proc/locks: number, kind, mode, access, pid of the taker, device and inode, range.
@@ -29,8 +30,10 @@ _HOLDER_BYTES = 512
 _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
-class LocksUnusable(Exception):
+class LocksUnusable(DecnetReaperError):
     """The lock directory can't be used; says why and what to do."""
+
+    exit_status = 3
 
 
 class Holder(msgspec.Struct, frozen=True):

@@ -95,7 +95,7 @@ def _console(stream: TextIO) -> ConsoleLine:
     return ConsoleLine(colours=terminal, width=shutil.get_terminal_size().columns if terminal else 0)
 
 
-def told_as_line(reason: str, exit_status: int) -> bool:
+def log_failure(reason: str, exit_status: int) -> bool:
     """Log why this process ends, if its stderr is read by programs; False where it is for a person to read.
 
     Args:

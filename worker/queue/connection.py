@@ -14,6 +14,7 @@ from redis.asyncio import BlockingConnectionPool
 from redis.asyncio.connection import parse_url
 from redis.exceptions import RedisError
 
+from repo.errors import DecnetReaperError
 from worker.queue.jobs import decode, encode
 
 REDIS_ERRORS = (RedisError, OSError)
@@ -33,11 +34,13 @@ _FORMS = "redis://[user:password@]host[:port][/db], rediss://... or unix:///path
 _OPTIONS = {"db", "username", "password", "ssl_ca_certs", "ssl_cert_reqs", "ssl_certfile", "ssl_keyfile"}
 
 
-class QueueUnavailable(Exception):
+class QueueUnavailable(DecnetReaperError):
     """Redis can't be reached, refuses us, or is read-only; says which DSN (password removed) and why."""
 
+    exit_status = 3
 
-class InvalidDSN(ValueError):
+
+class InvalidDSN(DecnetReaperError, ValueError):
     """No DSN; says what is wrong in one line, and never repeats what may be a password."""
 
 

@@ -5,6 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from repo.errors import DecnetReaperError
+
 MAX_REASON = 2000
 """Characters of a failure's reason that are kept, from its end: the last lines say why."""
 
@@ -12,8 +14,10 @@ MAX_REASON = 2000
 _DECKY_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 
 
-class OperationFailed(Exception):
+class OperationFailed(DecnetReaperError):
     """The runtime itself reported a failure; the message is the row's `error`."""
+
+    exit_status = 1
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason[-MAX_REASON:])
@@ -23,8 +27,10 @@ class OperationTimedOut(OperationFailed):
     """The operation was ended because it took longer than it may."""
 
 
-class RuntimeUnavailable(Exception):
+class RuntimeUnavailable(DecnetReaperError):
     """The runtime can't be used on this machine; one line says what is missing and what to do."""
+
+    exit_status = 3
 
 
 class Runtime(Protocol):

@@ -11,7 +11,7 @@ from typing import IO, Any, NamedTuple
 
 import click
 
-from reaper.cli.exit_status import BAD_INPUT, UNAVAILABLE, tell
+from reaper.cli.exit_status import BAD_INPUT, UNAVAILABLE, report
 
 IDENTIFIERS = ("decnet-worker", "decnet-reaper", "decnet-reaper-sweep", "decnet-command")
 """What our lines are called in the journal (SyslogIdentifier=): daemons, the sweep, people's commands."""
@@ -100,7 +100,7 @@ def command(about: str, file: str | None, since: str | None, level: str, follow:
             click.echo(text)
             shown += 1
     if about and not shown:
-        sys.exit(tell(f"the log says nothing of {about}", BAD_INPUT))
+        sys.exit(report(f"the log says nothing of {about}", BAD_INPUT))
     if not shown and not as_json:
         where = file or "the journal; what decnet-reaper up logs stands in its terminal"
         click.echo(f"decnet-reaper: nothing that was asked for is in {where}", err=True)
@@ -128,7 +128,7 @@ def _file(name: str) -> Iterator[Iterable[str]]:
     try:
         opened = click.open_file(name, encoding="utf-8", errors="replace")
     except OSError as error:
-        sys.exit(tell(f"{name} can't be read: {error.strerror}", BAD_INPUT))
+        sys.exit(report(f"{name} can't be read: {error.strerror}", BAD_INPUT))
     with opened as stream:
         yield stream
 
@@ -142,7 +142,7 @@ def _journal(since: datetime | None, *, follow: bool) -> Iterator[Iterable[str]]
     try:
         child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, errors="replace")
     except OSError:
-        sys.exit(tell("there is no journalctl here; name a log with --file", UNAVAILABLE))
+        sys.exit(report("there is no journalctl here; name a log with --file", UNAVAILABLE))
     output: IO[str] | None = child.stdout
     try:
         yield output or ()
@@ -151,7 +151,7 @@ def _journal(since: datetime | None, *, follow: bool) -> Iterator[Iterable[str]]
         child.communicate()
     if child.returncode > 0:
         reason = "journalctl failed; root and the group systemd-journal may read the journal"
-        sys.exit(tell(reason, UNAVAILABLE))
+        sys.exit(report(reason, UNAVAILABLE))
 
 
 def _parse(text: str) -> Line | None:

@@ -37,7 +37,7 @@ def command(ids: tuple[str, ...], as_json: bool) -> int:
         unknown = sorted(set(wanted) - {row["id"] for row in rows})
         if unknown:
             reason = f"there is no lifecycle {', '.join(unknown)}; decnet-reaper list shows those there are"
-            return exit_status.tell(reason, exit_status.BAD_INPUT)
+            return exit_status.report(reason, exit_status.BAD_INPUT)
         return 0
 
     return with_repository(work)

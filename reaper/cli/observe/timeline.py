@@ -61,9 +61,9 @@ def command(since: datetime, output: Path, decky: str | None, host: str | None, 
             write_timeline(output, rows, now=datetime.now().astimezone(), cut=len(rows) == limit)
         except ImportError as error:
             reason = f"{error.name} is missing: pip install 'decnet-reaper[timeline]'"
-            return exit_status.tell(reason, exit_status.UNAVAILABLE)
+            return exit_status.report(reason, exit_status.UNAVAILABLE)
         except OSError as error:
-            return exit_status.tell(f"{output} can't be written: {error.strerror}", exit_status.BAD_INPUT)
+            return exit_status.report(f"{output} can't be written: {error.strerror}", exit_status.BAD_INPUT)
         click.echo(f"{output}: {len(rows)} operations since {since.astimezone():%Y-%m-%d %H:%M}")
         return 0
 

@@ -43,14 +43,14 @@ def command(ids: tuple[str, ...], as_json: bool) -> int:
         for lifecycle_id, result in zip(wanted, results, strict=True):
             if isinstance(result, TimeoutError):
                 reason = f"{lifecycle_id} has been asked to end and has not yet; look again with status"
-                worst = max(worst, exit_status.tell(reason, exit_status.UNAVAILABLE))
+                worst = max(worst, exit_status.report(reason, exit_status.UNAVAILABLE))
             elif isinstance(result, LifecycleNotFound):
                 reason = (
                     f"there is no lifecycle {lifecycle_id}; decnet-reaper list --open shows what can be ended"
                 )
-                worst = max(worst, exit_status.tell(reason, exit_status.BAD_INPUT))
+                worst = max(worst, exit_status.report(reason, exit_status.BAD_INPUT))
             elif isinstance(result, BaseException):
-                worst = max(worst, exit_status.told(result))
+                worst = max(worst, exit_status.report_error(result))
         return worst
 
     return with_client(work)

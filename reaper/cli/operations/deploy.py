@@ -61,8 +61,8 @@ def command(
             asked = requests.of_file(names, compose or "") if fleet is None else requests.of_directory(fleet)
         except requests.BadFiles as error:
             for reason in error.reasons:
-                exit_status.tell(reason, exit_status.BAD_INPUT)
-            return exit_status.tell(str(error), exit_status.BAD_INPUT)
+                exit_status.report(reason, exit_status.BAD_INPUT)
+            return exit_status.report(str(error), exit_status.BAD_INPUT)
         deploys = [client.deploy(name, document, host_uuid=host) for name, document in asked]
         ids = await asyncio.gather(*deploys)
         warn_of_host(client.settings, host)
