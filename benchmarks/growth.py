@@ -42,7 +42,7 @@ async def _lifecycle(repository: BaseRepository) -> None:
     data = {"decky_name": "decky-of-its-own", "operation": "deploy"}
     lifecycle_id = await repository.create_lifecycle(data)
     await repository.claim_lifecycle(lifecycle_id, "me")
-    await repository.end_lifecycle(lifecycle_id, status="succeeded", owner="me")
+    await repository.end_lifecycle(lifecycle_id, outcome="succeeded", owner="me")
 
 
 async def sizes(path: Path, days: int, retention_days: int) -> list[float]:

@@ -36,7 +36,7 @@ async def round_trip(fleet: Fleet, client: LifecycleClient, number: int) -> tupl
     gate = fleet.gate(decky_name)
     lost = await client.deploy(decky_name, fleet.document(decky_name, gate=gate))
     row = await wait_status(client, lost, "running")
-    victim = next(daemon for daemon in fleet.daemons if f"/{daemon.pid}/" in row["owner"])
+    victim = next(daemon for daemon in fleet.daemons if f"/{daemon.pid}/" in (row["owner"] or ""))
     await asyncio.sleep(0.5)
     killed_at = time.time()
     await victim.kill()
@@ -46,7 +46,7 @@ async def round_trip(fleet: Fleet, client: LifecycleClient, number: int) -> tupl
     await client.wait(retry["id"], timeout=60)
     fleet.daemons.remove(victim)
     await fleet.worker()
-    return _since(killed_at, closed["completed_at"]), _since(killed_at, retry["claimed_at"])
+    return _since(killed_at, str(closed["completed_at"])), _since(killed_at, str(retry["claimed_at"]))
 
 
 async def _retry(client: LifecycleClient, lost: str) -> Row:

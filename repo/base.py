@@ -12,15 +12,54 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from types import TracebackType
-from typing import Any, Literal, NamedTuple, Self
+from typing import Any, Final, Literal, NamedTuple, NotRequired, Self, TypedDict
 
-Row = dict[str, Any]
-Operation = Literal["deploy", "mutate"]
+Operation = Literal["deploy", "mutate", "teardown"]
 Status = Literal["pending", "running", "succeeded", "failed"]
+Outcome = Literal[
+    "succeeded", "failed", "timed_out", "cancelled", "interrupted", "swept", "expired", "lost"
+]  # fmt: skip
 
-OPERATIONS: tuple[Operation, ...] = ("deploy", "mutate")
-OPEN: tuple[Status, ...] = ("pending", "running")
-TERMINAL: tuple[Status, ...] = ("succeeded", "failed")
+OPERATIONS: Final[tuple[Operation, ...]] = ("deploy", "mutate", "teardown")
+OPEN: Final[tuple[Status, ...]] = ("pending", "running")
+TERMINAL: Final[tuple[Status, ...]] = ("succeeded", "failed")
+OUTCOMES: Final[tuple[Outcome, ...]] = (
+    *("succeeded", "failed", "timed_out", "cancelled"),
+    *("interrupted", "swept", "expired", "lost"),
+)
+
+CANCELLED: Final = "cancelled by operator"
+"""The error of a row that was cancelled."""
+
+ANY_HOST: Final = "*"
+"""In place of a host id: rows of every host. (None is a host: the master's own.)"""
+
+
+class Lifecycle(TypedDict):
+    """One row, JSON-ready; times are ISO 8601 in aware UTC. What each column means: repo.models."""
+
+    id: str
+    decky_name: str
+    host_uuid: str | None
+    operation: Operation
+    status: Status
+    outcome: Outcome | None
+    error: str | None
+    started_at: str
+    updated_at: str
+    completed_at: str | None
+    payload: NotRequired[dict[str, Any] | None]  # not where a call says "without payload"
+    owner: str | None
+    claimed_at: str | None
+    attempt: int
+    retry_of: str | None
+    retry_id: str | None
+    deliveries: int
+    enqueued_at: str | None
+    cancel_requested_at: str | None
+
+
+Row = Lifecycle  # its former name
 
 
 class Ending(NamedTuple):
@@ -28,12 +67,15 @@ class Ending(NamedTuple):
 
     Attributes:
         applied: whether this call ended the row; False if it was no longer as expected.
+        outcome, error: as they were written; "cancelled" where a cancel had been accepted before.
         retry_id: id of the new pending row that repeats the attempt, if one was asked for.
         retry_at: when that row was accepted (its `started_at`).
         more: whether the decky has another open row; True if that was not looked at.
     """
 
     applied: bool
+    outcome: Outcome | None = None
+    error: str | None = None
     retry_id: str | None = None
     retry_at: str | None = None
     more: bool = True
@@ -51,6 +93,16 @@ class Deployed(NamedTuple):
     services: list[str]
 
 
+class DeployedDecky(TypedDict):
+    """What one decky runs now, and by which row; JSON-ready."""
+
+    decky_name: str
+    host_uuid: str | None
+    services: list[str]
+    deployed_at: str
+    lifecycle_id: str
+
+
 class Claim(NamedTuple):
     """A row that was claimed.
 
@@ -59,7 +111,7 @@ class Claim(NamedTuple):
         deployed: what its decky was last brought to by a row that succeeded, if by any.
     """
 
-    row: Row
+    row: Lifecycle
     deployed: Deployed | None
 
 
@@ -80,7 +132,7 @@ class BaseRepository(ABC):
         """Open the store and bring its schema up; adopts a file that DECNET made.
 
         Raises:
-            StoreUnusable, SchemaNewer, StoreBusy, StoreFull: with what to do about it.
+            StoreMissing, StoreUnusable, SchemaNewer, StoreBusy, StoreFull: with what to do about it.
         """
 
     @abstractmethod
@@ -89,12 +141,13 @@ class BaseRepository(ABC):
 
     @abstractmethod
     async def create_lifecycle(self, data: Mapping[str, Any]) -> str:
-        """Accept one attempt: a new `pending` row.
+        """Accept one attempt: a new row, `pending` unless said otherwise.
 
         Args:
             data: `decky_name` and `operation`; optionally `id`, `host_uuid`, `payload` (JSON-ready dict),
-                `started_at` (aware datetime, default now), `status` (only "pending"), `attempt`, `retry_of`,
-                `deliveries` and `enqueued_at` (for who rings right after).
+                `started_at` (aware datetime, default now), `status` ("pending", or "running" for a caller
+                that starts by itself), `attempt`, `retry_of`, `deliveries` and `enqueued_at` (for whoever
+                enqueues right after).
 
         Returns:
             The id: the given one, or a new UUID version 7.
@@ -102,6 +155,7 @@ class BaseRepository(ABC):
         Raises:
             InvalidLifecycle: a field is missing, unknown or malformed.
             LifecycleExists: the given id is taken.
+            DeckyBusy: it was to be running, and another operation is.
         """
 
     @abstractmethod
@@ -118,6 +172,8 @@ class BaseRepository(ABC):
     @abstractmethod
     async def update_lifecycle(self, lifecycle_id: str, fields: Mapping[str, Any]) -> None:
         """Change an open row; stamps `updated_at`, and `completed_at` with a terminal status unless given.
+
+        From running to running changes nothing but the stamp and the other fields.
 
         Args:
             lifecycle_id: the row.
@@ -143,35 +199,57 @@ class BaseRepository(ABC):
         self,
         lifecycle_id: str,
         *,
-        status: Literal["succeeded", "failed"],
+        outcome: Outcome,
         expect: Literal["pending", "running"] = "running",
         owner: str | None = None,
         error: str | None = None,
         deployed: Deployed | None = None,
+        undeploy: bool = False,
         retry: bool = False,
     ) -> Ending:
         """End a row, if it still is what the caller believes it to be. All of it is one transaction.
 
+        Where a cancel was accepted before, and the operation came to no end of its own (neither succeeded
+        nor failed), the row ends as cancelled, with no retry, whatever the caller says.
+
         Args:
             lifecycle_id: the row.
-            status: how it ended.
+            outcome: how it ended; the status follows from it.
             expect: the state that the row must be in.
             owner: the owner that a running row must have (a null owner in the row matches None).
-            error: why it failed (cut to 2,000 characters); only with "failed".
+            error: why it failed (cut to 2,000 characters); not with "succeeded".
             deployed: what the decky runs now; recorded with the row's end.
-            retry: also accept the same request again as a new pending row (`retry_of`, `attempt` + 1). Its
-                id sorts right behind the ended row's, so that it runs before what was accepted later.
+            undeploy: the decky runs nothing any more; forgotten with the row's end.
+            retry: also accept the same request again as a new pending row (`retry_of`, `attempt` + 1), which
+                the ended row names (`retry_id`). Its id sorts right behind the ended row's, so that it runs
+                before what was accepted later.
 
         Returns:
-            Whether it was applied, and the id of the retry.
+            Whether it was applied, as what, and the id of the retry.
 
         Raises:
             LifecycleNotFound: no such row.
         """
 
     @abstractmethod
+    async def retry_lifecycle(self, lifecycle_id: str) -> str:
+        """An operator's "the same again": accept the request of a terminal row as a new pending row.
+
+        The new row names the old one (`retry_of`), has attempt 1 and one delivery, and stands behind what
+        was accepted before.
+
+        Returns:
+            The id of the new row.
+
+        Raises:
+            LifecycleNotFound: no such row.
+            TransitionRefused: it is still open.
+            InvalidLifecycle: nobody knows what was asked for (a row that DECNET itself wrote).
+        """
+
+    @abstractmethod
     async def request_cancel(self, lifecycle_id: str) -> Status:
-        """Cancel: closes a pending row as failed ("cancelled by operator"), marks a running one.
+        """Cancel: closes a pending row as failed (`CANCELLED`), marks a running one.
 
         Returns:
             The status after it: "failed", or "running" when the owner has been asked to stop.
@@ -186,40 +264,50 @@ class BaseRepository(ABC):
 
     @abstractmethod
     async def record_delivery(self, lifecycle_id: str, deliveries: int) -> bool:
-        """Count one more ring of a pending row, if `deliveries` is still its count; stamps `enqueued_at`."""
+        """Count one more delivery of a pending row, if `deliveries` is still its count.
+
+        Stamps `enqueued_at`; returns whether it was counted.
+        """
 
     @abstractmethod
-    async def get_lifecycle(self, lifecycle_id: str) -> Row | None:
+    async def get_lifecycle(self, lifecycle_id: str) -> Lifecycle | None:
         """One row, without payload; None if there is no such row."""
 
     @abstractmethod
-    async def get_lifecycle_by_ids(self, ids: Iterable[str]) -> list[Row]:
+    async def get_lifecycle_by_ids(self, ids: Iterable[str]) -> list[Lifecycle]:
         """Rows by id, payload included, oldest first; unknown ids are omitted; any number of ids."""
 
     @abstractmethod
     async def find_open_lifecycle(
         self, decky_name: str, operation: str, host_uuid: str | None = None
-    ) -> Row | None:
+    ) -> Lifecycle | None:
         """The newest open row of this decky and operation; no host given means any host."""
 
     @abstractmethod
-    async def find_next_lifecycle(self, decky_name: str, host_uuid: str | None) -> Row | None:
+    async def find_next_lifecycle(self, decky_name: str, host_uuid: str | None) -> Lifecycle | None:
         """The oldest open row (by id, without payload) of this decky on this host (None: the master's)."""
 
     @abstractmethod
-    async def list_open_lifecycles(self) -> list[Row]:
-        """Every open row, without payload, in the order of ids."""
+    async def find_ready_lifecycles(self, host_uuid: str | None, limit: int) -> list[Lifecycle]:
+        """Up to `limit` pending rows of this host (None: the master's) that are first in line on their
+        decky, without payload, in the order of ids."""
+
+    @abstractmethod
+    async def list_open_lifecycles(self, host_uuid: str | None = ANY_HOST) -> list[Lifecycle]:
+        """Every open row of this host (None: the master's), without payload, in the order of ids."""
 
     @abstractmethod
     async def list_lifecycles(
         self,
         *,
         statuses: Sequence[Status] = (),
+        outcomes: Sequence[Outcome] = (),
+        operation: Operation | None = None,
         decky_name: str | None = None,
         host_uuid: str | None = None,
         since: datetime | None = None,
         limit: int = 50,
-    ) -> list[Row]:
+    ) -> list[Lifecycle]:
         """Rows without payload, newest first; an empty filter means any."""
 
     @abstractmethod
@@ -227,13 +315,22 @@ class BaseRepository(ABC):
         """What this decky was last brought to by a row that succeeded, or None."""
 
     @abstractmethod
+    async def list_deployed(
+        self, *, host_uuid: str | None = ANY_HOST, decky_name: str | None = None
+    ) -> list[DeployedDecky]:
+        """What each decky of this host (None: the master's) runs, by name."""
+
+    @abstractmethod
     async def find_document(self, decky_name: str, host_uuid: str | None) -> dict[str, Any] | None:
         """The document that a mutate accepted now would find: the newest open row's (payload key
         "compose"), else the deployed one's."""
 
     @abstractmethod
-    async def sweep_stale_lifecycle(self, older_than: datetime, reason: str) -> int:
-        """Fail every open row with `started_at` before `older_than` (aware); `reason` becomes its error.
+    async def sweep_stale_lifecycle(
+        self, older_than: datetime, reason: str, *, host_uuid: str | None = ANY_HOST
+    ) -> int:
+        """Fail every open row of this host (None: the master's) with `started_at` before `older_than`
+        (aware); `reason` becomes its error, its outcome is "swept".
 
         Returns:
             How many rows were closed.

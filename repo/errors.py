@@ -52,6 +52,10 @@ class StoreUnusable(StoreUnavailable):
     """The file can't be used as it is: a directory, read-only, corrupt, on a network file system."""
 
 
+class StoreMissing(StoreUnavailable):
+    """The store is not there, and nobody asked for it to be made."""
+
+
 class SchemaNewer(StoreUnavailable):
     """A newer release has written this schema."""
 

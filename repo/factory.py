@@ -13,6 +13,7 @@ def get_repository(
     db_path: str | PathLike[str] | None = None,
     *,
     url: str | None = None,
+    create: bool = True,
     synchronous: Synchronous = "FULL",
     busy_timeout: float = 30.0,
 ) -> BaseRepository:
@@ -21,6 +22,7 @@ def get_repository(
     Args:
         db_path: the file of an SQLite store.
         url: instead of it, `sqlite:///relative`, `sqlite:////absolute`, or a path.
+        create: make the store if it is not there.
         synchronous: SQLite's pragma; with FULL, an acknowledged row survives power loss.
         busy_timeout: seconds that a lock of another process is waited for.
 
@@ -30,7 +32,7 @@ def get_repository(
     if (db_path is None) == (url is None):
         raise TypeError("get_repository() takes either db_path or url")
     path = Path(db_path) if db_path is not None else _path_of(str(url))
-    return SqlRepository(SqliteFile(path, synchronous=synchronous, busy_timeout=busy_timeout))
+    return SqlRepository(SqliteFile(path, create=create, synchronous=synchronous, busy_timeout=busy_timeout))
 
 
 def _path_of(url: str) -> Path:

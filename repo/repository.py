@@ -5,13 +5,28 @@ import json
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, cast
 
 from sqlalchemy import Connection
 
 from repo import statements as sql
-from repo import validation as fields
-from repo.base import OPEN, BaseRepository, Claim, Deployed, Ending, Row, Status
+from repo import validation
+from repo.base import (
+    ANY_HOST,
+    CANCELLED,
+    OPEN,
+    BaseRepository,
+    Claim,
+    Deployed,
+    DeployedDecky,
+    Ending,
+    Operation,
+    Outcome,
+    Status,
+)
+from repo.base import (
+    Lifecycle as Row,
+)
 from repo.errors import (
     DeckyBusy,
     InvalidLifecycle,
@@ -22,13 +37,11 @@ from repo.errors import (
     TransitionRefused,
 )
 from repo.group_commit import Write
-from repo.ids import id_after
+from repo.ids import id_after, new_id
 from repo.models import VERSION_TABLE, to_iso
 from repo.sqlite.connection import SqliteFile
 from repo.sqlite.prepared import Query
 from repo.sqlite.store import Store
-
-CANCELLED = "cancelled by operator"
 
 T = TypeVar("T")
 
@@ -54,16 +67,20 @@ class SqlRepository(BaseRepository):
             await asyncio.to_thread(store.close)
 
     async def create_lifecycle(self, data: Mapping[str, Any]) -> str:
-        row = fields.accepted(data)
+        row = validation.accepted(data)
         lifecycle_id: str = row["id"]
 
-        def refused(_: Connection) -> str:
+        def refused(connection: Connection) -> str:
+            if sql.STATE.first(connection, {"row_id": lifecycle_id}) is None:
+                raise DeckyBusy(
+                    f"lifecycle {lifecycle_id}: another operation is running on {row['decky_name']}"
+                )
             raise LifecycleExists(f"lifecycle {lifecycle_id}: this id is taken")
 
         return await self._write(Write(lifecycle_id, [(sql.INSERT, row)], lambda _: lifecycle_id, refused))
 
     async def submit_lifecycle(self, data: Mapping[str, Any]) -> tuple[str, bool]:
-        row = fields.accepted(data)
+        row = validation.accepted(data)
         row["host"] = sql.host_key(row["host_uuid"])
         lifecycle_id: str = row["id"]
 
@@ -76,13 +93,13 @@ class SqlRepository(BaseRepository):
         steps = [(sql.INSERT_UNLESS_ASKED, row)]
         return await self._write(Write(lifecycle_id, steps, lambda _: (lifecycle_id, True), refused))
 
-    async def update_lifecycle(self, lifecycle_id: str, fields_: Mapping[str, Any]) -> None:
-        values = fields.changed(fields_)
+    async def update_lifecycle(self, lifecycle_id: str, fields: Mapping[str, Any]) -> None:
+        values = validation.changed(fields)
         status = values.get("status")
 
         def refused(connection: Connection) -> None:
             found, decky_name = _open_state(connection, lifecycle_id)
-            if status == "pending" or (status == "running" and found == "running"):
+            if status == "pending":
                 raise TransitionRefused(f"lifecycle {lifecycle_id} is {found}: it can't become {status}")
             raise DeckyBusy(f"lifecycle {lifecycle_id}: another operation is running on {decky_name}")
 
@@ -90,13 +107,14 @@ class SqlRepository(BaseRepository):
         await self._write(Write(lifecycle_id, steps, lambda _: None, refused))
 
     async def claim_lifecycle(self, lifecycle_id: str, owner: str) -> Claim | None:
-        steps = [(sql.CLAIM, {"row_id": lifecycle_id, "by_owner": owner, "now": fields.now()})]
+        steps = [(sql.CLAIM, {"row_id": lifecycle_id, "by_owner": owner, "now": validation.now()})]
 
         def claimed(connection: Connection) -> Claim | None:
             if (row := sql.CLAIMED.first(connection, {"row_id": lifecycle_id})) is None:
                 return None
-            document, services = row.pop("document"), row.pop("services")
-            return Claim(row, None if document is None else Deployed(document, services))
+            found: dict[str, Any] = {**row}
+            document, services = found.pop("document"), found.pop("services")
+            return Claim(cast("Row", found), None if document is None else Deployed(document, services))
 
         return await self._write(Write(lifecycle_id, steps, claimed, lambda _: None))
 
@@ -104,40 +122,74 @@ class SqlRepository(BaseRepository):
         self,
         lifecycle_id: str,
         *,
-        status: Literal["succeeded", "failed"],
+        outcome: Outcome,
         expect: Literal["pending", "running"] = "running",
         owner: str | None = None,
         error: str | None = None,
         deployed: Deployed | None = None,
+        undeploy: bool = False,
         retry: bool = False,
     ) -> Ending:
-        if error is not None and status != "failed":
+        if error is not None and outcome == "succeeded":
             raise InvalidLifecycle("error: only a status of failed brings one")
-        row: dict[str, Any] = {"row_id": lifecycle_id, "now": fields.now()}
-        reason = None if error is None else fields.error_text(error)
-        ending = {"expect": expect, "by_owner": owner, "to_status": status, "reason": reason}
-        steps = [(sql.END, row | ending)]
+        now = validation.now()
+        reason = None if error is None else validation.error_text(error)
+        row: dict[str, Any] = {"row_id": lifecycle_id, "now": now, "expect": expect, "by_owner": owner}
+        row |= {
+            "to_status": "succeeded" if outcome == "succeeded" else "failed",
+            "to_outcome": outcome,
+            "reason": reason,
+            "next_id": id_after(lifecycle_id) if retry else None,
+            "whatever_cancelled": outcome in {"succeeded", "failed"},
+        }
+        steps = [(sql.END, row)]
         if deployed is not None:
-            document = fields.to_json(deployed.document, "deployed.document")
-            services = fields.to_json(list(deployed.services), "deployed.services")
+            document = validation.to_json(deployed.document, "deployed.document")
+            services = validation.to_json(list(deployed.services), "deployed.services")
             steps.append((sql.DEPLOYED, row | {"document": document, "services": services}))
-        retry_id = id_after(lifecycle_id) if retry else None
         if retry:
-            steps.append((sql.RETRY, row | {"retry_id": retry_id}))
+            steps.append((sql.RETRY, row))
 
         def refused(connection: Connection) -> Ending:
-            _state(connection, lifecycle_id)
-            return Ending(False)
+            found = _found(connection, lifecycle_id)
+            if found["status"] != expect or (expect == "running" and found["owner"] != owner):
+                return Ending(False)
+            if found["cancel_requested_at"] is not None and not row["whatever_cancelled"]:
+                cancelled = {"to_outcome": "cancelled", "reason": CANCELLED, "next_id": None}
+                sql.END.run(connection, [sql.END.parameters(row | cancelled | {"whatever_cancelled": True})])
+                return Ending(True, "cancelled", CANCELLED, more=True)
+            row["next_id"] = new_id()  # the one behind it is taken
+            for statement, values in steps:
+                statement.run(connection, [statement.parameters(values | {"next_id": row["next_id"]})])
+            return ended(connection)
 
         def ended(connection: Connection) -> Ending:
+            if undeploy:
+                sql.UNDEPLOYED.run(connection, [sql.UNDEPLOYED.parameters(row)])
             if retry:
-                return Ending(True, retry_id, to_iso(row["now"]))
-            return Ending(True, more=sql.MORE.first(connection, row) is not None)
+                return Ending(True, outcome, reason, row["next_id"], to_iso(now))
+            return Ending(True, outcome, reason, more=sql.MORE.first(connection, row) is not None)
 
         return await self._write(Write(lifecycle_id, steps, ended, refused))
 
+    async def retry_lifecycle(self, lifecycle_id: str) -> str:
+        row = {"row_id": lifecycle_id, "next_id": new_id(), "now": validation.now()}
+
+        def accept(connection: Connection) -> str:
+            found = _found(connection, lifecycle_id)
+            if found["status"] in OPEN:
+                raise TransitionRefused(
+                    f"lifecycle {lifecycle_id} is {found['status']}: it has not ended yet"
+                )
+            if not found["has_payload"] and found["operation"] != "teardown":
+                raise InvalidLifecycle(f"lifecycle {lifecycle_id}: its request is not known, submit it anew")
+            sql.AGAIN.run(connection, [sql.AGAIN.parameters(row)])
+            return row["next_id"]
+
+        return await self._write(Write(lifecycle_id, [], accept, accept))
+
     async def request_cancel(self, lifecycle_id: str) -> Status:
-        row = {"row_id": lifecycle_id, "now": fields.now()}
+        row = {"row_id": lifecycle_id, "now": validation.now()}
 
         def cancel(connection: Connection) -> Status:
             found, _ = _open_state(connection, lifecycle_id)
@@ -154,7 +206,7 @@ class SqlRepository(BaseRepository):
         return [row["id"] for row in found]
 
     async def record_delivery(self, lifecycle_id: str, deliveries: int) -> bool:
-        steps = [(sql.NOTE_DELIVERY, {"row_id": lifecycle_id, "seen": deliveries, "now": fields.now()})]
+        steps = [(sql.NOTE_DELIVERY, {"row_id": lifecycle_id, "seen": deliveries, "now": validation.now()})]
         return await self._write(Write(lifecycle_id, steps, lambda _: True, lambda _: False))
 
     async def get_lifecycle(self, lifecycle_id: str) -> Row | None:
@@ -177,13 +229,21 @@ class SqlRepository(BaseRepository):
         decky = {"decky_name": decky_name, "host": sql.host_key(host_uuid)}
         return await self._read(lambda c: sql.FIND_NEXT.first(c, decky))
 
-    async def list_open_lifecycles(self) -> list[Row]:
-        return await self._read(lambda c: sql.LIST_OPEN.rows(c, {}))
+    async def find_ready_lifecycles(self, host_uuid: str | None, limit: int) -> list[Row]:
+        wanted = {"host": sql.host_key(host_uuid), "most": limit}
+        return await self._read(lambda c: sql.FIND_READY.rows(c, wanted))
+
+    async def list_open_lifecycles(self, host_uuid: str | None = ANY_HOST) -> list[Row]:
+        if host_uuid == ANY_HOST:
+            return await self._read(lambda c: sql.LIST_OPEN.rows(c, {}))
+        return await self._read(lambda c: sql.LIST_OPEN_ON_HOST.rows(c, {"host": sql.host_key(host_uuid)}))
 
     async def list_lifecycles(
         self,
         *,
         statuses: Sequence[Status] = (),
+        outcomes: Sequence[Outcome] = (),
+        operation: Operation | None = None,
         decky_name: str | None = None,
         host_uuid: str | None = None,
         since: datetime | None = None,
@@ -191,17 +251,26 @@ class SqlRepository(BaseRepository):
     ) -> list[Row]:
         statement = sql.listing(
             statuses=statuses,
+            outcomes=outcomes,
+            operation=operation,
             decky_name=decky_name,
             host_uuid=host_uuid,
-            since=None if since is None else fields.time("since", since),
+            since=None if since is None else validation.time("since", since),
             limit=limit,
         )
         return await self._read(lambda c: Query(statement).rows(c, {}))
 
     async def get_deployed(self, decky_name: str, host_uuid: str | None) -> Deployed | None:
         decky = {"decky_name": decky_name, "host": sql.host_key(host_uuid)}
-        row = await self._read(lambda c: sql.FIND_DEPLOYED.first(c, decky))
+        row: Any = await self._read(lambda c: sql.FIND_DEPLOYED.first(c, decky))
         return None if row is None else Deployed(row["document"], row["services"])
+
+    async def list_deployed(
+        self, *, host_uuid: str | None = ANY_HOST, decky_name: str | None = None
+    ) -> list[DeployedDecky]:
+        statement = sql.deployed_deckies(host_uuid, decky_name)
+        found: list[Any] = await self._read(lambda c: Query(statement).rows(c, {}))
+        return [cast("DeployedDecky", {"host_uuid": row.pop("host") or None, **row}) for row in found]
 
     async def find_document(self, decky_name: str, host_uuid: str | None) -> dict[str, Any] | None:
         decky = {"decky_name": decky_name, "host": sql.host_key(host_uuid)}
@@ -209,19 +278,25 @@ class SqlRepository(BaseRepository):
         def find(connection: Connection) -> dict[str, Any] | None:
             with connection.begin():
                 payloads = [row["payload"] or {} for row in sql.OPEN_PAYLOADS.rows(connection, decky)]
-                deployed = sql.FIND_DEPLOYED.first(connection, decky) or {}
+                deployed: Any = sql.FIND_DEPLOYED.first(connection, decky) or {}
             found = [payload["compose"] for payload in payloads if "compose" in payload]
-            return found[0] if found else deployed.get("document")
+            document: dict[str, Any] | None = found[0] if found else deployed.get("document")
+            return document
 
         return await self._read(find)
 
-    async def sweep_stale_lifecycle(self, older_than: datetime, reason: str) -> int:
-        cut = fields.time("older_than", older_than)
-        values = {"older_than": cut, "reason": fields.error_text(reason), "now": fields.now()}
-        return await self._write_rows(lambda c: c.execute(sql.SWEEP, values).rowcount)
+    async def sweep_stale_lifecycle(
+        self, older_than: datetime, reason: str, *, host_uuid: str | None = ANY_HOST
+    ) -> int:
+        cut = validation.time("older_than", older_than)
+        values = {"older_than": cut, "reason": validation.error_text(reason), "now": validation.now()}
+        statement = sql.SWEEP
+        if host_uuid != ANY_HOST:
+            statement, values = sql.SWEEP_ON_HOST, values | {"host": sql.host_key(host_uuid)}
+        return await self._write_rows(lambda c: c.execute(statement, values).rowcount)
 
     async def prune_lifecycles(self, older_than: datetime, limit: int = 500) -> int:
-        values = {"older_than": fields.time("older_than", older_than), "most": limit}
+        values = {"older_than": validation.time("older_than", older_than), "most": limit}
         return await self._write_rows(lambda c: c.execute(sql.PRUNE, values).rowcount)
 
     async def check(self) -> dict[str, str]:
@@ -243,18 +318,19 @@ class SqlRepository(BaseRepository):
         return self._store
 
 
-def _state(connection: Connection, lifecycle_id: str) -> tuple[Status, str]:
-    row = sql.STATE.first(connection, {"row_id": lifecycle_id})
+def _found(connection: Connection, lifecycle_id: str) -> dict[str, Any]:
+    row: Any = sql.STATE.first(connection, {"row_id": lifecycle_id})
     if row is None:
         raise LifecycleNotFound(f"lifecycle {lifecycle_id}: no row has this id")
-    return row["status"], row["decky_name"]
+    return dict(row)
 
 
 def _open_state(connection: Connection, lifecycle_id: str) -> tuple[Status, str]:
-    status, decky_name = _state(connection, lifecycle_id)
+    row = _found(connection, lifecycle_id)
+    status: Status = row["status"]
     if status not in OPEN:
         raise LifecycleClosed(f"lifecycle {lifecycle_id} is {status}: nothing leaves a terminal row")
-    return status, decky_name
+    return status, row["decky_name"]
 
 
 def _facts(connection: Connection) -> dict[str, str]:

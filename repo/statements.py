@@ -24,6 +24,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import sqlite
 
+from repo.base import ANY_HOST
 from repo.models import deployed, lifecycle
 from repo.sqlite.prepared import Prepared, Query
 
@@ -97,7 +98,7 @@ FIND_ASKED = Query(
 @cache
 def update_open(names: frozenset[str], status: str | None) -> Prepared:
     """Set these columns of an open row that may move to `status`."""
-    movable = _PENDING if status == "running" else text("0") if status == "pending" else _OPEN
+    movable = text("0") if status == "pending" else _OPEN
     values: dict[str, Any] = {name: bindparam(name) for name in names}
     return Prepared(update(lifecycle).where(_this_row, movable).values(values))
 
@@ -131,34 +132,53 @@ END = Prepared(
     update(lifecycle)
     .where(_this_row, _t.status == bindparam("expect"))
     .where(or_(_PENDING, _t.owner.is_not_distinct_from(bindparam("by_owner"))))
+    .where(or_(_t.cancel_requested_at.is_(None), bindparam("whatever_cancelled")))
     .values(
         status=bindparam("to_status"),
+        outcome=bindparam("to_outcome"),
         error=bindparam("reason"),
+        retry_id=bindparam("next_id"),
         updated_at=bindparam("now"),
         completed_at=bindparam("now"),
     )
 )
 
-RETRY = Prepared(
-    insert(lifecycle).from_select(
-        _INSERTED,
-        select(
-            bindparam("retry_id"),
-            _t.decky_name,
-            _t.host_uuid,
-            _t.operation,
-            literal_column("'pending'"),
-            bindparam("now"),
-            bindparam("now"),
-            _t.payload,
-            _t.attempt + literal_column("1"),
-            _t.id,
-            literal_column("1"),
-            bindparam("now"),
-        ).where(_this_row),
+
+def _again(attempt: ColumnElement[Any]) -> Prepared:
+    return Prepared(
+        insert(lifecycle).from_select(
+            _INSERTED,
+            select(
+                bindparam("next_id"),
+                _t.decky_name,
+                _t.host_uuid,
+                _t.operation,
+                literal_column("'pending'"),
+                bindparam("now"),
+                bindparam("now"),
+                _t.payload,
+                attempt,
+                _t.id,
+                literal_column("1"),
+                bindparam("now"),
+            ).where(_this_row),
+        )
+    )
+
+
+RETRY = _again(_t.attempt + literal_column("1"))
+"""The same request again, delivered once: whoever ends a row enqueues its retry right away."""
+
+AGAIN = _again(literal_column("1"))
+"""The same, as an operator asks for it: a first attempt."""
+
+UNDEPLOYED = Prepared(
+    delete(deployed).where(
+        deployed.c.decky_name == select(_t.decky_name).where(_this_row).scalar_subquery(),
+        deployed.c.host == select(_host).where(_this_row).scalar_subquery(),
     )
 )
-"""The same request again, rung once: whoever ends a row rings for its retry right away."""
+"""The decky of this row runs nothing any more."""
 
 _deployment = sqlite.insert(deployed)  # PostgreSQL's insert has the same method
 DEPLOYED = Prepared(
@@ -193,6 +213,7 @@ CANCEL_PENDING = (
     .where(_this_row, _PENDING)
     .values(
         status="failed",
+        outcome="cancelled",
         error=bindparam("reason"),
         updated_at=bindparam("now"),
         completed_at=bindparam("now"),
@@ -214,11 +235,13 @@ SWEEP = (
     .where(_OPEN, _t.started_at < bindparam("older_than"))
     .values(
         status="failed",
+        outcome="swept",
         error=bindparam("reason"),
         updated_at=bindparam("now"),
         completed_at=bindparam("now"),
     )
 )
+SWEEP_ON_HOST = SWEEP.where(_host == bindparam("host"))
 PRUNE = delete(lifecycle).where(
     _t.id.in_(
         select(_t.id)
@@ -230,7 +253,12 @@ PRUNE = delete(lifecycle).where(
 
 # ---------------------------------------------------------------- reads
 
-STATE = Query(select(_t.status, _t.decky_name).where(_this_row))
+STATE = Query(
+    select(
+        *(_t.status, _t.decky_name, _t.owner, _t.cancel_requested_at, _t.operation),
+        _t.payload.is_not(None).label("has_payload"),
+    ).where(_this_row)
+)
 BY_ID = Query(select(*_without_payload).where(_this_row))
 BY_IDS = Query(
     select(lifecycle)
@@ -265,9 +293,27 @@ MORE = Query(
     .limit(1)
 )
 """An open row of the same decky."""
-LIST_OPEN = Query(
-    select(*_without_payload).where(_OPEN).order_by(_t.id.concat(""))
-)  # by id alone, SQLite would walk all
+_list_open = select(*_without_payload).where(_OPEN).order_by(_t.id.concat(""))
+LIST_OPEN = Query(_list_open)  # by id alone, SQLite would walk all
+LIST_OPEN_ON_HOST = Query(_list_open.where(_host == bindparam("host")))
+FIND_READY = Query(
+    select(*_without_payload)
+    .where(_PENDING, _host == bindparam("host"))
+    .where(
+        ~exists(
+            select(literal_column("1"))
+            .select_from(_older)
+            .where(
+                text("older.status IN ('pending', 'running')"),
+                _older.c.decky_name == _t.decky_name,
+                func.coalesce(_older.c.host_uuid, text("''")) == _host,
+                _older.c.id < _t.id,
+            )
+        ).correlate(lifecycle)
+    )
+    .order_by(_t.id.concat(""))
+    .limit(bindparam("most"))
+)
 FIND_CANCELLED = Query(
     select(_t.id).where(_RUNNING, _t.cancel_requested_at.is_not(None), _t.owner == bindparam("by_owner"))
 )
@@ -279,13 +325,35 @@ FIND_DEPLOYED = Query(
 )
 
 
+def deployed_deckies(host_uuid: str | None, decky_name: str | None) -> Select[Any]:
+    """What deckies run, without their documents, by name."""
+    d = deployed.c
+    found = select(d.decky_name, d.host, d.services, d.updated_at.label("deployed_at"), d.lifecycle_id)
+    if host_uuid != ANY_HOST:
+        found = found.where(d.host == host_key(host_uuid))
+    if decky_name is not None:
+        found = found.where(d.decky_name == decky_name)
+    return found.order_by(d.decky_name, d.host)
+
+
 def listing(
-    *, statuses: Iterable[str], decky_name: str | None, host_uuid: str | None, since: str | None, limit: int
+    *,
+    statuses: Iterable[str],
+    outcomes: Iterable[str],
+    operation: str | None,
+    decky_name: str | None,
+    host_uuid: str | None,
+    since: str | None,
+    limit: int,
 ) -> Select[Any]:
     """Rows without payload, newest first."""
     conditions: list[ColumnElement[bool]] = []
     if wanted := list(statuses):
         conditions.append(_t.status.in_(wanted))
+    if wanted := list(outcomes):
+        conditions.append(_t.outcome.in_(wanted))
+    if operation is not None:
+        conditions.append(_t.operation == operation)
     if decky_name is not None:
         conditions.append(_any_row_of == decky_name)
     if host_uuid is not None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from repo.base import OPERATIONS, TERMINAL
+from repo.base import OPEN, OPERATIONS, TERMINAL
 from repo.errors import InvalidLifecycle
 from repo.ids import new_id
 from repo.models import to_text
@@ -15,7 +15,7 @@ ERROR_LENGTH = 2_000
 
 _STATUSES = ("pending", "running", *TERMINAL)
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_DECKY_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+_DECKY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _CREATE = frozenset(
     {"id", "decky_name", "host_uuid", "operation", "status", "started_at"}
     | {"payload", "attempt", "retry_of", "deliveries", "enqueued_at"}
@@ -32,8 +32,8 @@ def accepted(data: Mapping[str, Any]) -> dict[str, Any]:
     _known(data, _CREATE, "create")
     moment = now()
     status = data.get("status", "pending")
-    if status != "pending":
-        raise InvalidLifecycle(f"status {status!r}: a new row is pending, leave the field out")
+    if status not in OPEN:
+        raise InvalidLifecycle(f"status {status!r}: a new row is pending or running, or has none given")
     payload = data.get("payload")
     if payload is not None and not isinstance(payload, Mapping):
         raise InvalidLifecycle(f"payload: a dict is needed, not {type(payload).__name__}")
@@ -43,7 +43,7 @@ def accepted(data: Mapping[str, Any]) -> dict[str, Any]:
         "decky_name": _matching(_DECKY_NAME, "decky_name", data.get("decky_name")),
         "host_uuid": _optional(_ID, "host_uuid", data.get("host_uuid")),
         "operation": operation(data.get("operation")),
-        "status": "pending",
+        "status": status,
         "started_at": moment if started_at is None else time("started_at", started_at),
         "updated_at": moment,
         "payload": None if payload is None else to_json(payload, "payload"),
@@ -80,6 +80,8 @@ def changed(fields: Mapping[str, Any]) -> dict[str, Any]:
         if status != "failed":
             raise InvalidLifecycle("error: only a status of failed brings one")
         values["error"] = error_text(values["error"])
+    if status in TERMINAL:
+        values["outcome"] = status
     values["updated_at"] = now()
     if status in TERMINAL and values.get("completed_at") is None:
         values["completed_at"] = values["updated_at"]

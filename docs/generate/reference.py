@@ -42,10 +42,12 @@ _DEFAULTS = {
 
 _COLUMNS = {
     "id": "a UUID version 7, so that ids sort by acceptance",
-    "decky_name": "`[a-z0-9][a-z0-9-]{0,62}`",
+    "decky_name": "`[A-Za-z0-9][A-Za-z0-9._-]{0,127}`",
     "host_uuid": "the host that the decky lives on; null for the master's own",
-    "operation": "`deploy` or `mutate`",
+    "operation": "`deploy`, `mutate` or `teardown`",
     "status": "`pending`, `running`, `succeeded` or `failed`",
+    "outcome": "how it ended: `succeeded`, `failed`, `timed_out`, `cancelled`, `interrupted`, `swept`,"
+    " `expired` or `lost`",
     "error": "why it failed, at most 2,000 characters; only on failed rows",
     "started_at": "when the attempt was accepted",
     "updated_at": "the last change",
@@ -55,8 +57,9 @@ _COLUMNS = {
     "claimed_at": "when its worker claimed it",
     "attempt": "1, and one more for each retry",
     "retry_of": "the row that this one repeats",
-    "deliveries": "how often it was rung",
-    "enqueued_at": "when it was last rung",
+    "retry_id": "the row that repeats this one by itself",
+    "deliveries": "how often it was enqueued",
+    "enqueued_at": "when it was last enqueued",
     "cancel_requested_at": "when an operator asked a running operation to end",
 }
 

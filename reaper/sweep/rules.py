@@ -9,8 +9,7 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
-from repo.base import Row
-from worker.execution.executor import CANCELLED
+from repo.base import CANCELLED, Outcome, Row
 
 WORKER_DIED = "worker died during operation"
 MASTER_RESTARTED = "master restarted during operation"
@@ -31,11 +30,12 @@ class Do(Enum):
 
 
 class Action(NamedTuple):
-    """What to do, and for FAIL why and whether to try again."""
+    """What to do, and for FAIL why, whether to try again, and as what the row ends."""
 
     do: Do
     error: str = ""
     retry: bool = False
+    outcome: Outcome = "swept"
 
 
 LEAVE = Action(Do.LEAVE)
@@ -99,7 +99,7 @@ def decide(row: Row, facts: Facts, policy: Policy) -> Action:
     if row["status"] == "running":
         return _decide_running(row, facts, policy)
     if facts.age > policy.pending_ttl:
-        return Action(Do.FAIL, f"not started within {duration(policy.pending_ttl)}")
+        return Action(Do.FAIL, f"not started within {duration(policy.pending_ttl)}", outcome="expired")
     if not facts.first_in_line or facts.delivery in {"queued", "unknown"}:
         return LEAVE
     if facts.delivery == "absent" and facts.queue_lost:
@@ -119,16 +119,18 @@ def _decide_running(row: Row, facts: Facts, policy: Policy) -> Action:
 
 def _orphaned(row: Row, facts: Facts, policy: Policy) -> Action:
     if row["cancel_requested_at"] is not None:
-        return Action(Do.FAIL, CANCELLED)
+        return Action(Do.FAIL, CANCELLED, outcome="cancelled")
     if facts.reason_awaited:
         return LEAVE
+    outcome: Outcome = "swept" if facts.timed_out is None else "timed_out"
     error = MASTER_RESTARTED if facts.owner_predates else WORKER_DIED
     if facts.died_of:
         error = f"{WORKER_DIED} ({facts.died_of})"
     if facts.timed_out is not None:
         error = f"timed out after {facts.timed_out:g} s"
     # A row that another program set running has no owner, and maybe no request that could be repeated.
-    return Action(Do.FAIL, error, retry=row["owner"] is not None and row["attempt"] < policy.max_attempts)
+    again = row["owner"] is not None and row["attempt"] < policy.max_attempts
+    return Action(Do.FAIL, error, again, outcome)
 
 
 def backoff(deliveries: int) -> float:

@@ -183,8 +183,8 @@ class Sweeper:
         self._ledger.begin(row["id"], "swept", action.error)
         ending = await self._repository.end_lifecycle(
             row["id"],
-            status="failed",
-            expect=row["status"],
+            outcome=action.outcome,
+            expect="pending" if row["status"] == "pending" else "running",
             owner=row["owner"],
             error=action.error,
             retry=action.retry,

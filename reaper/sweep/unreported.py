@@ -3,9 +3,9 @@
 from datetime import datetime
 from pathlib import Path
 
-from repo.base import BaseRepository, Row
+from repo.base import BaseRepository, Outcome, Row
 from repo.ids import id_after
-from worker.logging.events import Outcome, emit, emit_end
+from worker.logging.events import emit, emit_end
 from worker.logging.unreported import abandoned
 
 
@@ -45,7 +45,7 @@ def _tell(row: Row, outcome: Outcome, behind: Row | None) -> None:
         outcome,
         owner=row["owner"],
         queue_wait_s=None if claimed is None else _seconds(row["started_at"], claimed),
-        duration_s=None if claimed is None else _seconds(claimed, row["completed_at"]),
+        duration_s=None if claimed is None else _seconds(claimed, row["completed_at"] or row["updated_at"]),
         error=row["error"],
         retry_id=None if retry is None else retry["id"],
     )

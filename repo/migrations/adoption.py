@@ -71,15 +71,22 @@ def _adopted(row: Row[Any], newest: dict[tuple[str | None, str], str], now: str)
             f"row {row.id} of its table {lifecycle.name} has operation {row.operation!r} and status"
             f" {row.status!r}, which no DECNET writes: correct or delete that row first"
         )
-    values = dict(row._mapping)
+    values: dict[str, Any] = {**row._mapping, "outcome": None}
     for name in ("started_at", "updated_at", "completed_at"):
         values[name] = _time(row, name)
     if row.status == "running" and newest[row.host_uuid or None, row.decky_name] != row.id:
-        values |= {"status": "failed", "error": INTERRUPTED, "updated_at": now, "completed_at": now}
+        values |= {
+            "status": "failed",
+            "outcome": "swept",
+            "error": INTERRUPTED,
+            "updated_at": now,
+            "completed_at": now,
+        }
     elif row.status in OPEN:
         values |= {"error": None, "completed_at": None}
     else:
         values["completed_at"] = values["completed_at"] or values["updated_at"]
+        values["outcome"] = row.status
         values["error"] = row.error if row.status == "failed" else None
     return values | {"attempt": 1, "deliveries": 0}
 

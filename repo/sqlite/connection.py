@@ -9,7 +9,7 @@ from typing import Literal
 from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.pool import NullPool
 
-from repo.errors import StoreReplaced, StoreUnusable
+from repo.errors import StoreMissing, StoreReplaced, StoreUnusable
 from repo.files import open_private
 
 Synchronous = Literal["FULL", "NORMAL", "EXTRA"]
@@ -25,15 +25,19 @@ class SqliteFile:
 
     Args:
         path: where it is; made with mode 0600 if missing, its directory with 0700.
+        create: make it if it is missing.
         synchronous: SQLite's pragma; with FULL an acknowledged row survives power loss.
         busy_timeout: seconds that a lock of another process is waited for.
     """
 
-    def __init__(self, path: Path, *, synchronous: Synchronous, busy_timeout: float) -> None:
+    def __init__(
+        self, path: Path, *, create: bool = True, synchronous: Synchronous, busy_timeout: float
+    ) -> None:
         # resolved, since SQLite puts -wal and -shm beside the file that a link points to
         self.path = path.expanduser().resolve()
         self.wal = Path(f"{self.path}-wal")
         self.busy_timeout = busy_timeout
+        self._create = create
         self._pragmas = (
             f"PRAGMA busy_timeout = {round(busy_timeout * 1000)}",
             "PRAGMA journal_mode = WAL",
@@ -48,8 +52,11 @@ class SqliteFile:
         """Make the file if it is missing.
 
         Raises:
+            StoreMissing: it is not there, and was not to be made.
             StoreUnusable: it can't be used where it is.
         """
+        if not self._create and not os.path.lexists(self.path):
+            raise StoreMissing(f"{self.path}: no store is there, and none was asked to be made")
         try:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             if not self.path.exists():

@@ -6,7 +6,7 @@ fewer calls are worth more than they seem.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, cast
 
 from sqlalchemy import Connection, Select, UpdateBase
 from sqlalchemy.dialects import sqlite
@@ -67,8 +67,8 @@ class Query(Prepared):
         return next(iter(self.rows(connection, values)), None)
 
     def _row(self, found: tuple[Any, ...]) -> Row:
-        row = dict(zip(self._columns, found, strict=True))
+        row: Any = dict(zip(self._columns, found, strict=True))
         for name, convert in self._converted:
             if (value := row[name]) is not None:
                 row[name] = convert(value)
-        return row
+        return cast("Row", row)

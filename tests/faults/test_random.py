@@ -126,7 +126,7 @@ class Rows(RuleBasedStateMachine):
         ending = self.do(
             self.repository.end_lifecycle(
                 row["id"],
-                status="succeeded" if error is None else "failed",
+                outcome="succeeded" if error is None else "failed",
                 owner=owner,
                 error=error,
                 retry=retry and error is not None,
@@ -149,7 +149,7 @@ class Rows(RuleBasedStateMachine):
         if cancels:
             with pytest.raises(LifecycleClosed):
                 self.do(self.repository.request_cancel(row["id"]))
-        late = self.repository.end_lifecycle(row["id"], status="succeeded", owner=row["owner"])
+        late = self.repository.end_lifecycle(row["id"], outcome="succeeded", owner=row["owner"])
         assert not self.do(late).applied
 
     @precondition(lambda self: self.held)

@@ -52,7 +52,7 @@ def dump(path: Path) -> list[str]:
 
 async def adopted(path: Path) -> dict[str, dict[str, Any]]:
     async with get_repository(db_path=path) as repository:
-        return {row["id"]: row for row in await repository.list_lifecycles(limit=10_000)}
+        return {row["id"]: {**row} for row in await repository.list_lifecycles(limit=10_000)}
 
 
 async def test_rows_come_over_as_they_were(decnet: Path) -> None:

@@ -36,8 +36,8 @@ async def test_success_stamps_completed_at(repository: BaseRepository, through: 
         await repository.update_lifecycle(lifecycle_id, {"status": status})
     (row,) = await repository.get_lifecycle_by_ids([lifecycle_id])
     assert row["status"] == "succeeded"
-    assert datetime.fromisoformat(row["completed_at"]) == datetime.fromisoformat(row["updated_at"])
-    assert row["completed_at"] >= row["started_at"]
+    assert datetime.fromisoformat(row["completed_at"] or "") == datetime.fromisoformat(row["updated_at"])
+    assert (row["completed_at"] or "") >= row["started_at"]
 
 
 async def test_failure_carries_its_error(repository: BaseRepository) -> None:
@@ -53,7 +53,7 @@ async def test_completed_at_is_kept_where_given(repository: BaseRepository) -> N
     when = datetime(2026, 5, 4, 10, 11, 12, tzinfo=UTC)
     await repository.update_lifecycle(lifecycle_id, {"status": "succeeded", "completed_at": when})
     (row,) = await repository.get_lifecycle_by_ids([lifecycle_id])
-    assert datetime.fromisoformat(row["completed_at"]) == when
+    assert datetime.fromisoformat(row["completed_at"] or "") == when
 
 
 async def test_no_ids_give_nothing_and_unknown_ones_are_omitted(repository: BaseRepository) -> None:

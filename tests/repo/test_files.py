@@ -15,7 +15,15 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from repo.base import BaseRepository
-from repo.errors import SchemaNewer, StoreBusy, StoreFull, StoreReplaced, StoreUnavailable, StoreUnusable
+from repo.errors import (
+    SchemaNewer,
+    StoreBusy,
+    StoreFull,
+    StoreMissing,
+    StoreReplaced,
+    StoreUnavailable,
+    StoreUnusable,
+)
 from repo.factory import get_repository
 from repo.models import HEAD, VERSION_TABLE
 from repo.sqlite.checkpoint import LOG_BYTES
@@ -226,3 +234,13 @@ async def test_the_log_stays_small(repository: BaseRepository, path: Path) -> No
     assert len(content(path)) > 3 * LOG_BYTES
     assert len(content(path.with_name("store.db-wal"))) < 2 * LOG_BYTES
     assert await repository.prune_lifecycles(datetime.now(UTC)) == 0
+
+
+async def test_a_store_is_made_only_where_that_is_asked(tmp_path: Path) -> None:
+    with pytest.raises(StoreMissing, match="no store is there"):
+        await get_repository(db_path=tmp_path / "x.db", create=False).initialize()
+    assert list(tmp_path.iterdir()) == []
+    async with get_repository(db_path=tmp_path / "x.db"):
+        pass
+    async with get_repository(db_path=tmp_path / "x.db", create=False):
+        pass

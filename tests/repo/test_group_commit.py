@@ -38,7 +38,7 @@ async def test_an_illegal_write_fails_alone(repository: BaseRepository) -> None:
     rival = await repository.create_lifecycle(decky(1))
     outcomes = await asyncio.gather(
         repository.update_lifecycle(closed, {"status": "failed"}),
-        repository.update_lifecycle(running, {"status": "running"}),
+        repository.update_lifecycle(running, {"status": "pending"}),
         repository.update_lifecycle(rival, {"status": "running"}),
         repository.update_lifecycle("nowhere", {"status": "running"}),
         repository.create_lifecycle(decky(1) | {"id": ids[5]}),

@@ -2,13 +2,13 @@
 
 import asyncio
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
-from repo.base import BaseRepository, Deployed, Ending, Row
-from repo.errors import InvalidLifecycle, LifecycleClosed
-from repo.ids import new_id
+from repo.base import BaseRepository, Deployed, Ending, Outcome, Row
+from repo.errors import DeckyBusy, InvalidLifecycle, LifecycleClosed, LifecycleNotFound, TransitionRefused
+from repo.ids import id_after, new_id
 
 pytestmark = pytest.mark.anyio
 DECKY = {"decky_name": "d1", "operation": "deploy"}
@@ -84,7 +84,7 @@ async def test_claims_follow_the_order_of_acceptance(repository: BaseRepository)
     assert await repository.claim_lifecycle(second, "w") is None
     assert await repository.claim_lifecycle(first, "w") is not None
     assert await repository.claim_lifecycle(second, "w") is None
-    await repository.end_lifecycle(first, status="succeeded", owner="w")
+    await repository.end_lifecycle(first, outcome="succeeded", owner="w")
     assert await repository.claim_lifecycle(third, "w") is None
     assert await repository.claim_lifecycle(second, "w") is not None
 
@@ -106,13 +106,13 @@ async def test_only_the_owner_ends_a_running_row(repository: BaseRepository) -> 
         {"owner": "worker-1", "expect": "pending"},
         {"owner": "worker-2", "deployed": what, "retry": True},
     ):
-        answer = await repository.end_lifecycle(lifecycle_id, status="failed", error="late", **late)
+        answer = await repository.end_lifecycle(lifecycle_id, outcome="failed", error="late", **late)
         assert answer == Ending(False)
     assert await repository.get_deployed("d1", None) is None
     assert [row["id"] for row in await repository.list_open_lifecycles()] == [lifecycle_id]
-    ended = await repository.end_lifecycle(lifecycle_id, status="succeeded", owner="worker-1")
-    assert ended == Ending(True, more=False)
-    assert await repository.end_lifecycle(lifecycle_id, status="failed", owner="worker-1") == Ending(False)
+    ended = await repository.end_lifecycle(lifecycle_id, outcome="succeeded", owner="worker-1")
+    assert ended == Ending(True, "succeeded", more=False)
+    assert await repository.end_lifecycle(lifecycle_id, outcome="failed", owner="worker-1") == Ending(False)
     row = await row_of(repository, lifecycle_id)
     assert (row["status"], row["error"]) == ("succeeded", None)
 
@@ -123,21 +123,21 @@ async def test_rows_without_owner_and_pending_rows_can_be_ended(repository: Base
         for name in ("d1", "d2")
     ]
     await repository.update_lifecycle(running, {"status": "running"})
-    ended = await repository.end_lifecycle(running, status="failed", error="x" * 3_000)
-    assert ended == Ending(True, more=False)
-    assert len((await row_of(repository, running))["error"]) == 2_000
-    assert await repository.end_lifecycle(pending, status="failed", expect="running") == Ending(False)
-    ended = await repository.end_lifecycle(pending, status="failed", expect="pending")
-    assert ended == Ending(True, more=False)
+    ended = await repository.end_lifecycle(running, outcome="failed", error="x" * 3_000)
+    assert ended == Ending(True, "failed", "x" * 2_000, more=False)
+    assert len((await row_of(repository, running))["error"] or "") == 2_000
+    assert await repository.end_lifecycle(pending, outcome="failed", expect="running") == Ending(False)
+    ended = await repository.end_lifecycle(pending, outcome="cancelled", expect="pending")
+    assert ended == Ending(True, "cancelled", more=False)
     with pytest.raises(InvalidLifecycle, match="error"):
-        await repository.end_lifecycle(pending, status="succeeded", error="x")
+        await repository.end_lifecycle(pending, outcome="succeeded", error="x")
 
 
 async def test_a_retry_runs_before_what_was_accepted_later(repository: BaseRepository) -> None:
     first = await repository.create_lifecycle(DECKY | {"payload": {"compose": DOCUMENT}})
     later = await repository.create_lifecycle(DECKY | {"operation": "mutate"})
     await repository.claim_lifecycle(first, "w")
-    ending = await repository.end_lifecycle(first, status="failed", owner="w", error="died", retry=True)
+    ending = await repository.end_lifecycle(first, outcome="failed", owner="w", error="died", retry=True)
     assert ending.applied
     assert ending.retry_id is not None
     assert await repository.claim_lifecycle(later, "w") is None
@@ -156,7 +156,7 @@ async def test_what_a_decky_runs_is_recorded_with_the_end(repository: BaseReposi
         lifecycle_id = await repository.create_lifecycle(DECKY)
         await repository.claim_lifecycle(lifecycle_id, "w")
         await repository.end_lifecycle(
-            lifecycle_id, status="succeeded", owner="w", deployed=Deployed(DOCUMENT, services)
+            lifecycle_id, outcome="succeeded", owner="w", deployed=Deployed(DOCUMENT, services)
         )
         assert await repository.get_deployed("d1", None) == Deployed(DOCUMENT, services)
     claim = await repository.claim_lifecycle(await repository.create_lifecycle(DECKY), "w")
@@ -169,7 +169,7 @@ async def test_a_mutate_finds_the_document_that_will_be_there(repository: BaseRe
     assert await repository.find_document("d1", None) is None
     first = await repository.create_lifecycle(DECKY)
     await repository.claim_lifecycle(first, "w")
-    await repository.end_lifecycle(first, status="succeeded", owner="w", deployed=Deployed(DOCUMENT, ["d1"]))
+    await repository.end_lifecycle(first, outcome="succeeded", owner="w", deployed=Deployed(DOCUMENT, ["d1"]))
     assert await repository.find_document("d1", None) == DOCUMENT
     newer = {"services": {"d1": {"image": "new"}}}
     await repository.create_lifecycle(DECKY | {"payload": {"compose": {"services": {}}}})
@@ -195,7 +195,7 @@ async def test_cancel(repository: BaseRepository) -> None:
     assert (row["status"], row["error"]) == ("failed", "cancelled by operator")
     with pytest.raises(LifecycleClosed):
         await repository.request_cancel(pending)
-    await repository.end_lifecycle(running, status="failed", owner="w", error="cancelled by operator")
+    await repository.end_lifecycle(running, outcome="failed", owner="w", error="cancelled by operator")
     assert await repository.find_cancelled("w") == []
 
 
@@ -275,3 +275,163 @@ async def test_a_cut_must_say_its_time_zone(repository: BaseRepository) -> None:
         await repository.sweep_stale_lifecycle(datetime(2026, 1, 1), "x")
     with pytest.raises(InvalidLifecycle, match="older_than"):
         await repository.prune_lifecycles(datetime(2026, 1, 1))
+
+
+async def test_a_row_may_be_created_as_running(repository: BaseRepository) -> None:
+    first = await repository.create_lifecycle(DECKY | {"status": "running"})
+    assert (await row_of(repository, first))["status"] == "running"
+    with pytest.raises(DeckyBusy, match="d1"):
+        await repository.create_lifecycle(DECKY | {"status": "running"})
+
+
+async def test_running_to_running_changes_nothing_but_the_stamp(repository: BaseRepository) -> None:
+    lifecycle_id = await repository.create_lifecycle(DECKY)
+    await repository.update_lifecycle(lifecycle_id, {"status": "running"})
+    before = await row_of(repository, lifecycle_id)
+    await repository.update_lifecycle(lifecycle_id, fields={"status": "running"})
+    after = await row_of(repository, lifecycle_id)
+    assert after["updated_at"] > before["updated_at"]
+    assert after == {**before, "updated_at": after["updated_at"]}
+
+
+@pytest.mark.parametrize("outcome", ["timed_out", "cancelled", "interrupted", "swept", "expired", "lost"])
+async def test_the_status_follows_from_the_outcome(repository: BaseRepository, outcome: Outcome) -> None:
+    lifecycle_id = await repository.create_lifecycle(DECKY | {"status": "running"})
+    assert (await row_of(repository, lifecycle_id))["outcome"] is None
+    ending = await repository.end_lifecycle(lifecycle_id, outcome=outcome, error="why")
+    assert (ending.outcome, ending.error) == (outcome, "why")
+    row = await row_of(repository, lifecycle_id)
+    assert (row["status"], row["outcome"], row["error"]) == ("failed", outcome, "why")
+
+
+async def test_a_cancel_that_was_accepted_wins_over_an_interruption(repository: BaseRepository) -> None:
+    lifecycle_id = await repository.create_lifecycle(DECKY | {"payload": {"compose": DOCUMENT}})
+    await repository.claim_lifecycle(lifecycle_id, "w")
+    await repository.request_cancel(lifecycle_id)
+    ending = await repository.end_lifecycle(
+        lifecycle_id, outcome="interrupted", owner="w", error="worker stopped during operation", retry=True
+    )
+    assert (ending.applied, ending.outcome, ending.retry_id) == (True, "cancelled", None)
+    row = await row_of(repository, lifecycle_id)
+    assert (row["outcome"], row["error"], row["retry_id"]) == ("cancelled", "cancelled by operator", None)
+    assert await repository.list_open_lifecycles() == []
+
+
+async def test_what_ended_by_itself_is_not_cancelled_any_more(repository: BaseRepository) -> None:
+    for outcome, error in (("succeeded", None), ("failed", "it broke")):
+        lifecycle_id = await repository.create_lifecycle(DECKY)
+        await repository.claim_lifecycle(lifecycle_id, "w")
+        await repository.request_cancel(lifecycle_id)
+        await repository.end_lifecycle(lifecycle_id, outcome=cast(Outcome, outcome), owner="w", error=error)
+        assert (await row_of(repository, lifecycle_id))["outcome"] == outcome
+
+
+async def test_a_retry_whose_place_is_taken_gets_another_id(repository: BaseRepository) -> None:
+    lifecycle_id = await repository.create_lifecycle(DECKY | {"payload": {"compose": DOCUMENT}})
+    taken = await repository.create_lifecycle(
+        {"decky_name": "d2", "operation": "deploy", "id": id_after(lifecycle_id)}
+    )
+    await repository.claim_lifecycle(lifecycle_id, "w")
+    ending = await repository.end_lifecycle(
+        lifecycle_id, outcome="swept", owner="w", error="died", retry=True
+    )
+    assert ending.applied
+    assert ending.retry_id not in {None, taken}
+    row = await row_of(repository, lifecycle_id)
+    assert (row["status"], row["retry_id"]) == ("failed", ending.retry_id)
+
+
+async def test_an_operator_has_a_request_repeated(repository: BaseRepository) -> None:
+    payload = {"compose": DOCUMENT}
+    first = await repository.create_lifecycle(
+        DECKY | {"payload": payload, "host_uuid": "host-1", "attempt": 2}
+    )
+    with pytest.raises(TransitionRefused, match=first):
+        await repository.retry_lifecycle(first)
+    await repository.update_lifecycle(first, {"status": "failed"})
+    again = await row_of(repository, await repository.retry_lifecycle(first))
+    assert (again["status"], again["payload"], again["host_uuid"]) == ("pending", payload, "host-1")
+    assert (again["retry_of"], again["attempt"], again["deliveries"]) == (first, 1, 1)
+    with pytest.raises(LifecycleNotFound):
+        await repository.retry_lifecycle("nowhere")
+    unknown = await repository.create_lifecycle(DECKY)
+    await repository.update_lifecycle(unknown, {"status": "failed"})
+    with pytest.raises(InvalidLifecycle, match=unknown):
+        await repository.retry_lifecycle(unknown)
+
+
+async def test_a_teardown_forgets_what_the_decky_ran(repository: BaseRepository) -> None:
+    for name in ("d1", "d2"):
+        lifecycle_id = await repository.create_lifecycle({"decky_name": name, "operation": "deploy"})
+        await repository.claim_lifecycle(lifecycle_id, "w")
+        await repository.end_lifecycle(
+            lifecycle_id, outcome="succeeded", owner="w", deployed=Deployed(DOCUMENT, [name])
+        )
+    lifecycle_id = await repository.create_lifecycle({"decky_name": "d1", "operation": "teardown"})
+    await repository.claim_lifecycle(lifecycle_id, "w")
+    await repository.end_lifecycle(lifecycle_id, outcome="succeeded", owner="w", undeploy=True)
+    assert await repository.get_deployed("d1", None) is None
+    assert [decky["decky_name"] for decky in await repository.list_deployed()] == ["d2"]
+    await repository.update_lifecycle(await repository.create_lifecycle(DECKY), {"status": "succeeded"})
+    assert await repository.find_document("d1", None) is None
+
+
+async def test_what_deckies_run_is_listed(repository: BaseRepository) -> None:
+    made = {}
+    for name, host in (("d2", None), ("d1", "host-1")):
+        lifecycle_id = await repository.create_lifecycle(
+            {"decky_name": name, "operation": "deploy", "host_uuid": host}
+        )
+        await repository.claim_lifecycle(lifecycle_id, "w")
+        what = Deployed(DOCUMENT, [name])
+        await repository.end_lifecycle(lifecycle_id, outcome="succeeded", owner="w", deployed=what)
+        made[name] = await row_of(repository, lifecycle_id)
+    assert await repository.list_deployed() == [
+        {
+            "decky_name": name,
+            "host_uuid": host,
+            "services": [name],
+            "deployed_at": made[name]["completed_at"],
+            "lifecycle_id": made[name]["id"],
+        }
+        for name, host in (("d1", "host-1"), ("d2", None))
+    ]
+    assert [decky["decky_name"] for decky in await repository.list_deployed(host_uuid=None)] == ["d2"]
+    assert [decky["decky_name"] for decky in await repository.list_deployed(host_uuid="host-1")] == ["d1"]
+    assert await repository.list_deployed(decky_name="d3") == []
+
+
+async def test_rows_that_are_first_in_line(repository: BaseRepository) -> None:
+    running = await repository.create_lifecycle(DECKY)
+    await repository.create_lifecycle(DECKY)
+    first = await repository.create_lifecycle({"decky_name": "d2", "operation": "deploy", "payload": {}})
+    await repository.create_lifecycle({"decky_name": "d2", "operation": "mutate"})
+    other = await repository.create_lifecycle({"decky_name": "d3", "operation": "deploy"})
+    elsewhere = await repository.create_lifecycle(DECKY | {"host_uuid": "host-1"})
+    await repository.claim_lifecycle(running, "w")
+    ready = await repository.find_ready_lifecycles(None, 10)
+    assert [row["id"] for row in ready] == [first, other]
+    assert all("payload" not in row for row in ready)
+    assert [row["id"] for row in await repository.find_ready_lifecycles(None, 1)] == [first]
+    assert [row["id"] for row in await repository.find_ready_lifecycles("host-1", 10)] == [elsewhere]
+
+
+async def test_open_rows_and_a_sweep_of_one_host(repository: BaseRepository) -> None:
+    ours = await repository.create_lifecycle(DECKY)
+    theirs = await repository.create_lifecycle(DECKY | {"host_uuid": "host-1"})
+    assert [row["id"] for row in await repository.list_open_lifecycles()] == [ours, theirs]
+    assert [row["id"] for row in await repository.list_open_lifecycles(None)] == [ours]
+    assert [row["id"] for row in await repository.list_open_lifecycles("host-1")] == [theirs]
+    later = datetime.now(UTC) + timedelta(hours=1)
+    assert await repository.sweep_stale_lifecycle(later, "not seen for 1h", host_uuid=None) == 1
+    assert (await row_of(repository, ours))["outcome"] == "swept"
+    assert [row["id"] for row in await repository.list_open_lifecycles()] == [theirs]
+
+
+async def test_listing_by_outcome_and_operation(repository: BaseRepository) -> None:
+    swept, failed = [await repository.create_lifecycle(DECKY) for _ in range(2)]
+    torn = await repository.create_lifecycle(DECKY | {"operation": "teardown"})
+    await repository.end_lifecycle(swept, outcome="swept", expect="pending", error="x")
+    await repository.update_lifecycle(failed, {"status": "failed", "error": "x"})
+    assert [row["id"] for row in await repository.list_lifecycles(outcomes=["swept", "lost"])] == [swept]
+    assert [row["id"] for row in await repository.list_lifecycles(operation="teardown")] == [torn]

@@ -11,7 +11,9 @@ from repo.sqlite.prepared import Prepared
 
 
 def _listing(decky_name: str | None) -> Any:
-    return sql.listing(statuses=[], decky_name=decky_name, host_uuid=None, since=None, limit=50)
+    return sql.listing(
+        statuses=[], outcomes=[], operation=None, decky_name=decky_name, host_uuid=None, since=None, limit=50
+    )
 
 
 BY_OPEN_DECKY = {"decky_lifecycle_open"}

@@ -22,7 +22,7 @@ async def life(repository, name):
             {"decky_name": name, "operation": "deploy", "payload": {"compose": {"x": "y" * 5_000}}}
         )
         assert await repository.claim_lifecycle(lifecycle_id, name)
-        assert (await repository.end_lifecycle(lifecycle_id, status="succeeded", owner=name)).applied
+        assert (await repository.end_lifecycle(lifecycle_id, outcome="succeeded", owner=name)).applied
         print(lifecycle_id)
 
 async def main():

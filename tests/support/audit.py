@@ -51,7 +51,7 @@ async def audit(fleet: Fleet, client: LifecycleClient) -> None:
     _one_line_a_transition(rows, lines, killed)
     table = rebuild(lines)
     for row in rows:
-        assert table[row["id"]] == {name: row[name] for name in TOLD}, row["id"]
+        assert table[row["id"]] == {name: value for name, value in row.items() if name in TOLD}, row["id"]
     running = [(row["host_uuid"], row["decky_name"]) for row in rows if row["status"] == "running"]
     assert len(running) == len(set(running))
     await _nothing_lies_open(fleet, client, [row for row in rows if row["status"] in OPEN])

@@ -93,7 +93,7 @@ class MixedRun:
 
     async def _lose(self, lifecycle_id: str, number: signal.Signals) -> None:
         """End the worker that runs this row, and wait for the row's end."""
-        owner = (await self._client.get(lifecycle_id))["owner"]
+        owner = (await self._client.get(lifecycle_id))["owner"] or ""
         worker = next(worker for worker in self._workers if f"/{worker.pid}/" in owner)
         self._workers.remove(worker)
         async with asyncio.timeout(HANG_GUARD_S):

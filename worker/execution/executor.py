@@ -7,7 +7,7 @@ row whose lock is free is an orphan, with certainty.
 import asyncio
 import time
 
-from repo.base import BaseRepository, Claim, Deployed, Ending, Row
+from repo.base import CANCELLED, BaseRepository, Claim, Deployed, Ending, Outcome, Row
 from repo.errors import StoreReplaced, StoreUnavailable
 from worker.clock import seconds_since
 from worker.documents import document as documents
@@ -17,13 +17,12 @@ from worker.execution.progress import MAX_LINE, Progress
 from worker.liveness.locks import DeckyLock, DeckyLocks, Holder, end_holder
 from worker.liveness.owner import Owner
 from worker.liveness.signals import Signals
-from worker.logging.events import Outcome, emit, emit_end
+from worker.logging.events import emit, emit_end
 from worker.logging.unreported import Unreported
 from worker.queue import Queue
 from worker.runtimes.base import OperationFailed, OperationTimedOut, Runtime
 from worker.settings import WorkerSettings
 
-CANCELLED = "cancelled by operator"
 STOPPED = "worker stopped during operation"
 
 # A deadline that is less than this too early is not worth a write.
@@ -205,16 +204,16 @@ class Executor:
         again = error == STOPPED and row["attempt"] < self._settings.max_attempts
         outcome: Outcome = "succeeded" if error is None else _OUTCOMES.get(error, "failed")
         self._ledger.begin(row["id"], outcome, error)
-        ending = await self._write_end(row, error, deployed, again)
-        if ending.applied:
+        ending = await self._write_end(row, outcome, error, deployed, again)
+        if ending.applied and ending.outcome is not None:
             emit_end(
                 row,
-                outcome,
+                ending.outcome,
                 owner=self._owner,
                 runtime=self._runtime.name,
                 queue_wait_s=waited,
                 duration_s=round(time.monotonic() - begun, 3),
-                error=error,
+                error=ending.error,
                 retry_id=ending.retry_id,
             )
             tell_retry(row, ending)
@@ -231,13 +230,15 @@ class Executor:
                 emit("lifecycle.survivors_ended", row, pids=ended)
             await asyncio.sleep(0.02)
 
-    async def _write_end(self, row: Row, error: str | None, deployed: Deployed | None, again: bool) -> Ending:
+    async def _write_end(
+        self, row: Row, outcome: Outcome, error: str | None, deployed: Deployed | None, again: bool
+    ) -> Ending:
         pause, told = 0.1, False
         while True:
             try:
                 return await self._repository.end_lifecycle(
                     row["id"],
-                    status="succeeded" if error is None else "failed",
+                    outcome=outcome,
                     owner=self._owner,
                     error=error,
                     deployed=deployed,
@@ -257,7 +258,7 @@ class Executor:
 def tell_retry(row: Row, ending: Ending) -> None:
     """Log that a retry of this row was accepted, if one was."""
     if ending.retry_id is not None:
-        retry = row | {"id": ending.retry_id, "attempt": row["attempt"] + 1, "retry_of": row["id"]}
+        retry: Row = {**row, "id": ending.retry_id, "attempt": row["attempt"] + 1, "retry_of": row["id"]}
         emit("lifecycle.accepted", retry, started_at=ending.retry_at)
 
 

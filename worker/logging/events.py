@@ -10,11 +10,11 @@ import contextlib
 import logging
 import os
 import sys
-from typing import Any, Final, Literal, NamedTuple, get_args
+from typing import Any, Final, NamedTuple, get_args
 
 import structlog
 
-from repo.base import Row
+from repo.base import Outcome, Row
 from worker.logging.fields import FIELDS
 
 DEBUG, INFO, WARNING, ERROR = logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR
@@ -39,7 +39,6 @@ class Event(NamedTuple):
     fields: tuple[str, ...]
 
 
-Outcome = Literal["succeeded", "failed", "interrupted", "cancelled", "swept"]
 OUTCOMES: Final[dict[str, Outcome]] = {name: name for name in get_args(Outcome)}
 """How an operation can end, by name; its last line is `lifecycle.<outcome>`."""
 

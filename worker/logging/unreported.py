@@ -17,9 +17,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from repo.base import Row
+from repo.base import Outcome, Row
 from repo.files import open_private
-from worker.logging.events import OUTCOMES, Outcome
+from worker.logging.events import OUTCOMES
 
 _SLOT = 128
 _SLOTS = 256

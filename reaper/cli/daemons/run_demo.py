@@ -110,14 +110,14 @@ async def _story(client: LifecycleClient, runtime: Runtime) -> bool:
     pid, killed_at = await _kill_worker(client, lifecycle_id)
     click.echo(f"   kill -9 {pid}")
     lost = await client.wait(lifecycle_id, timeout=_PATIENCE_S)
-    took = (datetime.fromisoformat(lost["completed_at"]) - killed_at).total_seconds()
+    took = (datetime.fromisoformat(lost["completed_at"] or lost["updated_at"]) - killed_at).total_seconds()
     click.echo(f"   the reaper closed its row after {took * 1000:.0f} ms: {lost['error']}")
     retried = await client.wait(await _retry_of(client, lifecycle_id), timeout=_PATIENCE_S)
     click.echo(f"   and the retry that it accepted {retried['status']}\n")
     return (
         all(row["status"] == "succeeded" for row in (*deployed, mutated, retried))
         and (failed["status"], lost["status"]) == ("failed", "failed")
-        and "taken" in failed["error"]
+        and "taken" in (failed["error"] or "")
     )
 
 

@@ -9,7 +9,7 @@ import json
 import shutil
 import sys
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -68,7 +68,8 @@ def spans(row: Row, moment: datetime | None = None) -> Spans:
 def public(row: Row, moment: datetime | None = None) -> dict[str, Any]:
     """A row as `--json` prints it: without its request, which may hold secrets, and with its spans."""
     age, wait, took = spans(row, moment)
-    return {name: row[name] for name in _ROW_FIELDS} | {
+    columns: Mapping[str, Any] = row
+    return {name: columns[name] for name in _ROW_FIELDS} | {
         "age_s": age,
         "queue_wait_s": wait,
         "duration_s": took,
@@ -130,7 +131,7 @@ def table(
         line = _aligned(headings, texts, widths, row["status"])
         shown.append(f"{line}{_GAP}{error}" if error and beside else line.rstrip())
         if error and not beside and width is not None:
-            shown += _beneath(row["error"] if whole_errors else error, width, whole=whole_errors)
+            shown += _beneath((row["error"] or "") if whole_errors else error, width, whole=whole_errors)
     return shown
 
 

@@ -61,11 +61,11 @@ def lanes_of(rows: Sequence[Row], now: datetime) -> list[Lane]:
 
 
 def _bar(row: Row, now: datetime) -> Bar:
-    def moment(name: str) -> datetime | None:
-        return None if row[name] is None else datetime.fromisoformat(row[name]).astimezone(now.tzinfo)
+    def moment(text: str | None) -> datetime | None:
+        return None if text is None else datetime.fromisoformat(text).astimezone(now.tzinfo)
 
-    accepted, claimed = moment("started_at") or now, moment("claimed_at")
-    end = max(moment("completed_at") or now, claimed or accepted)
+    accepted, claimed = moment(row["started_at"]) or now, moment(row["claimed_at"])
+    end = max(moment(row["completed_at"]) or now, claimed or accepted)
     return Bar(
         row["id"], row["operation"], row["status"], row["attempt"], accepted, claimed, end, was_swept(row)
     )

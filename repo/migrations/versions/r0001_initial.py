@@ -52,7 +52,7 @@ def upgrade() -> None:
         op.execute(_guard(statement, rules))
     op.create_table(
         "decky_deployed",
-        sa.Column("decky_name", sa.String(63), primary_key=True),
+        sa.Column("decky_name", sa.String(128), primary_key=True),
         sa.Column("host", sa.String(64), primary_key=True),
         sa.Column("document", sa.Text, nullable=False),
         sa.Column("services", sa.Text, nullable=False),
@@ -75,10 +75,11 @@ def _lifecycle_table() -> None:
     op.create_table(
         "decky_lifecycle",
         sa.Column("id", sa.String(64), primary_key=True),
-        sa.Column("decky_name", sa.String(63), nullable=False),
+        sa.Column("decky_name", sa.String(128), nullable=False),
         sa.Column("host_uuid", sa.String(64)),
         sa.Column("operation", sa.String(16), nullable=False),
         sa.Column("status", sa.String(16), nullable=False, server_default="pending"),
+        sa.Column("outcome", sa.String(16)),
         sa.Column("error", sa.Text),
         sa.Column("started_at", sa.DateTime, nullable=False),
         sa.Column("updated_at", sa.DateTime, nullable=False),
@@ -88,12 +89,19 @@ def _lifecycle_table() -> None:
         sa.Column("claimed_at", sa.DateTime),
         sa.Column("attempt", sa.Integer, nullable=False, server_default="1"),
         sa.Column("retry_of", sa.String(64)),
+        sa.Column("retry_id", sa.String(64)),
         sa.Column("deliveries", sa.Integer, nullable=False, server_default="0"),
         sa.Column("enqueued_at", sa.DateTime),
         sa.Column("cancel_requested_at", sa.DateTime),
-        sa.CheckConstraint("operation IN ('deploy', 'mutate')", "operation"),
+        sa.CheckConstraint("operation IN ('deploy', 'mutate', 'teardown')", "operation"),
         sa.CheckConstraint("status IN ('pending', 'running', 'succeeded', 'failed')", "status"),
         sa.CheckConstraint(f"(completed_at IS NULL) = ({OPEN})", "completed_at_on_terminal_rows"),
+        sa.CheckConstraint(
+            "outcome IS NULL OR (outcome = 'succeeded' AND status = 'succeeded')"
+            " OR (status = 'failed' AND outcome IN ('failed', 'timed_out', 'cancelled', 'interrupted',"
+            " 'swept', 'expired', 'lost'))",
+            "outcome_fits_status",
+        ),
         sa.CheckConstraint("error IS NULL OR status = 'failed'", "error_on_failed_rows"),
         sa.CheckConstraint(
             "payload IS NULL OR (json_valid(payload) AND json_type(payload) = 'object')", "payload_is_object"

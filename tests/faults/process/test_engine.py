@@ -98,11 +98,13 @@ async def test_an_engine_restarted_in_mid_operation_fails_the_row_and_not_the_wo
             row = await client.wait(lost, timeout=60)
             assert row["status"] == "failed"
             # "container decky-a-decky-a-1 exited (143)", unless Compose asks only when the engine is gone.
-            assert "decky-a" in row["error"] or "Cannot connect to the Docker daemon" in row["error"]
+            assert "decky-a" in (row["error"] or "") or "Cannot connect to the Docker daemon" in (
+                row["error"] or ""
+            )
             refused = await client.wait(
                 await client.deploy("decky-b", document | {"services": {"decky-b": idle}}), 60
             )
-            assert "Cannot connect to the Docker daemon" in refused["error"]
+            assert "Cannot connect to the Docker daemon" in (refused["error"] or "")
             await engine.start()
             for name in ("decky-a", "decky-b"):
                 again = await client.deploy(name, {"services": {name: idle}})

@@ -77,7 +77,7 @@ async def test_whatever_a_runtime_raises_is_the_row_s_reason(
         await executor.execute(lifecycle_id)
         row = await client.get(lifecycle_id)
         assert row["status"] == "failed"
-        assert row["error"].startswith(said)
+        assert str(row["error"]).startswith(said)
         assert DeckyLocks(fleet.root / "run").holders("decky-a", None) == []
     await queue.close()
 
@@ -95,7 +95,7 @@ async def test_a_state_directory_that_is_gone_fails_the_row_and_not_the_worker(f
         second = await client.deploy("decky-b", fleet.document("decky-b"))
         row = await client.wait(second, timeout=30)
         assert row["status"] == "failed"
-        assert "the state directory" in row["error"]
+        assert "the state directory" in (row["error"] or "")
         deckies.unlink()
         fleet.gate().touch()
         assert (await client.wait(first, timeout=30))["status"] in {"succeeded", "failed"}

@@ -35,7 +35,7 @@ async def test_a_killed_worker_s_row_is_closed_and_retried_on_another(fleet: Fle
         line = await reaper.log("lifecycle.swept", lifecycle_id=lost)
         retry = await wait_status(client, line["retry_id"], "running")
         assert (retry["retry_of"], retry["attempt"]) == (lost, 2)
-        assert f"/{second.pid}/" in retry["owner"]
+        assert f"/{second.pid}/" in (retry["owner"] or "")
         fleet.gate().touch()
         assert (await client.wait(retry["id"], timeout=30))["status"] == "succeeded"
         await audit(fleet, client)
@@ -66,7 +66,7 @@ async def test_the_retry_runs_before_what_was_accepted_later(fleet: Fleet) -> No
         retry = next(row for row in await client.repository.list_lifecycles() if row["retry_of"] == lost)
         assert retry["status"] == "succeeded"
         assert lost < retry["id"] < later
-        assert retry["completed_at"] <= (await client.get(later))["claimed_at"]
+        assert str(retry["completed_at"]) <= str((await client.get(later))["claimed_at"])
         await audit(fleet, client)
 
 

@@ -151,10 +151,10 @@ async def test_a_flush_with_a_thousand_pending_rows_runs_each_once(fleet: Fleet)
         assert sorted(rung_id for rung_id in rung if rung_id != probe) == sorted(ids)
         await fleet.worker()
         worker = fleet.daemons[-1]
-        rows = [await client.wait(lifecycle_id, timeout=120) for lifecycle_id in ids]
+        ended = [await client.wait(lifecycle_id, timeout=120) for lifecycle_id in ids]
         # Nothing was ever deployed there, so each run ends at once, and truthfully.
-        assert {row["error"] for row in rows} == {
-            f"{row['decky_name']} has no deployed document: deploy it first" for row in rows
+        assert {row["error"] for row in ended} == {
+            f"{row['decky_name']} has no deployed document: deploy it first" for row in ended
         }
         ran = [line["lifecycle_id"] for line in worker.logged("lifecycle.running")]
         assert sorted(run_id for run_id in ran if run_id in set(ids)) == sorted(ids)

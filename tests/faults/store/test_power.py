@@ -30,7 +30,7 @@ async def life(repository, name):
         os.write(1, f"{row} pending\\n".encode())
         assert await repository.claim_lifecycle(row, name)
         os.write(1, f"{row} running\\n".encode())
-        assert (await repository.end_lifecycle(row, status="succeeded", owner=name)).applied
+        assert (await repository.end_lifecycle(row, outcome="succeeded", owner=name)).applied
         os.write(1, f"{row} succeeded\\n".encode())
 
 async def main():

@@ -14,7 +14,7 @@ NOON = datetime(2026, 5, 4, 12, tzinfo=UTC)
 NOW = NOON + timedelta(seconds=100)
 
 
-def row(number: int = 1, decky_name: str = "decky-01", status: str = "pending", **more: Any) -> Row:
+def row(number: int = 1, decky_name: str = "decky-01", status: str = "pending", **more: Any) -> Any:
     for name in ("claimed_at", "completed_at"):
         seconds = more.get(name)
         more[name] = None if seconds is None else (NOON + timedelta(seconds=seconds)).isoformat()

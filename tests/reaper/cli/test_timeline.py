@@ -25,7 +25,7 @@ GREEN, RED, BLUE, GREEN_WAIT = (47, 158, 98), (217, 69, 61), (43, 123, 211), (16
 HIGHLIGHT = (255, 246, 214)
 
 
-def row(number: int, decky_name: str, status: str, accepted: float, **more: Any) -> Row:
+def row(number: int, decky_name: str, status: str, accepted: float, **more: Any) -> Any:
     """A row, its times in seconds after noon."""
     claimed, completed = more.pop("claimed", None), more.pop("completed", None)
     error = more.pop("error", "no" if status == "failed" else None)

@@ -10,11 +10,11 @@ from reaper.sweep.report import Report, Watching
 from worker.clock import now
 
 
-def report(*seen: dict[str, Any], **counts: int) -> Report:
+def report(*seen: Any, **counts: int) -> Report:
     return Report(list(seen), Counter(counts), [], set(), True)
 
 
-def pending(seconds: float) -> dict[str, Any]:
+def pending(seconds: float) -> Any:
     return {"status": "pending", "started_at": (now() - timedelta(seconds=seconds)).isoformat()}
 
 

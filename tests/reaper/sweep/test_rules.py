@@ -9,7 +9,7 @@ from reaper.sweep.rules import Action, Do, Facts, Policy, backoff, decide, durat
 POLICY = Policy(max_attempts=2, pending_ttl=3600, stale_after=3600, overdue_grace=30)
 
 
-def row(status: str, **fields: Any) -> dict[str, Any]:
+def row(status: str, **fields: Any) -> Any:
     return {
         "status": status,
         "attempt": 1,
@@ -29,7 +29,12 @@ def pending(deliveries: int = 1, **facts: Any) -> Action:
 
 
 def test_a_running_row_whose_lock_is_free_failed_and_is_retried() -> None:
-    assert running(lock_free=True, owner_alive=False) == (Do.FAIL, "worker died during operation", True)
+    assert running(lock_free=True, owner_alive=False) == (
+        Do.FAIL,
+        "worker died during operation",
+        True,
+        "swept",
+    )
 
 
 def test_a_lost_lock_is_an_orphan_even_if_its_owner_lives() -> None:
@@ -52,6 +57,7 @@ def test_a_row_that_another_program_set_running_is_not_repeated() -> None:
         Do.FAIL,
         "worker died during operation",
         False,
+        "swept",
     )
 
 
@@ -67,7 +73,7 @@ def test_a_row_whose_worker_systemd_is_about_to_tell_of_waits_for_that() -> None
 def test_a_cancelled_orphan_says_so_and_is_not_retried() -> None:
     orphan = Facts(lock_free=True, owner_alive=False)
     cancelled = row("running", cancel_requested_at="2026-01-01T00:00:00+00:00")
-    assert decide(cancelled, orphan, POLICY) == (Do.FAIL, "cancelled by operator", False)
+    assert decide(cancelled, orphan, POLICY) == (Do.FAIL, "cancelled by operator", False, "cancelled")
 
 
 def test_survivors_of_a_dead_owner_are_ended_first() -> None:
@@ -123,7 +129,7 @@ def test_all_are_rung_at_once_after_the_queue_was_lost() -> None:
 
 
 def test_a_pending_row_past_its_time_to_live_failed() -> None:
-    assert pending(age=3601.0, delivery="queued") == (Do.FAIL, "not started within 1h", False)
+    assert pending(age=3601.0, delivery="queued") == (Do.FAIL, "not started within 1h", False, "expired")
 
 
 def test_an_unseen_host_is_left_alone_until_it_is_stale() -> None:
@@ -131,7 +137,12 @@ def test_an_unseen_host_is_left_alone_until_it_is_stale() -> None:
         young = Facts(visible=False, age=3599.0, lock_free=True)
         old = Facts(visible=False, age=3601.0)
         assert decide(row(status), young, POLICY).do is Do.LEAVE
-        assert decide(row(status), old, POLICY) == (Do.FAIL, "master restarted during operation", False)
+        assert decide(row(status), old, POLICY) == (
+            Do.FAIL,
+            "master restarted during operation",
+            False,
+            "swept",
+        )
 
 
 def test_without_redis_nothing_is_rung_and_the_other_rules_hold() -> None:

@@ -49,19 +49,19 @@ async def test_a_holder_that_still_runs_sees_the_next_row_when_it_ends(
     with lock:
         second = await accepted(store)
         assert await take_lock_in_order(store, locks, second) is None
-        assert (await store.end_lifecycle(first["id"], status="succeeded", owner="somebody")).more
+        assert (await store.end_lifecycle(first["id"], outcome="succeeded", owner="somebody")).more
     ended = await take_lock_in_order(store, locks, second)
     assert ended is not None
     with ended:
         assert await store.claim_lifecycle(second["id"], "me")
-        assert not (await store.end_lifecycle(second["id"], status="failed", owner="me", error="x")).more
+        assert not (await store.end_lifecycle(second["id"], outcome="failed", owner="me", error="x")).more
 
 
 async def test_a_row_that_comes_after_the_holders_end_waits_for_its_lock(
     store: BaseRepository, locks: DeckyLocks
 ) -> None:
     first, held = await at_work(store, locks)
-    assert not (await store.end_lifecycle(first["id"], status="succeeded", owner="somebody")).more
+    assert not (await store.end_lifecycle(first["id"], outcome="succeeded", owner="somebody")).more
     second = await accepted(store)
     turn = asyncio.create_task(take_lock_in_order(store, locks, second))
     await store.get_lifecycle(second["id"])  # answered after what the turn asked
@@ -77,4 +77,4 @@ async def test_rows_of_other_deckies_and_hosts_are_not_more(store: BaseRepositor
     for wanted in ({"decky_name": "decky-02"}, {"decky_name": "decky-01", "host_uuid": "elsewhere"}):
         await store.create_lifecycle({"operation": "deploy", **wanted})
     with lock:
-        assert not (await store.end_lifecycle(first["id"], status="succeeded", owner="somebody")).more
+        assert not (await store.end_lifecycle(first["id"], outcome="succeeded", owner="somebody")).more

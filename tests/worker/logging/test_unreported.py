@@ -7,9 +7,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from reaper.sweep.unreported import tell_untold
-from repo.base import BaseRepository
+from repo.base import BaseRepository, Outcome
 from repo.factory import get_repository
-from worker.logging.events import Outcome
 from worker.logging.unreported import Unreported, abandoned
 
 DIED = "worker died during operation"
@@ -43,7 +42,7 @@ async def told(store: BaseRepository, runtime_dir: Path) -> list[str]:
 async def test_a_committed_end_is_told_once(store: BaseRepository, tmp_path: Path) -> None:
     lifecycle_id = await running_row(store)
     leave(tmp_path, lifecycle_id, "succeeded")
-    await store.end_lifecycle(lifecycle_id, status="succeeded", owner=OWNER)
+    await store.end_lifecycle(lifecycle_id, outcome="succeeded", owner=OWNER)
     assert await told(store, tmp_path) == ["lifecycle.succeeded"]
     assert await told(store, tmp_path) == []
 
@@ -65,7 +64,7 @@ async def test_a_worker_and_then_its_reaper_killed_over_one_row(
     leave(tmp_path, lifecycle_id, "swept", DIED)
     for _ in range(5):
         leave(tmp_path, lifecycle_id, "succeeded")
-    await store.end_lifecycle(lifecycle_id, status="failed", owner=OWNER, error=DIED)
+    await store.end_lifecycle(lifecycle_id, outcome="failed", owner=OWNER, error=DIED)
     assert await told(store, tmp_path) == ["lifecycle.swept"]
 
 
@@ -74,7 +73,7 @@ async def test_two_reapers_killed_over_one_row(store: BaseRepository, tmp_path: 
     lifecycle_id = await running_row(store)
     leave(tmp_path, lifecycle_id, "swept", DIED)
     leave(tmp_path, lifecycle_id, "swept", DIED)
-    await store.end_lifecycle(lifecycle_id, status="failed", owner=OWNER, error=DIED)
+    await store.end_lifecycle(lifecycle_id, outcome="failed", owner=OWNER, error=DIED)
     assert await told(store, tmp_path) == ["lifecycle.swept"]
 
 
