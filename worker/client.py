@@ -15,12 +15,13 @@ from types import TracebackType
 from typing import Any, Self
 
 from repo.base import OPEN, BaseRepository, Operation, Row
-from repo.errors import DecnetReaperError, LifecycleNotFound
+from repo.errors import LifecycleNotFound
 from repo.factory import get_repository
 from worker.clock import now
-from worker.documents import document as documents
-from worker.documents.document import InvalidDocument
+from worker.documents.limits import InvalidDocument
 from worker.logging.events import emit, emit_end
+from worker.operations.base import InvalidRequest, Request
+from worker.operations.registry import OPERATIONS
 from worker.queue import Delivery, Queue, QueueUnavailable
 from worker.settings import WorkerSettings, load
 
@@ -28,10 +29,6 @@ __all__ = ["InvalidDocument", "InvalidRequest", "LifecycleClient"]
 
 _DECKY_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 _HOST_UUID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-
-
-class InvalidRequest(DecnetReaperError, ValueError):
-    """The request can't be accepted; no row exists for it."""
 
 
 class LifecycleClient:
@@ -80,9 +77,7 @@ class LifecycleClient:
             InvalidRequest, InvalidDocument: nothing was accepted.
             StoreUnavailable: nothing was accepted.
         """
-        _check_target(decky_name, host_uuid)
-        payload = {"compose": documents.parse(compose, decky_name)}
-        return await self._submit(decky_name, "deploy", host_uuid, payload)
+        return await self.submit("deploy", decky_name, compose=compose, host_uuid=host_uuid)
 
     async def mutate(
         self,
@@ -104,33 +99,45 @@ class LifecycleClient:
         Returns, Raises:
             As `deploy`.
         """
-        _check_target(decky_name, host_uuid)
-        if (services is None) == (compose is None):
-            raise InvalidRequest("a mutate takes either services or a Compose document")
-        if compose is not None:
-            payload: dict[str, Any] = {"compose": documents.parse(compose, decky_name)}
-        else:
-            payload = {"services": await self._resolve(decky_name, host_uuid, services)}
-        return await self._submit(decky_name, "mutate", host_uuid, payload)
+        return await self.submit(
+            "mutate", decky_name, services=services, compose=compose, host_uuid=host_uuid
+        )
 
-    async def _resolve(self, decky_name: str, host_uuid: str | None, services: Any) -> list[str]:
-        if not isinstance(services, list | tuple) or not all(isinstance(name, str) for name in services):
-            raise InvalidRequest("services must be a list of names")
-        document = await self.repository.find_document(decky_name, host_uuid)
-        if document is None:
-            raise InvalidRequest(f"{decky_name} has never been deployed: deploy it before you mutate it")
-        return documents.choose(document, decky_name, services)
+    async def teardown(self, decky_name: str, *, host_uuid: str | None = None) -> str:
+        """Accept a teardown: what runs for the decky goes, and nothing is deployed on it any more.
 
-    async def _submit(
-        self, decky_name: str, operation: Operation, host_uuid: str | None, payload: dict[str, Any]
+        Args:
+            decky_name: as for `deploy`.
+            host_uuid: the host that the decky lives on; None for the master's own.
+
+        Returns, Raises:
+            As `deploy`.
+        """
+        return await self.submit("teardown", decky_name, host_uuid=host_uuid)
+
+    async def submit(
+        self,
+        operation: Operation,
+        decky_name: str,
+        *,
+        compose: Mapping[str, Any] | str | None = None,
+        services: Sequence[str] | None = None,
+        host_uuid: str | None = None,
     ) -> str:
+        """Accept any operation of the registry; `deploy`, `mutate` and `teardown` say what each takes.
+
+        Returns, Raises:
+            As `deploy`.
+        """
+        _check_target(decky_name, host_uuid)
+        request = Request(decky_name, host_uuid, compose, services)
         accepted_at = now()
         lifecycle_id, created = await self.repository.submit_lifecycle(
             {
                 "decky_name": decky_name,
                 "operation": operation,
                 "host_uuid": host_uuid,
-                "payload": payload,
+                "payload": await OPERATIONS[operation].payload(request, self.repository),
                 "started_at": accepted_at,
                 "deliveries": 1,
                 "enqueued_at": accepted_at,

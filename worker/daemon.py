@@ -17,7 +17,7 @@ from worker.logging.events import emit
 from worker.logging.outage import Outage
 from worker.queue import Queue, QueueWorker
 from worker.reload import reread
-from worker.runtimes.base import choose_runtime
+from worker.runtimes.registry import choose_runtime
 from worker.settings import WorkerSettings
 from worker.systemd import Notifier
 
@@ -34,9 +34,7 @@ async def run_worker(settings: WorkerSettings) -> None:
             starts it again has the new file used.
     """
     locks = DeckyLocks(settings.runtime_dir)
-    runtime = await choose_runtime(
-        settings.runtime, settings.state_dir, settings.compose_command.split() or None
-    )
+    runtime = await choose_runtime(settings)
     owner = Owner.mine()
     queue = Queue(settings.redis)
     async with get_repository(url=settings.database) as repository:

@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from repo.settings import Seconds, StoreSettings, is_ours, load
+from repo.settings import Seconds, SettingsError, StoreSettings, is_ours, load
+from worker.runtimes.registry import RUNTIMES
 
 __all__ = ["Seconds", "WorkerSettings", "load"]
 
@@ -29,7 +30,8 @@ class WorkerSettings(StoreSettings, frozen=True, kw_only=True):
         runtime_dir: what a reboot may empty: the decky locks, the embedded queue's socket.
         redis: DSN of the queue: redis://, rediss:// or unix://.
         host_uuid: the host that this worker serves; none for the master's own deckies.
-        runtime: what brings deckies up; "auto" takes Compose where it answers, else local processes.
+        runtime: what brings deckies up, an entry of `worker.runtimes.registry`; "auto" takes Compose where it
+            answers, else local processes.
         compose_command: the Compose command, as words; empty to look for one.
         max_jobs: operations that one worker runs at a time.
         max_attempts: how often an interrupted operation is tried in all.
@@ -42,7 +44,7 @@ class WorkerSettings(StoreSettings, frozen=True, kw_only=True):
     runtime_dir: Path = msgspec.field(default_factory=default_runtime_dir)
     redis: str = ""
     host_uuid: Host | None = None
-    runtime: Literal["auto", "compose", "process"] = "auto"
+    runtime: str = "auto"
     compose_command: str = ""
     max_jobs: Positive = 10
     max_attempts: Positive = 2
@@ -53,5 +55,9 @@ class WorkerSettings(StoreSettings, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         StoreSettings.__post_init__(self)
+        if self.runtime not in (choices := ["auto", *RUNTIMES]):
+            raise SettingsError(
+                f"the setting runtime can't be {self.runtime!r}: expected one of {', '.join(choices)}"
+            )
         if not self.redis:
             msgspec.structs.force_setattr(self, "redis", f"unix://{self.runtime_dir}/queue.sock")

@@ -15,9 +15,11 @@ from tests.support.docker_engine import ComposeDecky
 from tests.support.fleet import HANG_GUARD_S
 from worker.documents import document as documents
 from worker.liveness.locks import DeckyLock, DeckyLocks
-from worker.runtimes.base import OperationFailed, choose_runtime
+from worker.runtimes.base import OperationFailed
 from worker.runtimes.compose import ComposeRuntime
+from worker.runtimes.registry import choose_runtime
 from worker.runtimes.subprocesses import exited
+from worker.settings import WorkerSettings
 
 pytestmark = [pytest.mark.anyio, pytest.mark.docker]
 
@@ -62,7 +64,7 @@ async def test_services_answer_on_the_bases_address_and_a_swap_leaves_the_base_a
     compose_decky: ComposeDecky, lock: DeckyLock, tmp_path: Path
 ) -> None:
     decky = compose_decky
-    assert (await choose_runtime("auto", tmp_path, None)).name == "compose"
+    assert (await choose_runtime(WorkerSettings(state_dir=tmp_path))).name == "compose"
     await apply(decky, decky.document("http", "ssh"), lock, tmp_path)
     before = decky.containers()
     assert (await decky.answer(22)).startswith("SSH-2.0-decoy")

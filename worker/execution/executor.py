@@ -10,23 +10,21 @@ import time
 from repo.base import CANCELLED, BaseRepository, Claim, Deployed, Ending, Outcome, Row
 from repo.errors import StoreReplaced, StoreUnavailable
 from worker.clock import seconds_since
-from worker.documents import document as documents
-from worker.documents.masking import Mask
+from worker.documents.limits import InvalidDocument
 from worker.execution.order import enqueue_next, take_lock_in_order
-from worker.execution.progress import MAX_LINE, Progress
-from worker.liveness.locks import DeckyLock, DeckyLocks, Holder, end_holder
+from worker.execution.progress import Progress
+from worker.execution.work import RowAtWork, set_deadline
+from worker.liveness.locks import DeckyLock, DeckyLocks, end_holder
 from worker.liveness.owner import Owner
 from worker.liveness.signals import Signals
 from worker.logging.events import emit, emit_end
 from worker.logging.unreported import Unreported
+from worker.operations.registry import OPERATIONS
 from worker.queue import Queue
-from worker.runtimes.base import OperationFailed, OperationTimedOut, Runtime
+from worker.runtimes.base import OperationFailed, Runtime
 from worker.settings import WorkerSettings
 
 STOPPED = "worker stopped during operation"
-
-# A deadline that is less than this too early is not worth a write.
-_DEADLINE_GRAIN_S = 1.0
 
 _OUTCOMES: dict[str, Outcome] = {CANCELLED: "cancelled", STOPPED: "interrupted"}
 
@@ -61,7 +59,7 @@ class Executor:
         self._ledger = Unreported(settings.runtime_dir)
         self._progress = Progress(queue)
         self._notices = Signals(settings.runtime_dir)
-        self._operations: dict[str, asyncio.Task[Deployed]] = {}
+        self._operations: dict[str, asyncio.Task[Deployed | None]] = {}
         self._cut_short: dict[str, str] = {}
 
     def reload(self, settings: WorkerSettings) -> None:
@@ -104,7 +102,7 @@ class Executor:
         more = True
         with lock:
             # Before the claim, so that a worker that hangs right after it has a deadline too.
-            self._set_deadline(lifecycle_id, lock)
+            set_deadline(lock, lifecycle_id, self._owner, self._settings.operation_timeout)
             self._notices.at_work(self._owner)
             claim = await self._repository.claim_lifecycle(lifecycle_id, self._owner)
             if claim is not None:
@@ -125,7 +123,8 @@ class Executor:
             queue_wait_s=waited,
         )
         begun = time.monotonic()
-        operation = asyncio.create_task(self._operate(claim, lock))
+        work = RowAtWork(claim, self._runtime, lock, self._settings.operation_timeout, self._progress)
+        operation = asyncio.create_task(OPERATIONS[row["operation"]].perform(work))
         self._operations[row["id"]] = operation
         try:
             await asyncio.wait({operation})
@@ -138,55 +137,6 @@ class Executor:
         if (error := operation.exception()) is not None:
             return await self._end(row, lock, waited, begun, error=_reason(error))
         return await self._end(row, lock, waited, begun, deployed=operation.result())
-
-    def _set_deadline(self, lifecycle_id: str, lock: DeckyLock) -> None:
-        deadline = time.monotonic() + self._settings.operation_timeout
-        if deadline - lock.deadline < _DEADLINE_GRAIN_S:
-            return
-        lock.write(Holder(lifecycle_id, self._owner, deadline))
-
-    async def _operate(self, claim: Claim, lock: DeckyLock) -> Deployed:
-        row, current = claim
-        wanted = _wanted(row, current)
-        try:
-            await self._apply(row, lock, wanted)
-        except OperationFailed as error:
-            if row["operation"] == "mutate" and current is not None:
-                await self._bring_back(row, lock, current, error)
-            raise
-        return wanted
-
-    async def _apply(self, row: Row, lock: DeckyLock, wanted: Deployed) -> None:
-        limit = self._settings.operation_timeout
-        self._set_deadline(row["id"], lock)
-        selected = documents.select(wanted.document, row["decky_name"], wanted.services)
-        mask = Mask(selected)
-
-        def tell(line: str) -> None:
-            line = mask(line)[:MAX_LINE]
-            emit("runtime.output", lifecycle_id=row["id"], decky_name=row["decky_name"], line=line)
-            self._progress.tell(row["id"], line)
-
-        try:
-            async with asyncio.timeout(limit) as timer:
-                await self._runtime.apply(row["decky_name"], selected, lock_fd=lock.fd, tell=tell)
-        except TimeoutError:
-            if not timer.expired():
-                raise  # the runtime's own, such as ETIMEDOUT
-            raise OperationTimedOut(f"timed out after {limit:g} s") from None
-        except OperationFailed as error:
-            raise OperationFailed(mask(str(error))) from None
-
-    async def _bring_back(self, row: Row, lock: DeckyLock, current: Deployed, error: OperationFailed) -> None:
-        reason = str(error)[-900:]
-        try:
-            await self._apply(row, lock, current)
-        except OperationFailed as second:
-            raise OperationFailed(
-                f"{reason}\nand the previous services could not be brought back: {str(second)[-900:]}"
-            ) from error
-        services = ", ".join(current.services)
-        raise OperationFailed(f"{reason}\nthe previous services were brought back: {services}") from error
 
     async def _end(
         self,
@@ -242,6 +192,7 @@ class Executor:
                     owner=self._owner,
                     error=error,
                     deployed=deployed,
+                    undeploy=outcome == "succeeded" and deployed is None,
                     retry=again,
                 )
             except StoreReplaced:
@@ -263,18 +214,6 @@ def tell_retry(row: Row, ending: Ending) -> None:
 
 
 def _reason(error: BaseException) -> str:
-    if isinstance(error, OperationFailed | documents.InvalidDocument):
+    if isinstance(error, OperationFailed | InvalidDocument):
         return str(error)[-2000:]
     return f"{type(error).__name__}: {error}"[:2000]
-
-
-def _wanted(row: Row, current: Deployed | None) -> Deployed:
-    payload = row["payload"] or {}
-    decky_name = row["decky_name"]
-    if (given := payload.get("compose")) is not None:
-        document = documents.parse(given, decky_name)
-    elif current is not None:
-        document = current.document
-    else:
-        raise OperationFailed(f"{decky_name} has no deployed document: deploy it first")
-    return Deployed(document, documents.choose(document, decky_name, payload.get("services")))

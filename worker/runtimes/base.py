@@ -1,9 +1,12 @@
-"""What brings a decky up, whichever it is: Docker Compose, or local processes."""
+"""What brings a decky up: the interface of every runtime, and what they share."""
 
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, Self
+
+if TYPE_CHECKING:
+    from worker.settings import WorkerSettings
 
 from repo.errors import DecnetReaperError
 
@@ -38,10 +41,14 @@ class Runtime(Protocol):
 
     @property
     def name(self) -> str:
-        """`compose` or `process`."""
+        """As in the registry."""
 
-    async def check(self) -> None:
-        """Raise RuntimeUnavailable where this machine can't run it."""
+    @classmethod
+    def of(cls, settings: "WorkerSettings") -> Self:
+        """The runtime that these settings describe."""
+
+    async def check(self) -> str:
+        """What it will use, in one line for a doctor. Raises RuntimeUnavailable where that can't be used."""
 
     async def apply(
         self, decky_name: str, document: dict[str, Any], *, lock_fd: int, tell: Callable[[str], None]
@@ -54,8 +61,14 @@ class Runtime(Protocol):
         Raises OperationFailed. When cancelled, ends and awaits its children before it lets go.
         """
 
-    async def remove(self, decky_name: str) -> None:
-        """Take the decky down; does nothing where there is none. Raises OperationFailed."""
+    async def remove(
+        self,
+        decky_name: str,
+        *,
+        lock_fd: int | None = None,
+        tell: Callable[[str], None] | None = None,
+    ) -> None:
+        """Take the decky down; does nothing where there is none. `lock_fd` and `tell` as for `apply`."""
 
 
 def decky_directory(state_dir: Path, decky_name: str) -> Path:
@@ -74,27 +87,3 @@ def decky_directory(state_dir: Path, decky_name: str) -> Path:
     except OSError as error:
         raise OperationFailed(f"the state directory {state_dir} can't be used: {error.strerror}") from None
     return directory
-
-
-async def choose_runtime(
-    setting: Literal["auto", "compose", "process"], state_dir: Path, compose_command: list[str] | None
-) -> Runtime:
-    """The runtime that was asked for, checked; `auto` is Compose where it can be used, else processes.
-
-    `compose_command` is the argument list to use instead of `docker compose`. Raises RuntimeUnavailable.
-    """
-    from worker.runtimes.compose import ComposeRuntime  # here, since both build on the classes above
-    from worker.runtimes.process import ProcessRuntime
-
-    runtime: Runtime = ProcessRuntime(state_dir)
-    if setting != "process":
-        compose = ComposeRuntime(state_dir, compose_command)
-        try:
-            await compose.check()
-        except RuntimeUnavailable:
-            if setting == "compose":
-                raise
-        else:
-            return compose
-    await runtime.check()
-    return runtime

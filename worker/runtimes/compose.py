@@ -9,10 +9,11 @@ import re
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Self
 
 from worker.runtimes.base import MAX_REASON, OperationFailed, RuntimeUnavailable, decky_directory
 from worker.runtimes.subprocesses import Finished, environment, run
+from worker.settings import WorkerSettings
 
 _CHECK_PATIENCE: Final = 20.0
 _VERSION: Final = re.compile(r"v?(\d+)\.\d+")
@@ -57,11 +58,16 @@ class ComposeRuntime:
     def __init__(self, state_dir: Path, command: Sequence[str] | None = None) -> None:
         self._state_dir = state_dir
         self._wanted = list(command) if command else None
-        self._found: list[str] | None = None
+        self._found: _Compose | None = None
 
-    async def check(self) -> None:
+    @classmethod
+    def of(cls, settings: WorkerSettings) -> Self:
+        """One that keeps its documents below `state_dir`, and runs `compose_command`."""
+        return cls(settings.state_dir, settings.compose_command.split())
+
+    async def check(self) -> str:
         """Raise RuntimeUnavailable unless Compose 2 is installed and its engine answers."""
-        command = await self._command()
+        command, version = await self._compose()
         try:
             async with asyncio.timeout(_CHECK_PATIENCE):
                 answer = await run([*command, "ls", "--quiet"], env=environment())
@@ -72,6 +78,7 @@ class ComposeRuntime:
             raise RuntimeUnavailable(
                 f"the Docker engine can't be reached, start it or join its group: {said}"
             )
+        return f"{' '.join(command)} {version}, whose engine answers"
 
     async def apply(
         self, decky_name: str, document: dict[str, Any], *, lock_fd: int, tell: Callable[[str], None]
@@ -106,37 +113,51 @@ class ComposeRuntime:
             )
         raise OperationFailed("\n".join(reasons))
 
-    async def remove(self, decky_name: str) -> None:
+    async def remove(
+        self,
+        decky_name: str,
+        *,
+        lock_fd: int | None = None,
+        tell: Callable[[str], None] | None = None,
+    ) -> None:
         """Take the decky's project down, its network too; volumes stay."""
         directory = decky_directory(self._state_dir, decky_name)
         # Found by its labels, in a directory without a document, so that one which is no good can't hinder.
         down = [*await self._project(decky_name), "down", "--remove-orphans"]
-        finished = await run(down, env=environment(), cwd=Path("/"))
+        inherited = () if lock_fd is None else (lock_fd,)
+        finished = await run(down, env=environment(), cwd=Path("/"), pass_fds=inherited, on_line=tell)
         if finished.status != 0:
             raise OperationFailed(_said(finished))
         (directory / "compose.yaml").unlink(missing_ok=True)
 
     async def _project(self, decky_name: str) -> list[str]:
         try:
-            command = await self._command()
+            command, _ = await self._compose()
         except RuntimeUnavailable as error:
             raise OperationFailed(str(error)) from None
         return [*command, "--ansi", "never", "--progress", "plain", "--project-name", decky_name]
 
-    async def _command(self) -> list[str]:
-        """The argument list of Compose, once one of version 2 has answered."""
+    async def _compose(self) -> "_Compose":
+        """Compose, once one of version 2 has answered."""
         if self._found is None:
             self._found = await _find(self._wanted)
         return self._found
 
 
-async def _find(wanted: list[str] | None) -> list[str]:
+class _Compose(NamedTuple):
+    """A Compose that was found: its argument list, and what version it says to be."""
+
+    command: list[str]
+    version: str
+
+
+async def _find(wanted: list[str] | None) -> _Compose:
     """The first command that answers as Compose 2. Raises RuntimeUnavailable."""
     old = None
     for command in [wanted] if wanted else [["docker", "compose"], ["docker-compose"]]:
         version = await _version(command)
         if version is not None and int(version.partition(".")[0]) >= 2:
-            return command
+            return _Compose(command, version)
         old = old or (version and f"{' '.join(command)} is version {version}, which is too old")
     missing = old or (
         f"{' '.join(wanted)} doesn't answer as Compose" if wanted else "Docker Compose is not installed"

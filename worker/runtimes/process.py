@@ -12,11 +12,12 @@ import os
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Self
 
 from worker.runtimes.base import OperationFailed, RuntimeUnavailable, decky_directory
 from worker.runtimes.process_service import Healthcheck, Service
 from worker.runtimes.subprocesses import end, environment, exited, living, pids, plain_text, run, session_of
+from worker.settings import WorkerSettings
 
 _SETTLE: Final = 0.2
 """Seconds that a service without a healthcheck has to live to count as up."""
@@ -61,10 +62,16 @@ class ProcessRuntime:
         self._state_dir = state_dir
         self._mark = f"DECNET_STATE={state_dir.resolve()}".encode()
 
-    async def check(self) -> None:
+    @classmethod
+    def of(cls, settings: WorkerSettings) -> Self:
+        """One that keeps its logs below `state_dir`."""
+        return cls(settings.state_dir)
+
+    async def check(self) -> str:
         """Raise RuntimeUnavailable where the kernel can't tell what runs."""
         if not _environ(os.getpid()) or not hasattr(os, "pidfd_open"):
             raise RuntimeUnavailable("the process runtime needs Linux 5.3 or newer, with /proc mounted")
+        return "local processes, not containers"
 
     async def apply(
         self, decky_name: str, document: dict[str, Any], *, lock_fd: int, tell: Callable[[str], None]
@@ -94,7 +101,13 @@ class ProcessRuntime:
         except ExceptionGroup as failures:
             raise failures.exceptions[0] from None
 
-    async def remove(self, decky_name: str) -> None:
+    async def remove(
+        self,
+        decky_name: str,
+        *,
+        lock_fd: int | None = None,
+        tell: Callable[[str], None] | None = None,
+    ) -> None:
         """End all processes of the decky; its logs stay."""
         await self._end(decky_name, lambda process: True)
 

@@ -11,7 +11,7 @@ from repo.factory import get_repository
 from worker.liveness.locks import DeckyLocks
 from worker.queue.connection import QueueUnavailable, parse_dsn, reaching
 from worker.runtimes.base import RuntimeUnavailable
-from worker.runtimes.compose import ComposeRuntime
+from worker.runtimes.registry import make_runtime
 from worker.runtimes.subprocesses import environment, run
 
 UNITS = ("decnet-reaper.service", "decnet-worker@*.service")
@@ -74,40 +74,14 @@ async def locks(settings: ReaperSettings) -> str:
     return str(directory)
 
 
-async def docker(settings: ReaperSettings) -> str:
-    """The engine answers, unless the runtime is set to do without it."""
-    if settings.runtime == "process":
-        return "not used, since runtime is set to process"
-    if shutil.which("docker") is None:
-        raise _without_compose(settings, "docker is not installed; install Docker")
-    answer = await run(["docker", "version", "--format", "{{.Server.Version}}"], env=environment())
-    said = answer.lines[-1] if answer.lines else "no answer"
-    if answer.status != 0:
-        raise _without_compose(settings, f"the engine doesn't answer ({said}); start it, or join its group")
-    return f"engine {said}"
-
-
-async def compose(settings: ReaperSettings) -> str:
-    """Compose 2 can be used; where not, `auto` takes local processes, and this says why."""
-    if settings.runtime == "process":
-        return "not used, since runtime is set to process: deckies are local processes, not containers"
-    wanted = settings.compose_command.split()
+async def runtime(settings: ReaperSettings) -> str:
+    """What brings deckies up can be used here; `auto` can do without Compose, and this says why it does."""
+    if settings.runtime != "auto":
+        return f"{settings.runtime}: {await make_runtime(settings.runtime, settings).check()}"
     try:
-        await ComposeRuntime(settings.state_dir, wanted or None).check()
+        return f"compose: {await make_runtime('compose', settings).check()}"
     except RuntimeUnavailable as error:
-        raise _without_compose(settings, str(error)) from None
-    for command in [wanted] if wanted else [["docker", "compose"], ["docker-compose"]]:
-        if shutil.which(command[0]):
-            answer = await run([*command, "version", "--short"], env=environment())
-            if answer.status == 0 and answer.lines:
-                return f"{' '.join(command)} {answer.lines[-1].removeprefix('v')}"
-    return "answers"
-
-
-def _without_compose(settings: ReaperSettings, reason: str) -> Exception:
-    if settings.runtime == "compose":
-        return Wrong(reason)
-    return Doubtful(f"deckies will be local processes, not containers, since {reason}")
+        raise Doubtful(f"deckies will be local processes, not containers, since {error}") from None
 
 
 async def units(settings: ReaperSettings) -> str:

@@ -23,7 +23,8 @@ from worker.clock import now
 from worker.liveness.owner import Owner
 from worker.queue import QueueUnavailable
 from worker.queue.server import wait_ready
-from worker.runtimes.base import Runtime, choose_runtime
+from worker.runtimes.base import Runtime
+from worker.runtimes.registry import choose_runtime
 
 _IMAGE = "decnet-reaper-demo"
 _DECKIES = ("decky-01", "decky-02", "decky-03")
@@ -48,11 +49,11 @@ async def run_demo(settings: ReaperSettings, *, keep: bool) -> int:
         database=str(root / "state" / "decnet-reaper.db"),
         redis=f"unix://{root}/run/queue.sock",
     )
-    runtime = await choose_runtime(here.runtime, here.state_dir, here.compose_command.split() or None)
+    runtime = await choose_runtime(here)
     if runtime.name == "compose" and not _make_image():
         click.echo("Docker is here, but no busybox to make an image of; taking local processes instead.")
         here = msgspec.structs.replace(here, runtime="process")
-        runtime = await choose_runtime("process", here.state_dir, None)
+        runtime = await choose_runtime(here)
     what = (
         "Docker Compose" if runtime.name == "compose" else "local processes (no Docker with Compose v2 here)"
     )

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import pytest
 from redis.asyncio import Redis
@@ -21,6 +21,7 @@ from worker.execution.executor import Executor
 from worker.liveness.locks import DeckyLocks
 from worker.liveness.owner import Owner
 from worker.queue import Delivery, Queue, QueueWorker, SweepCron
+from worker.settings import WorkerSettings
 
 pytestmark = pytest.mark.anyio
 
@@ -37,12 +38,17 @@ class RaisingRuntime:
     def __init__(self, error: BaseException) -> None:
         self._error = error
 
-    async def check(self) -> None: ...
+    @classmethod
+    def of(cls, settings: WorkerSettings) -> Self:
+        return cls(RuntimeError())
+
+    async def check(self) -> str:
+        return ""
 
     async def apply(self, decky_name: str, document: dict[str, Any], **_: object) -> None:
         raise self._error
 
-    async def remove(self, decky_name: str) -> None: ...
+    async def remove(self, decky_name: str, **_: object) -> None: ...
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from tests.support.fleet import Fleet
 
 pytestmark = pytest.mark.anyio
 
-CHECKS = ["store", "schema", "queue", "locks", "docker", "compose", "units", "clock", "space"]
+CHECKS = ["store", "schema", "queue", "locks", "runtime", "units", "clock", "space"]
 
 
 async def findings(fleet: Fleet) -> tuple[int, dict[str, Any]]:
@@ -27,7 +27,7 @@ async def test_a_healthy_installation(fleet: Fleet) -> None:
     assert wrong == {}
     assert str(fleet.root / "state" / "decnet-reaper.db") in found["store"]["detail"]
     assert found["queue"]["detail"].split(", ")[1].split()[0] in {"Redis", "Valkey"}
-    assert "not used" in found["compose"]["detail"]
+    assert found["runtime"]["detail"] == "process: local processes, not containers"
 
 
 async def test_a_queue_that_is_away_says_what_to_do(fleet: Fleet) -> None:
@@ -49,10 +49,10 @@ async def test_a_store_that_cannot_be_used_fails_alone(fleet: Fleet) -> None:
 async def test_why_compose_was_refused_is_told(fleet: Fleet) -> None:
     fleet.set(runtime="auto", compose_command="no-such-compose")
     status, found = await findings(fleet)
-    assert found["compose"]["state"] == "doubtful"
-    assert "local processes, not containers" in found["compose"]["detail"]
-    assert "no-such-compose" in found["compose"]["detail"]
+    assert found["runtime"]["state"] == "doubtful"
+    assert "local processes, not containers" in found["runtime"]["detail"]
+    assert "no-such-compose" in found["runtime"]["detail"]
     assert status == 0
     fleet.set(runtime="compose")
     status, found = await findings(fleet)
-    assert (status, found["compose"]["state"]) == (3, "wrong")
+    assert (status, found["runtime"]["state"]) == (3, "wrong")

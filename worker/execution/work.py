@@ -1,0 +1,83 @@
+"""What an operation may do to its decky: the runtime, under the row's deadline, with secrets masked."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final
+
+from repo.base import Claim, Deployed
+from worker.documents import document as documents
+from worker.documents.masking import Mask
+from worker.execution.progress import MAX_LINE, Progress
+from worker.liveness.locks import DeckyLock, Holder
+from worker.logging.events import emit
+from worker.runtimes.base import OperationFailed, OperationTimedOut, Runtime
+
+_DEADLINE_GRAIN_S: Final = 1.0
+"""A deadline that is less than this too early is not worth a write."""
+
+
+class RowAtWork:
+    """The work of one claimed row; see `worker.operations.base.Work`.
+
+    Args:
+        claim: the row, and what its decky runs.
+        runtime: what does it.
+        lock: the decky's, held; children of the runtime inherit it.
+        time_limit: how long one call may take, in seconds.
+        progress: takes the lines that the runtime prints.
+    """
+
+    def __init__(
+        self, claim: Claim, runtime: Runtime, lock: DeckyLock, time_limit: float, progress: Progress
+    ) -> None:
+        self._row = claim.row
+        self.deployed = claim.deployed
+        self.decky_name: str = claim.row["decky_name"]
+        self.payload: Mapping[str, Any] = claim.row["payload"] or {}
+        self._runtime = runtime
+        self._lock = lock
+        self._time_limit = time_limit
+        self._progress = progress
+
+    async def apply(self, wanted: Deployed) -> None:
+        """Bring the decky to exactly this document and these services."""
+        selected = documents.select(wanted.document, self.decky_name, wanted.services)
+        lock_fd = self._lock.fd
+        await self._in_time(
+            Mask(selected),
+            lambda tell: self._runtime.apply(self.decky_name, selected, lock_fd=lock_fd, tell=tell),
+        )
+
+    async def remove(self) -> None:
+        """Take the decky down."""
+        mask = Mask(self.deployed.document if self.deployed else {})
+        lock_fd = self._lock.fd
+        await self._in_time(
+            mask, lambda tell: self._runtime.remove(self.decky_name, lock_fd=lock_fd, tell=tell)
+        )
+
+    async def _in_time(self, mask: Mask, act: Callable[[Callable[[str], None]], Awaitable[None]]) -> None:
+        set_deadline(self._lock, self._row["id"], self._row["owner"] or "", self._time_limit)
+
+        def tell(line: str) -> None:
+            line = mask(line)[:MAX_LINE]
+            emit("runtime.output", lifecycle_id=self._row["id"], decky_name=self.decky_name, line=line)
+            self._progress.tell(self._row["id"], line)
+
+        try:
+            async with asyncio.timeout(self._time_limit) as timer:
+                await act(tell)
+        except TimeoutError:
+            if not timer.expired():
+                raise  # the runtime's own, such as ETIMEDOUT
+            raise OperationTimedOut(f"timed out after {self._time_limit:g} s") from None
+        except OperationFailed as error:
+            raise OperationFailed(mask(str(error))) from None
+
+
+def set_deadline(lock: DeckyLock, lifecycle_id: str, owner: str, time_limit: float) -> None:
+    """Write into the lock who holds it, and for how long at most from now on."""
+    deadline = time.monotonic() + time_limit
+    if deadline - lock.deadline >= _DEADLINE_GRAIN_S:
+        lock.write(Holder(lifecycle_id, owner, deadline))

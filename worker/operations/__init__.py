@@ -1,0 +1,1 @@
+"""What can be done to a decky, one file an operation."""
