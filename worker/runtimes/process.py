@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import os
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Self
@@ -25,6 +26,12 @@ _POLL: Final = 0.2
 """Seconds between two tries of a healthcheck, at most."""
 _LOG_LINES: Final = 5
 _LOG_BYTES: Final = 4096
+
+# While execve(2) is at work, a process's environment reads as empty: for microseconds, at most half a second.
+_LOOKS: Final = 500
+_LOOK_EVERY: Final = 0.001
+_SURELY_EMPTY: Final = 3
+_ENV_END: Final = 48
 
 # Tells the service's first process from those that it starts, which inherit its environment.
 _START: Final = ("/bin/sh", "-c", 'DECNET_LEADER=$$; export DECNET_LEADER; exec "$@"')
@@ -238,6 +245,23 @@ def _last_lines(directory: Path, service: Service) -> str:
 
 def _environ(pid: int) -> list[bytes]:
     """The environment that a process was started with; nothing where that can't be read."""
+    empty = 0
     with contextlib.suppress(OSError):
-        return Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+        for _look in range(_LOOKS):
+            if environ := Path(f"/proc/{pid}/environ").read_bytes():
+                return environ.split(b"\0")
+            # It may also have come out of execve(2), or gone into the next, between two looks.
+            if not _in_execve(pid) and (empty := empty + 1) == _SURELY_EMPTY:
+                break
+            time.sleep(_LOOK_EVERY)
     return []
+
+
+def _in_execve(pid: int) -> bool:
+    """Whether a process has its new memory already and its new environment not yet, see proc_pid_stat(5).
+
+    Raises OSError for one that has no memory of its own: a thread of the kernel, a zombie.
+    """
+    Path(f"/proc/{pid}/exe").readlink()
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return fields[_ENV_END] == "0"

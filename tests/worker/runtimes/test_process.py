@@ -1,6 +1,7 @@
 """Deckies as local processes, with the kernel as the only memory."""
 
 import asyncio
+import contextlib
 import os
 import signal
 import subprocess
@@ -73,6 +74,18 @@ async def test_services_run_as_processes_until_any_worker_removes_them(decky: De
     assert set(decky.pids()) == {"decky-01", "decky-01-ssh"}
     await ProcessRuntime(decky.state_dir).remove(decky.name)
     assert decky.pids() == {}
+
+
+async def test_a_service_that_is_just_starting_is_removed_too(decky: Decky) -> None:
+    for _round in range(40):
+        applying = asyncio.create_task(decky.apply({"d": IDLE}))
+        while not decky.told:
+            await asyncio.sleep(0)
+        decky.told.clear()
+        await decky.runtime.remove(decky.name)
+        with contextlib.suppress(OperationFailed):
+            await applying
+        assert decky.pids() == {}
 
 
 async def test_what_is_done_is_told_and_nothing_twice(decky: Decky) -> None:
