@@ -39,9 +39,7 @@ _KILL = "import os, sys, time; print(time.monotonic_ns() // 1000, flush=True); o
 _ARQ = """
 import os, socket, sys
 if sys.argv[1:] == ["imports"]:
-    from reaper.cli.session import import_log
-    import_log()
-    import worker.runtimes.compose, worker.daemon
+    import reaper.cli.daemons, worker.runtimes.compose, worker.daemon
 from arq.worker import Worker, func
 from arq.connections import RedisSettings
 

@@ -9,7 +9,6 @@ This file is run by the peers' own interpreters too, so it imports nothing at it
 """
 
 import asyncio
-import gc
 import os
 import sys
 import time
@@ -55,20 +54,14 @@ class Ours:
         )
 
     async def work(self) -> None:
-        gc.disable()  # as the command line does, and what follows too
-
-        from reaper.cli.session import import_log
-
-        log = import_log()
         from worker import daemon
+        from worker.logging import setup
 
         async def nothing(*_: object) -> Nothing:
             return Nothing()
 
-        log.configure(self.settings)
+        setup.configure(self.settings)
         vars(daemon)["choose_runtime"] = nothing
-        gc.freeze()
-        gc.enable()
         await daemon.run_worker(self.settings)
 
     @asynccontextmanager
@@ -126,9 +119,7 @@ class ArqSameImports(Arq):
     """arq in a process that has imported what our worker imports."""
 
     async def work(self) -> None:
-        from reaper.cli.session import import_log
-
-        import_log()
+        import reaper.cli.daemons  # noqa: F401 - without rich, as ours
 
         await super().work()
 

@@ -1,57 +1,94 @@
-"""The command line: one group, whose commands are files of this package, imported when they are needed.
+"""The command line: a table of commands, of which only the one that is called is imported.
 
 Exit status: 0 done, 1 the operation failed, 2 bad usage or input, 3 store, queue or runtime unavailable,
 130 ended by Ctrl-C, 141 the reader of a pipe went away.
 """
 
-import gc
 import importlib
 import os
 import sys
-from typing import Any
+from collections.abc import Mapping
+from difflib import get_close_matches
+from typing import Any, NamedTuple
 
 import click
 from click.exceptions import NoArgsIsHelpError
+from click.shell_completion import CompletionItem
 
 from reaper.cli import exit_status
 
-SECTIONS = {
-    "Operations": ("deploy", "mutate", "cancel"),
-    "What happens": ("list", "status", "watch", "logs", "timeline"),
-    "Daemons": ("up", "worker", "reaper", "demo"),
-    "Care": ("doctor", "sweep", "install", "uninstall", "completion"),
-}
-_FOLDERS = {"Operations": "operations", "What happens": "observe", "Daemons": "daemons", "Care": "admin"}
+
+class Section(NamedTuple):
+    """Commands that belong together.
+
+    Attributes:
+        title: as `--help` prints it.
+        folder: where their files are.
+        commands: what each does, in one line: the first sentence of its own help.
+    """
+
+    title: str
+    folder: str
+    commands: Mapping[str, str]
 
 
-def version() -> str:
-    """Of the installed release."""
-    from importlib import metadata  # takes longer than all else that --help needs
-
-    try:
-        return metadata.version("decnet-reaper")
-    except metadata.PackageNotFoundError:
-        return "unknown, of a checkout that is not installed"
-
-
-def _show_version(ctx: click.Context, param: click.Parameter, wanted: bool) -> None:
-    if wanted:
-        click.echo(f"{ctx.info_name}, version {version()}")
-        ctx.exit()
+SECTIONS = (
+    Section(
+        "Operations",
+        "operations",
+        {
+            "deploy": "Bring deckies up from a Compose document.",
+            "mutate": "Change the services that deckies expose.",
+            "cancel": "Cancel what is pending or running.",
+        },
+    ),
+    Section(
+        "What happens",
+        "observe",
+        {
+            "list": "List rows, newest first.",
+            "status": "Show rows by id, errors in full.",
+            "watch": "A live table of rows, open ones first.",
+            "logs": "Print the log of a decky or an attempt.",
+            "timeline": "Draw what the fleet did, a lane per decky.",
+        },
+    ),
+    Section(
+        "Daemons",
+        "daemons",
+        {
+            "up": "Run everything in this terminal.",
+            "worker": "Run one worker.",
+            "reaper": "Run one reaper.",
+            "demo": "Show it all at work, in half a minute.",
+        },
+    ),
+    Section(
+        "Care",
+        "admin",
+        {
+            "doctor": "Check each prerequisite, and say what to do.",
+            "sweep": "Make one sweep now, without Redis.",
+            "install": "Install systemd units, man pages, user.",
+            "uninstall": "Remove what `install` installed.",
+            "completion": "Print the completion script of a shell.",
+        },
+    ),
+)
+"""Here, so that `--help` and completion need not import the commands, which takes half a second."""
 
 
 class Commands(click.Group):
     """Finds commands by their file, and lists them by what they are for."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return [name for names in SECTIONS.values() for name in names]
+        return [name for section in SECTIONS for name in section.commands]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        section = next((section for section, names in SECTIONS.items() if cmd_name in names), None)
-        if section is None:
+        folder = next((section.folder for section in SECTIONS if cmd_name in section.commands), None)
+        if folder is None:
             return None
-        module = importlib.import_module(f"reaper.cli.{_FOLDERS[section]}.{cmd_name}")
-        command: click.Command = module.command
+        command: click.Command = importlib.import_module(f"reaper.cli.{folder}.{cmd_name}").command
         command.name = cmd_name
         return command
 
@@ -61,20 +98,20 @@ class Commands(click.Group):
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
-            from difflib import get_close_matches
-
             near = " or ".join(get_close_matches(args[0], self.list_commands(ctx)))
             raise click.UsageError(
                 error.message.rstrip(".") + (f"; did you mean {near}?" if near else ""), ctx
             ) from None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        for section, names in SECTIONS.items():
-            commands = [(name, self.get_command(ctx, name)) for name in names]
-            with formatter.section(section):
-                formatter.write_dl(
-                    [(name, command.get_short_help_str(64)) for name, command in commands if command]
-                )
+        for section in SECTIONS:
+            with formatter.section(section.title):
+                formatter.write_dl([*section.commands.items()])
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        commands = [item for section in SECTIONS for item in section.commands.items()]
+        found = [CompletionItem(name, help=text) for name, text in commands if name.startswith(incomplete)]
+        return found + click.Command.shell_complete(self, ctx, incomplete)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -89,19 +126,13 @@ class Commands(click.Group):
     cls=Commands,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-@click.option(
-    "--version",
-    is_flag=True,
-    is_eager=True,
-    expose_value=False,
-    callback=_show_version,
-    help="Show the version and exit.",
-)
+@click.version_option(package_name="decnet-reaper")
 @click.pass_context
 def cli(ctx: click.Context) -> None:
-    """Keeps decky lifecycles true.
+    """Deploys, changes and takes down deckies, and records what became of each.
 
-    Deploys and mutates deckies; every row tells the truth within seconds, whatever is killed.
+    Every operation is a row: pending, running, then succeeded or failed. A row never says that something runs
+    which does not run any more, whatever is killed.
 
     \b
     Begin with:
@@ -116,7 +147,6 @@ def cli(ctx: click.Context) -> None:
 
 def main() -> None:
     """Run the command line; every foreseeable error is one line on stderr and an exit status."""
-    gc.disable()  # a tenth of the start, since imports make much and drop little; `session.run` enables it
     try:
         sys.exit(cli.main(standalone_mode=False, prog_name="decnet-reaper"))
     except NoArgsIsHelpError as error:

@@ -3,14 +3,11 @@
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import click
 
-from reaper.cli import complete
-
-if TYPE_CHECKING:
-    from repo.base import Status
+from repo.settings import Seconds
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -21,8 +18,6 @@ class Since(click.ParamType[datetime]):
     name = "when"
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
-        from repo.settings import Seconds
-
         if isinstance(value, datetime):
             return value
         try:
@@ -41,8 +36,6 @@ class Duration(click.ParamType[float]):
     name = "duration"
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        from repo.settings import Seconds
-
         try:
             return Seconds.parse(value)
         except ValueError as error:
@@ -61,13 +54,18 @@ compose_option = click.option(
     metavar="FILE",
     help="A Compose document (YAML or JSON); - for standard input.",
 )
-names_argument = click.argument(
-    "names", metavar="NAME...", nargs=-1, required=True, shell_complete=complete.decky_names
-)
-ids_argument = click.argument("ids", metavar="ID...", nargs=-1, required=True, shell_complete=complete.ids)
-since_option = click.option(
-    "--since", type=Since(), metavar="WHEN", help="Accepted since then: 10m, 2h, 1d, or an ISO 8601 time."
-)
+
+
+def since_option(default: str | None = None) -> Callable[[F], F]:
+    """--since, of a command that shows rows."""
+    return click.option(
+        "--since",
+        type=Since(),
+        metavar="WHEN",
+        default=default,
+        show_default=True,
+        help="Accepted since then: 10m, 2h, 1d, or an ISO 8601 time.",
+    )
 
 
 def prefix_option(done: str) -> Callable[[F], F]:
@@ -82,34 +80,12 @@ def prefix_option(done: str) -> Callable[[F], F]:
     )
 
 
-def limit_option(most: int) -> Callable[[F], F]:
+def limit_option(most: int, default: int = 50) -> Callable[[F], F]:
     """--limit, of a command that shows so many rows at most."""
     return click.option(
-        "--limit", type=click.IntRange(1, most), default=50, show_default=True, help="At most so many rows."
+        "--limit",
+        type=click.IntRange(1, most),
+        default=default,
+        show_default=True,
+        help="At most so many rows.",
     )
-
-
-def filter_options(command: F) -> F:
-    """--open, --state, --decky, --host and --since, as `statuses_of` and list_lifecycles take them."""
-    for option in (
-        since_option,
-        click.option("--host", metavar="UUID", help="Only deckies of this host."),
-        click.option("--decky", metavar="NAME", shell_complete=complete.decky_names, help="Only this decky."),
-        click.option(
-            "--state",
-            "states",
-            type=click.Choice(["pending", "running", "succeeded", "failed"]),
-            multiple=True,
-            help="Only rows in this state; may be repeated.",
-        ),
-        click.option("--open", "only_open", is_flag=True, help="Only pending and running rows."),
-    ):
-        command = option(command)
-    return command
-
-
-def statuses_of(states: "tuple[Status, ...]", *, only_open: bool) -> "tuple[Status, ...]":
-    """The states that --state and --open ask for together."""
-    if only_open and states:
-        raise click.UsageError("--open means --state pending --state running; give one or the other")
-    return ("pending", "running") if only_open else states

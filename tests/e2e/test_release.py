@@ -169,7 +169,7 @@ async def test_it_works_in_an_empty_environment(version: str, dist: Path, direct
         await run(
             "python",
             "-c",
-            "from pathlib import Path; from reaper.cli.admin.installation import install;"
+            "from pathlib import Path; from reaper.cli.admin.install import install;"
             " install(Path('image'), dry_run=False, command=Path('/bin/sh'))",
         )
         units = {path.name for path in (directory / "image/etc/systemd/system").iterdir()}

@@ -1,6 +1,7 @@
 """`decnet-reaper completion`."""
 
 import click
+from click.shell_completion import get_completion_class
 
 PROGRAM = "decnet-reaper"
 VARIABLE = "_DECNET_REAPER_COMPLETE"
@@ -29,8 +30,6 @@ def command(ctx: click.Context, shell: str) -> None:
       decnet-reaper completion zsh > ~/.zfunc/_decnet-reaper
       decnet-reaper completion fish > ~/.config/fish/completions/decnet-reaper.fish
     """
-    from click.shell_completion import get_completion_class
-
     kind = get_completion_class(shell)
     if kind is None:
         raise click.UsageError(f"{shell} is not supported")

@@ -1,10 +1,22 @@
-"""`decnet-reaper install`."""
+"""`decnet-reaper install`: the systemd units with what they need, and the man pages.
 
+What is installed belongs to us and is replaced by the next install; changes belong into drop-ins
+(`systemctl edit`) and into config.toml, which is never overwritten.
+"""
+
+import os
+import sys
+import sysconfig
 from pathlib import Path
 
 import click
 
+from reaper.cli.admin import system_files as system
+from reaper.cli.admin.system_files import InstallError
 from reaper.cli.options import dry_run_option, prefix_option
+
+# What ProtectHome= and PrivateTmp= hide from the units.
+_HIDDEN = ("/home", "/root", "/run/user", "/tmp", "/var/tmp")  # noqa: S108
 
 
 @click.command()
@@ -21,9 +33,59 @@ def command(prefix: Path, dry_run: bool) -> None:
       sudo decnet-reaper install
       decnet-reaper install --prefix build/image
     """
-    from reaper.cli.admin.installation import InstallError, install
+    click.echo("\n".join(install(prefix, dry_run=dry_run)))
 
-    try:
-        click.echo("\n".join(install(prefix, dry_run=dry_run)))
-    except InstallError as error:
-        raise click.UsageError(str(error)) from None
+
+def install(prefix: Path, *, dry_run: bool, command: Path | None = None) -> list[str]:
+    """Install units, sysusers.d, tmpfiles.d, man pages and the configuration; twice in a row does no harm.
+
+    Args:
+        prefix: `/`, or the root of an image, where files are written and nothing is run.
+        dry_run: say what would be done.
+        command: what the units run (default: the `decnet-reaper` beside this interpreter).
+
+    Returns:
+        What was done, a line each, and what to do next.
+
+    Raises:
+        InstallError: not root, the units could not see the command, or a step failed.
+    """
+    command = command or _own_command()
+    _check_command(command)
+    system.check_root(prefix, dry_run)
+    done = [system.write(prefix / target, text, dry_run) for target, text in system.files(command).items()]
+    pages = [system.write(prefix / page, text, dry_run) for page, text in system.manual_pages().items()]
+    done += system.in_short(pages, prefix)
+    config = prefix / system.CONFIG
+    if config.exists():
+        done.append(f"kept {config}")
+    else:
+        done.append(system.write(config, system.shipped("systemd/config.toml").read_text(), dry_run))
+    if system.live(prefix):
+        done.append(system.run(dry_run, "systemd-sysusers", "/etc/sysusers.d/decnet-reaper.conf"))
+        done.append(system.run(dry_run, "systemd-tmpfiles", "--create", "/etc/tmpfiles.d/decnet-reaper.conf"))
+    if system.booted(prefix):
+        done.append(system.run(dry_run, "systemctl", "daemon-reload"))
+        done.append("next: systemctl enable --now decnet-reaper.target")
+    return done
+
+
+def _own_command() -> Path:
+    _check_visible(Path(sys.executable).resolve())
+    return Path(sysconfig.get_path("scripts")) / "decnet-reaper"
+
+
+def _check_command(command: Path) -> None:
+    if not os.access(command, os.X_OK):
+        raise InstallError(f"there is no command {command}; install the package with pip first")
+    _check_visible(command)
+    if any(character.isspace() or character in "\"'\\$" for character in str(command)):
+        raise InstallError(f"the path {command} can't stand in a unit; choose one without blanks and quotes")
+
+
+def _check_visible(path: Path) -> None:
+    if any(path.is_relative_to(hidden) for hidden in _HIDDEN):
+        raise InstallError(
+            f"{path} can't be seen by the units, which have no access to home and temporary directories;"
+            " install into a virtual environment such as /opt/decnet-reaper, with a Python that all can read"
+        )

@@ -1,9 +1,10 @@
-"""`decnet-reaper uninstall`."""
+"""`decnet-reaper uninstall`: removes what `install` wrote."""
 
 from pathlib import Path
 
 import click
 
+from reaper.cli.admin import system_files as system
 from reaper.cli.options import dry_run_option, prefix_option
 
 
@@ -20,9 +21,34 @@ def command(prefix: Path, dry_run: bool) -> None:
       decnet-reaper uninstall --dry-run
       sudo decnet-reaper uninstall
     """
-    from reaper.cli.admin.installation import InstallError, uninstall
+    click.echo("\n".join(uninstall(prefix, dry_run=dry_run)))
 
-    try:
-        click.echo("\n".join(uninstall(prefix, dry_run=dry_run)))
-    except InstallError as error:
-        raise click.UsageError(str(error)) from None
+
+def uninstall(prefix: Path, *, dry_run: bool) -> list[str]:
+    """Stop and disable the units and remove what `install` wrote; data, configuration and user stay.
+
+    Args:
+        prefix: as it was installed.
+        dry_run: say what would be done.
+
+    Returns:
+        What was done, a line each.
+
+    Raises:
+        InstallError: not root, or a step failed.
+    """
+    system.check_root(prefix, dry_run)
+    done = []
+    written = [path for target in system.files() if (path := prefix / target).exists()]
+    if system.booted(prefix) and any(path.parent == prefix / system.UNITS for path in written):
+        done.append(
+            system.run(dry_run, "systemctl", "stop", *system.UNIT_NAMES[:-1], "decnet-worker@*.service")
+        )
+        done.append(system.run(dry_run, "systemctl", "disable", "--quiet", *system.UNIT_NAMES))
+    done += [system.remove(path, dry_run) for path in written]
+    pages = [path for page in system.manual_pages() if (path := prefix / page).exists()]
+    done += system.in_short([system.remove(path, dry_run) for path in pages], prefix)
+    if written and system.booted(prefix):
+        done.append(system.run(dry_run, "systemctl", "daemon-reload"))
+    kept = [str(prefix / path) for path in ("etc/decnet-reaper", "var/lib/decnet-reaper")]
+    return [*done, f"kept {', '.join(kept)}, the user decnet-reaper"]

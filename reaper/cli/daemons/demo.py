@@ -1,8 +1,35 @@
-"""`decnet-reaper demo`."""
+"""`decnet-reaper demo`: the main job in half a minute, in a directory of its own; leaves nothing running."""
+
+import asyncio
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+from datetime import datetime
+from pathlib import Path
+from typing import Any
 
 import click
+import msgspec
 
-from reaper.cli.session import run, settings_of_command
+from reaper.cli.logging import settings_of_command
+from reaper.cli.output.table import show_rows
+from reaper.settings import ReaperSettings
+from worker.client import LifecycleClient
+from worker.clock import now
+from worker.liveness.owner import Owner
+from worker.queue import QueueUnavailable
+from worker.queue.server import wait_ready
+from worker.runtimes.base import Runtime
+from worker.runtimes.registry import choose_runtime
+
+_IMAGE = "decnet-reaper-demo"
+_DECKIES = ("decky-01", "decky-02", "decky-03")
+_PATIENCE_S = 60.0
 
 
 @click.command()
@@ -18,7 +45,176 @@ def command(keep: bool) -> int:
       decnet-reaper demo
       DECNET_REAPER_RUNTIME=process decnet-reaper demo       without Docker
     """
-    settings = settings_of_command()
-    from reaper.cli.daemons.run_demo import run_demo
+    return asyncio.run(run_demo(settings_of_command(), keep=keep))
 
-    return run(run_demo(settings, keep=keep))
+
+async def run_demo(settings: ReaperSettings, *, keep: bool) -> int:
+    """Deploy three deckies, mutate one, let one fail, kill a worker in the middle of an operation.
+
+    Args:
+        settings: only the runtime is taken from it; everything else happens in a temporary directory.
+        keep: leave that directory behind.
+
+    Returns:
+        The exit status: 0 if everything came out as it should.
+    """
+    root = Path(tempfile.mkdtemp(prefix="decnet-demo-"))
+    here = msgspec.structs.replace(
+        settings,
+        state_dir=root / "state",
+        runtime_dir=root / "run",
+        database=str(root / "state" / "decnet-reaper.db"),
+        redis=f"unix://{root}/run/queue.sock",
+    )
+    runtime = await choose_runtime(here)
+    if runtime.name == "compose" and not _make_image():
+        click.echo("Docker is here, but no busybox to make an image of; taking local processes instead.")
+        here = msgspec.structs.replace(here, runtime="process")
+        runtime = await choose_runtime(here)
+    what = (
+        "Docker Compose" if runtime.name == "compose" else "local processes (no Docker with Compose v2 here)"
+    )
+    click.echo(f"Deckies run as {what}; the log is {root}/log.")
+    up = _start(here, runtime, root / "log")
+    try:
+        await _wait_up(up, root)
+        async with LifecycleClient(here) as client:
+            good = await _story(client, runtime)
+            show_rows(await client.repository.list_lifecycles(), as_json=False)
+    finally:
+        up.send_signal(signal.SIGINT)
+        await asyncio.to_thread(up.wait)
+        for name in (*_DECKIES, "decky-04", "decky-05"):
+            await runtime.remove(name)
+        if runtime.name == "compose":
+            _docker("image", "rm", "--force", _IMAGE)
+        if not keep:
+            shutil.rmtree(root)
+    click.echo(
+        "Everything was as it should be, and nothing is left running." if good else "Something went wrong."
+    )
+    return 0 if good else 1
+
+
+async def _wait_up(up: subprocess.Popen[bytes], root: Path) -> None:
+    ready = asyncio.create_task(wait_ready(root / "run" / "queue.sock", _PATIENCE_S))
+    while not ready.done() and up.poll() is None:
+        await asyncio.wait({ready}, timeout=0.1)
+    if up.poll() is not None:
+        ready.cancel()
+        last = (root / "log").read_text().strip().rpartition("\n")[2]
+        raise QueueUnavailable(f"decnet-reaper up ended: {last}")
+    await ready
+
+
+async def _story(client: LifecycleClient, runtime: Runtime) -> bool:
+    click.echo("\n1. Three deploys, accepted at once:")
+    begun = time.monotonic()
+    ids = [await client.deploy(name, _document(name, runtime)) for name in _DECKIES]
+    click.echo(f"   three ids after {(time.monotonic() - begun) * 1000:.0f} ms; now they are worked on")
+    deployed = [await client.wait(lifecycle_id, timeout=_PATIENCE_S) for lifecycle_id in ids]
+
+    click.echo("2. A mutate: decky-01 is to expose http alone.")
+    mutated = await client.wait(await client.mutate("decky-01", services=["http"]), timeout=_PATIENCE_S)
+
+    click.echo("3. A deploy that fails on purpose: its service exits with status 3.")
+    document = _document("decky-04", runtime, http=["sh", "-c", "echo the port is taken; exit 3"])
+    failed = await client.wait(await client.deploy("decky-04", document), timeout=_PATIENCE_S)
+
+    click.echo("4. A slow deploy, whose worker is killed in the middle:")
+    lifecycle_id = await client.deploy(
+        "decky-05", _slow_document("decky-05", runtime, client.settings.state_dir)
+    )
+    pid, killed_at = await _kill_worker(client, lifecycle_id)
+    click.echo(f"   kill -9 {pid}")
+    lost = await client.wait(lifecycle_id, timeout=_PATIENCE_S)
+    took = (datetime.fromisoformat(lost["completed_at"] or lost["updated_at"]) - killed_at).total_seconds()
+    click.echo(f"   the reaper closed its row after {took * 1000:.0f} ms: {lost['error']}")
+    retried = await client.wait(await _retry_of(client, lifecycle_id), timeout=_PATIENCE_S)
+    click.echo(f"   and the retry that it accepted {retried['status']}\n")
+    return (
+        all(row["status"] == "succeeded" for row in (*deployed, mutated, retried))
+        and (failed["status"], lost["status"]) == ("failed", "failed")
+        and "taken" in (failed["error"] or "")
+    )
+
+
+async def _kill_worker(client: LifecycleClient, lifecycle_id: str) -> tuple[int, datetime]:
+    while (row := await client.get(lifecycle_id))["status"] == "pending":
+        await asyncio.sleep(0.02)
+    await asyncio.sleep(1)
+    owner = Owner.parse(row["owner"])
+    if owner is None:
+        raise RuntimeError(f"row {lifecycle_id} runs without an owner")
+    owner.kill()
+    return owner.pid, now()
+
+
+async def _retry_of(client: LifecycleClient, lifecycle_id: str) -> str:
+    rows = await client.repository.list_lifecycles(decky_name="decky-05")
+    return next(str(row["id"]) for row in rows if row["retry_of"] == lifecycle_id)
+
+
+def _document(decky_name: str, runtime: Runtime, http: list[str] | None = None) -> dict[str, Any]:
+    """A decky as DECNET writes it: a base that owns the address, and services that share its network."""
+    idle = ["sleep", "3600"]
+    share = {"network_mode": f"service:{decky_name}", "depends_on": [decky_name]}
+    services: dict[str, dict[str, Any]] = {
+        decky_name: {"hostname": decky_name, "command": idle},
+        f"{decky_name}-ssh": {"command": idle, **share},
+        f"{decky_name}-http": {"command": http or idle, **share},
+    }
+    if runtime.name == "compose":
+        for service in services.values():
+            service |= {"image": _IMAGE, "init": True, "stop_grace_period": "1s"}
+    return {"services": services}
+
+
+def _slow_document(decky_name: str, runtime: Runtime, state_dir: Path) -> dict[str, Any]:
+    ready = "/ready" if runtime.name == "compose" else str(state_dir / "ready")
+    script = 'sleep 4; touch "$$0"; exec sleep 3600'
+    document = _document(decky_name, runtime, http=["sh", "-c", script, ready])
+    document["services"][f"{decky_name}-http"]["healthcheck"] = {
+        "test": ["CMD", "test", "-e", ready],
+        "interval": "500ms",
+        "retries": 60,
+    }
+    return document
+
+
+def _start(settings: ReaperSettings, runtime: Runtime, log: Path) -> subprocess.Popen[bytes]:
+    variables = {
+        "STATE_DIR": settings.state_dir,
+        "RUNTIME_DIR": settings.runtime_dir,
+        "DATABASE": settings.database,
+        "REDIS": settings.redis,
+        "RUNTIME": runtime.name,
+    }
+    environment = {key: text for key, text in os.environ.items() if not key.startswith("DECNET_REAPER_")}
+    environment |= {f"DECNET_REAPER_{name}": str(value) for name, value in variables.items()}
+    command = [sys.executable, "-m", "reaper", "up", "--workers", "2"]
+    with log.open("wb") as stream:
+        return subprocess.Popen(command, env=environment, stdout=stream, stderr=stream)
+
+
+def _docker(*arguments: str) -> bool:
+    return subprocess.run(["docker", *arguments], capture_output=True, check=False).returncode == 0
+
+
+def _make_image() -> bool:
+    """Import a small image from this machine's busybox, or tag a pulled one; False if neither can be had."""
+    busybox = shutil.which("busybox")
+    if busybox is None:
+        return _docker("pull", "busybox:stable") and _docker("tag", "busybox:stable", _IMAGE)
+    linked = subprocess.run(["ldd", busybox], capture_output=True, text=True, check=False).stdout.split()
+    with tempfile.TemporaryDirectory() as directory:
+        archive = Path(directory) / "image.tar"
+        with tarfile.open(archive, "w", dereference=True) as tar:
+            tar.add(busybox, "bin/busybox")
+            for library in (word for word in linked if word.startswith("/")):
+                tar.add(library, library.lstrip("/"))
+            for applet in ("sh", "sleep", "touch", "test"):
+                link = tarfile.TarInfo(f"bin/{applet}")
+                link.type, link.linkname = tarfile.SYMTYPE, "/bin/busybox"
+                tar.addfile(link)
+        return _docker("import", str(archive), _IMAGE)

@@ -1,8 +1,11 @@
 """`decnet-reaper reaper`."""
 
+import asyncio
+
 import click
 
-from reaper.cli.session import run, settings_of_daemon
+from reaper.cli.logging import settings_of_daemon
+from reaper.daemon import run_reaper
 
 
 @click.command()
@@ -16,7 +19,4 @@ def command() -> None:
       decnet-reaper reaper
       systemctl start decnet-reaper              after `decnet-reaper install`
     """
-    settings = settings_of_daemon()
-    from reaper.daemon import run_reaper
-
-    run(run_reaper(settings))
+    asyncio.run(run_reaper(settings_of_daemon()))

@@ -1,8 +1,11 @@
 """`decnet-reaper worker`."""
 
+import asyncio
+
 import click
 
-from reaper.cli.session import run, settings_of_daemon
+from reaper.cli.logging import settings_of_daemon
+from worker.daemon import run_worker
 
 
 @click.command()
@@ -18,7 +21,4 @@ def command() -> None:
       DECNET_REAPER_MAX_JOBS=4 decnet-reaper worker
       systemctl start decnet-worker@1            after `decnet-reaper install`
     """
-    settings = settings_of_daemon()
-    from worker.daemon import run_worker
-
-    run(run_worker(settings))
+    asyncio.run(run_worker(settings_of_daemon()))

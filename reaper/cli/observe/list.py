@@ -1,15 +1,14 @@
 """`decnet-reaper list`."""
 
 from datetime import datetime
-from typing import TYPE_CHECKING
 
 import click
 
-from reaper.cli.options import filter_options, json_option, limit_option, statuses_of
+from reaper.cli.options import json_option, limit_option
+from reaper.cli.output.table import show_rows
+from reaper.cli.selection import filter_options, statuses_of
 from reaper.cli.session import with_repository
-
-if TYPE_CHECKING:
-    from repo.base import BaseRepository, Status
+from repo.base import BaseRepository, Status
 
 
 @click.command()
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
 @json_option
 def command(
     only_open: bool,
-    states: "tuple[Status, ...]",
+    states: tuple[Status, ...],
     decky: str | None,
     host: str | None,
     since: datetime | None,
@@ -40,9 +39,7 @@ def command(
     """
     statuses = statuses_of(states, only_open=only_open)
 
-    async def work(repository: "BaseRepository") -> int:
-        from reaper.cli.output.table import show_rows
-
+    async def work(repository: BaseRepository) -> int:
         rows = await repository.list_lifecycles(
             statuses=statuses, decky_name=decky, host_uuid=host, since=since, limit=limit
         )

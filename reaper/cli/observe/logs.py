@@ -12,6 +12,8 @@ from typing import IO, Any, NamedTuple
 import click
 
 from reaper.cli.exit_status import BAD_INPUT, UNAVAILABLE, report
+from reaper.cli.options import Since
+from worker.logging.console import ConsoleLine, when
 
 IDENTIFIERS = ("decnet-worker", "decnet-reaper", "decnet-reaper-sweep", "decnet-command")
 """What our lines are called in the journal (SyslogIdentifier=): daemons, the sweep, people's commands."""
@@ -68,14 +70,17 @@ class Wanted(NamedTuple):
 )
 @click.option(
     "--since",
+    type=Since(),
     metavar="WHEN",
     help="A duration such as 10m, or an ISO 8601 time (default: 1h, with an ID all).",
 )
 @click.option("--level", type=click.Choice(LEVELS), default="debug", help="The least level to show.")
 @click.option("-f", "--follow", is_flag=True, help="Go on with what the journal gets.")
 @click.option("--json", "as_json", is_flag=True, help="Print the lines as they are, for scripts.")
-def command(about: str, file: str | None, since: str | None, level: str, follow: bool, as_json: bool) -> None:
-    """Tell the story of a decky or an attempt.
+def command(
+    about: str, file: str | None, since: datetime | None, level: str, follow: bool, as_json: bool
+) -> None:
+    """Print the log of a decky or an attempt.
 
     In order, retries included; without an ID or a DECKY, of all. An ID may be given by its last eight
     characters, as other commands and this one print it. Read is the journal, where the units and the commands
@@ -90,13 +95,13 @@ def command(about: str, file: str | None, since: str | None, level: str, follow:
     """
     if file is not None and follow:
         raise click.UsageError("--follow reads the journal, not a file")
-    earliest = _since(since or ("" if about or file else "1h"))
+    earliest = since or (None if about or file else datetime.now(UTC) - timedelta(hours=1))
     wanted = Wanted(about, level, earliest)
     shown = 0
     with _file(file) if file is not None else _journal(earliest, follow=follow) as source:
         lines = wanted.of(source)
         ordered = lines if follow else sorted(lines, key=lambda line: str(line.get("timestamp")))
-        for text in _told(ordered, as_json=as_json):
+        for text in _rendered(ordered, as_json=as_json):
             click.echo(text)
             shown += 1
     if about and not shown:
@@ -106,9 +111,7 @@ def command(about: str, file: str | None, since: str | None, level: str, follow:
         click.echo(f"decnet-reaper: nothing that was asked for is in {where}", err=True)
 
 
-def _told(lines: Iterable[Line], *, as_json: bool) -> Iterator[str]:
-    from worker.logging.console import ConsoleLine, when
-
+def _rendered(lines: Iterable[Line], *, as_json: bool) -> Iterator[str]:
     terminal = sys.stdout.isatty()
     render = ConsoleLine(colours=terminal, width=shutil.get_terminal_size().columns if terminal else 0)
     day = None
@@ -169,21 +172,6 @@ def _parse(text: str) -> Line | None:
 def _rank(line: Line) -> int:
     level = str(line.get("level"))
     return LEVELS.index(level) if level in LEVELS else len(LEVELS)
-
-
-def _since(text: str) -> datetime | None:
-    from repo.settings import Seconds
-
-    if not text:
-        return None
-    if (moment := _moment(text)) is not None:
-        return moment
-    try:
-        return datetime.now(UTC) - timedelta(seconds=Seconds.parse(text))
-    except (ValueError, OverflowError):
-        raise click.UsageError(
-            f"--since {text!r}: expected a duration such as 10m, or an ISO 8601 time"
-        ) from None
 
 
 def _moment(text: str) -> datetime | None:

@@ -1,15 +1,13 @@
 """`decnet-reaper status`."""
 
-from typing import TYPE_CHECKING
-
 import click
 
 from reaper.cli import exit_status
-from reaper.cli.options import ids_argument, json_option
+from reaper.cli.options import json_option
+from reaper.cli.output.table import show_rows
+from reaper.cli.selection import ids_argument, whole_ids
 from reaper.cli.session import with_repository
-
-if TYPE_CHECKING:
-    from repo.base import BaseRepository
+from repo.base import BaseRepository
 
 
 @click.command()
@@ -26,10 +24,7 @@ def command(ids: tuple[str, ...], as_json: bool) -> int:
       decnet-reaper status 6b6c9d21 --json
     """
 
-    async def work(repository: "BaseRepository") -> int:
-        from reaper.cli.output.table import show_rows
-        from reaper.cli.short_ids import whole_ids
-
+    async def work(repository: BaseRepository) -> int:
         wanted = await whole_ids(repository, ids)
         rows = await repository.get_lifecycle_by_ids(wanted)
         if rows or as_json:

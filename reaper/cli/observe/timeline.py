@@ -2,27 +2,18 @@
 
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
-from reaper.cli import complete, exit_status
-from reaper.cli.options import Since
+from reaper.cli import exit_status
+from reaper.cli.options import limit_option, since_option
+from reaper.cli.selection import decky_option
 from reaper.cli.session import with_repository
-
-if TYPE_CHECKING:
-    from repo.base import BaseRepository
+from repo.base import BaseRepository
 
 
 @click.command()
-@click.option(
-    "--since",
-    type=Since(),
-    metavar="WHEN",
-    default="1h",
-    show_default=True,
-    help="Accepted since then: 10m, 2h, 1d, or an ISO 8601 time.",
-)
+@since_option("1h")
 @click.option(
     "-o",
     "--output",
@@ -31,11 +22,9 @@ if TYPE_CHECKING:
     show_default=True,
     help="The file to write; its ending says what: .html, .svg or .png.",
 )
-@click.option("--decky", metavar="NAME", shell_complete=complete.decky_names, help="Only this decky.")
+@decky_option
 @click.option("--host", metavar="UUID", help="Only deckies of this host.")
-@click.option(
-    "--limit", type=click.IntRange(1, 5000), default=500, show_default=True, help="At most so many rows."
-)
+@limit_option(5000, default=500)
 def command(since: datetime, output: Path, decky: str | None, host: str | None, limit: int) -> int:
     """Draw what the fleet did, a lane per decky.
 
@@ -53,15 +42,17 @@ def command(since: datetime, output: Path, decky: str | None, host: str | None, 
     if output.suffix not in (".html", ".svg", ".png"):
         raise click.UsageError(f"{output} must end in .html, .svg or .png")
 
-    async def work(repository: "BaseRepository") -> int:
-        from reaper.cli.timeline.page import write_timeline
+    try:
+        # Here, since matplotlib is an extra, and takes a second.
+        from reaper.cli.output.timeline.page import write_timeline
+    except ImportError as error:
+        reason = f"{error.name} is missing: pip install 'decnet-reaper[timeline]'"
+        return exit_status.report(reason, exit_status.UNAVAILABLE)
 
+    async def work(repository: BaseRepository) -> int:
         rows = await repository.list_lifecycles(decky_name=decky, host_uuid=host, since=since, limit=limit)
         try:
             write_timeline(output, rows, now=datetime.now().astimezone(), cut=len(rows) == limit)
-        except ImportError as error:
-            reason = f"{error.name} is missing: pip install 'decnet-reaper[timeline]'"
-            return exit_status.report(reason, exit_status.UNAVAILABLE)
         except OSError as error:
             return exit_status.report(f"{output} can't be written: {error.strerror}", exit_status.BAD_INPUT)
         click.echo(f"{output}: {len(rows)} operations since {since.astimezone():%Y-%m-%d %H:%M}")

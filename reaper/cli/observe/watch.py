@@ -1,16 +1,24 @@
-"""`decnet-reaper watch`."""
+"""`decnet-reaper watch`: rows as they change; live on a terminal, a line for each change elsewhere."""
 
+import asyncio
+import json
 import sys
+from collections.abc import Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING
 
 import click
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
 
-from reaper.cli.options import filter_options, limit_option, statuses_of
+from reaper.cli.options import limit_option
+from reaper.cli.output.table import public, table
+from reaper.cli.selection import filter_options, statuses_of
 from reaper.cli.session import with_repository
+from repo.base import OPEN, BaseRepository, Lifecycle, Status
 
-if TYPE_CHECKING:
-    from repo.base import BaseRepository, Status
+_EVERY_S = 1.0
+_CHROME_LINES = 3
 
 
 @click.command()
@@ -19,7 +27,7 @@ if TYPE_CHECKING:
 @click.option("--json", "as_json", is_flag=True, help="Print a line of JSON for each change, for scripts.")
 def command(
     only_open: bool,
-    states: "tuple[Status, ...]",
+    states: tuple[Status, ...],
     decky: str | None,
     host: str | None,
     since: datetime | None,
@@ -38,9 +46,7 @@ def command(
     """
     statuses = statuses_of(states, only_open=only_open)
 
-    async def work(repository: "BaseRepository") -> int:
-        from reaper.cli.observe.run_watch import Watched, watch_changes, watch_live
-
+    async def work(repository: BaseRepository) -> int:
         watched = Watched(
             repository, statuses=statuses, decky_name=decky, host_uuid=host, since=since, limit=limit
         )
@@ -54,3 +60,77 @@ def command(
         return with_repository(work)
     except KeyboardInterrupt:
         return 0
+
+
+class Watched:
+    """The newest rows that pass a filter, open ones first.
+
+    Args:
+        repository: the store.
+        statuses, decky_name, host_uuid, since, limit: as `list_lifecycles` takes them.
+    """
+
+    def __init__(
+        self,
+        repository: BaseRepository,
+        *,
+        statuses: Sequence[Status],
+        decky_name: str | None,
+        host_uuid: str | None,
+        since: datetime | None,
+        limit: int,
+    ) -> None:
+        self._repository = repository
+        self._statuses = statuses
+        self._decky_name = decky_name
+        self._host_uuid = host_uuid
+        self._since = since
+        self._limit = limit
+
+    async def rows(self) -> list[Lifecycle]:
+        """What is to be shown now."""
+        still_open = [status for status in OPEN if status in (self._statuses or OPEN)]
+        rows = [*(await self._list(still_open) if still_open else []), *await self._list(self._statuses)]
+        return list({row["id"]: row for row in rows}.values())[: self._limit]
+
+    async def _list(self, statuses: Sequence[Status]) -> list[Lifecycle]:
+        return await self._repository.list_lifecycles(
+            statuses=statuses,
+            decky_name=self._decky_name,
+            host_uuid=self._host_uuid,
+            since=self._since,
+            limit=self._limit,
+        )
+
+
+async def watch_live(watched: Watched) -> None:
+    """Redraw a table once a second until cancelled."""
+    console = Console()
+    with Live(console=console, screen=True, auto_refresh=False) as live:
+        while True:
+            rows = await watched.rows()
+            lines = [_summary(rows), "", *table(rows, console.width)]
+            if len(lines) > console.height - 1:
+                lines = [*lines[: console.height - 1], "..."]
+            live.update(Text.from_ansi("\n".join(lines)), refresh=True)
+            await asyncio.sleep(_EVERY_S)
+
+
+async def watch_changes(watched: Watched, *, as_json: bool) -> None:
+    """Print each row when it is first seen, and again at each change of its state, until cancelled."""
+    known: dict[str, Lifecycle] = {}
+    while True:
+        rows = await watched.rows()
+        for row in sorted(rows, key=lambda row: str(row["updated_at"])):
+            if row["id"] not in known or known[row["id"]]["status"] != row["status"]:
+                line = table([row], None)[-1]
+                click.echo(json.dumps(public(row)) if as_json else line)
+                sys.stdout.flush()
+        known = {row["id"]: row for row in rows}
+        await asyncio.sleep(_EVERY_S)
+
+
+def _summary(rows: Sequence[Lifecycle]) -> str:
+    count = {status: sum(row["status"] == status for row in rows) for status in OPEN}
+    clock = datetime.now().astimezone().strftime("%H:%M:%S")
+    return f"{clock}  {count['running']} running, {count['pending']} pending; Ctrl-C ends this"

@@ -1,15 +1,16 @@
 """`decnet-reaper cancel`."""
 
-from typing import TYPE_CHECKING
+import asyncio
 
 import click
 
 from reaper.cli import exit_status
-from reaper.cli.options import ids_argument, json_option
-from reaper.cli.session import with_client
-
-if TYPE_CHECKING:
-    from worker.client import LifecycleClient
+from reaper.cli.operations.session import with_client
+from reaper.cli.options import json_option
+from reaper.cli.output.table import show_rows
+from reaper.cli.selection import ids_argument, whole_ids
+from repo.errors import LifecycleNotFound
+from worker.client import LifecycleClient
 
 
 @click.command()
@@ -27,13 +28,7 @@ def command(ids: tuple[str, ...], as_json: bool) -> int:
       decnet-reaper list --open --decky decky-01 --json | jq -r '.[].id' | xargs decnet-reaper cancel
     """
 
-    async def work(client: "LifecycleClient") -> int:
-        import asyncio
-
-        from reaper.cli.output.table import show_rows
-        from reaper.cli.short_ids import whole_ids
-        from repo.errors import LifecycleNotFound
-
+    async def work(client: LifecycleClient) -> int:
         wanted = dict.fromkeys(await whole_ids(client.repository, ids))
         results = await asyncio.gather(*map(client.cancel, wanted), return_exceptions=True)
         rows = [result for result in results if isinstance(result, dict)]

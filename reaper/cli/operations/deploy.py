@@ -1,20 +1,21 @@
 """`decnet-reaper deploy`."""
 
+import asyncio
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
-from reaper.cli import complete, exit_status
+from reaper.cli import exit_status
+from reaper.cli.operations import document_files
+from reaper.cli.operations.session import with_client
 from reaper.cli.options import compose_option, host_option, json_option, wait_option
-from reaper.cli.session import with_client
-
-if TYPE_CHECKING:
-    from worker.client import LifecycleClient
+from reaper.cli.output.wait import follow, warn_of_host
+from reaper.cli.selection import names_argument
+from worker.client import LifecycleClient
 
 
 @click.command()
-@click.argument("names", metavar="[NAME]...", nargs=-1, shell_complete=complete.decky_names)
+@names_argument(required=False)
 @compose_option
 @click.option(
     "--fleet",
@@ -51,15 +52,14 @@ def command(
     if fleet is None and (not names or compose is None):
         raise click.UsageError("a deploy needs a NAME and --compose FILE, or --fleet DIR")
 
-    async def work(client: "LifecycleClient") -> int:
-        import asyncio
-
-        from reaper.cli.operations import document_files as requests
-        from reaper.cli.output.wait import follow, warn_of_host
-
+    async def work(client: LifecycleClient) -> int:
         try:
-            asked = requests.of_file(names, compose or "") if fleet is None else requests.of_directory(fleet)
-        except requests.BadFiles as error:
+            asked = (
+                document_files.of_file(names, compose or "")
+                if fleet is None
+                else document_files.of_directory(fleet)
+            )
+        except document_files.BadFiles as error:
             for reason in error.reasons:
                 exit_status.report(reason, exit_status.BAD_INPUT)
             return exit_status.report(str(error), exit_status.BAD_INPUT)

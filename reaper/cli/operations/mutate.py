@@ -1,18 +1,17 @@
 """`decnet-reaper mutate`."""
 
-from typing import TYPE_CHECKING
-
 import click
 
-from reaper.cli.options import compose_option, host_option, json_option, names_argument, wait_option
-from reaper.cli.session import with_client
-
-if TYPE_CHECKING:
-    from worker.client import LifecycleClient
+from reaper.cli.operations import document_files
+from reaper.cli.operations.session import with_client
+from reaper.cli.options import compose_option, host_option, json_option, wait_option
+from reaper.cli.output.wait import follow, warn_of_host
+from reaper.cli.selection import names_argument
+from worker.client import LifecycleClient
 
 
 @click.command()
-@names_argument
+@names_argument()
 @click.option("--services", metavar="A,B", help="The services to expose; the base is always kept.")
 @compose_option
 @host_option
@@ -41,11 +40,8 @@ def command(
         raise click.UsageError("a mutate takes either --services A,B or --compose FILE")
     chosen = None if services is None else [part.strip() for part in services.split(",") if part.strip()]
 
-    async def work(client: "LifecycleClient") -> int:
-        from reaper.cli.operations import document_files as requests
-        from reaper.cli.output.wait import follow, warn_of_host
-
-        documents = {} if compose is None else dict(requests.of_file(names, compose))
+    async def work(client: LifecycleClient) -> int:
+        documents = {} if compose is None else dict(document_files.of_file(names, compose))
         ids = [
             await client.mutate(name, services=chosen, compose=documents.get(name), host_uuid=host)
             for name in dict.fromkeys(names)

@@ -21,7 +21,7 @@ from rich.table import Column
 from rich.text import Text
 
 from reaper.cli.output.table import span, spans
-from repo.base import Row
+from repo.base import Lifecycle
 from worker.client import LifecycleClient
 from worker.logging.console import printable
 
@@ -31,7 +31,7 @@ _LEAST_WAIT_S = 1.0
 _WIDTH_FOR_BAR = 80
 
 
-class Live:
+class ProgressLine:
     """The line for one row, or for many: state, elapsed, and what the runtime does now.
 
     Args:
@@ -45,7 +45,7 @@ class Live:
         self._begun = time.monotonic()
         self._running: dict[str, str] = {}
 
-    async def update(self, rows: Sequence[Row], ended: dict[str, Row]) -> None:
+    async def update(self, rows: Sequence[Lifecycle], ended: dict[str, Lifecycle]) -> None:
         """Show how far they are.
 
         Args:
@@ -53,8 +53,8 @@ class Live:
             ended: those that have, by the id that they were waited for.
         """
         self._running = {row["id"]: row["decky_name"] for row in rows if row["status"] == "running"}
-        said = await self._one(rows[0]) if self._total == 1 and rows else self._many(rows, ended)
-        self._progress.update(self._task, description=said, completed=len(ended))
+        state = await self._one(rows[0]) if self._total == 1 and rows else self._many(rows, ended)
+        self._progress.update(self._task, description=state, completed=len(ended))
 
     async def look(self) -> None:
         """Show the newest line of what runs, until cancelled. Redis may be away or slow meanwhile."""
@@ -72,25 +72,25 @@ class Live:
             known = lines
             await asyncio.sleep(_LOOK_EVERY_S)
 
-    async def _one(self, row: Row) -> str:
-        told = f"{row['operation']} of {row['decky_name']} {row['status']}"
+    async def _one(self, row: Lifecycle) -> str:
+        line = f"{row['operation']} of {row['decky_name']} {row['status']}"
         if row["attempt"] > 1:
-            told += f", attempt {row['attempt']}"
+            line += f", attempt {row['attempt']}"
         if row["status"] != "pending":
             wait = spans(row).wait or 0.0
-            return told if wait < _LEAST_WAIT_S else f"{told}, waited {span(wait)}"
+            return line if wait < _LEAST_WAIT_S else f"{line}, waited {span(wait)}"
         why = waits_for(row, await self._client.repository.list_open_lifecycles())
         if not why and time.monotonic() - self._begun > _PATIENCE_S:
             why = "no worker takes it, is one running? See decnet-reaper doctor"
-        return f"{told}, {why}" if why else told
+        return f"{line}, {why}" if why else line
 
-    def _many(self, rows: Sequence[Row], ended: dict[str, Row]) -> str:
+    def _many(self, rows: Sequence[Lifecycle], ended: dict[str, Lifecycle]) -> str:
         pending = sum(row["status"] == "pending" for row in rows)
         failed = sum(row["status"] == "failed" for row in ended.values())
         return f"{len(self._running)} running, {pending} pending" + (f", {failed} failed" if failed else "")
 
 
-def waits_for(row: Row, open_rows: Iterable[Row]) -> str:
+def waits_for(row: Lifecycle, open_rows: Iterable[Lifecycle]) -> str:
     """Why a pending row is not running yet, in a few words; "" where nothing is before it.
 
     Args:
@@ -112,7 +112,7 @@ def waits_for(row: Row, open_rows: Iterable[Row]) -> str:
 
 
 def in_short(line: str, decky_name: str) -> str:
-    """What a runtime said, fit for a terminal; Compose's containers by the names of their services.
+    """What a runtime printed, fit for a terminal; Compose's containers by the names of their services.
 
     Args:
         line: `Container decky-01-decky-01-ssh-1  Waiting` becomes `decky-01-ssh Waiting`.
@@ -133,7 +133,7 @@ class _State(ProgressColumn):
 
 
 @contextlib.asynccontextmanager
-async def live(client: LifecycleClient, total: int) -> AsyncIterator[Live]:
+async def progress_line(client: LifecycleClient, total: int) -> AsyncIterator[ProgressLine]:
     """Show the line on standard error as long as this lasts; then it is gone."""
     console = Console(stderr=True)
     bar: list[ProgressColumn] = [MofNCompleteColumn()] if total > 1 else []
@@ -141,7 +141,7 @@ async def live(client: LifecycleClient, total: int) -> AsyncIterator[Live]:
         bar.insert(0, BarColumn(bar_width=20))
     columns = [SpinnerColumn("line"), *bar, TimeElapsedColumn(), _State()]
     with Progress(*columns, console=console, transient=True, expand=True) as progress:
-        shown = Live(client, progress, progress.add_task("accepted", total=total, doing=""), total)
+        shown = ProgressLine(client, progress, progress.add_task("accepted", total=total, doing=""), total)
         looking = asyncio.create_task(shown.look())
         try:
             yield shown

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import click
 
-from repo.base import Row
+from repo.base import Lifecycle
 from worker.logging.console import printable, tail
 
 COLOURS = {"pending": "yellow", "running": "cyan", "succeeded": "green", "failed": "red"}
@@ -45,7 +45,7 @@ class Spans(NamedTuple):
     took: float | None
 
 
-def spans(row: Row, moment: datetime | None = None) -> Spans:
+def spans(row: Lifecycle, moment: datetime | None = None) -> Spans:
     """How long a row has been there.
 
     Args:
@@ -65,7 +65,7 @@ def spans(row: Row, moment: datetime | None = None) -> Spans:
     return Spans(between(accepted, now), between(accepted, claimed), between(claimed, ended or now))
 
 
-def public(row: Row, moment: datetime | None = None) -> dict[str, Any]:
+def public(row: Lifecycle, moment: datetime | None = None) -> dict[str, Any]:
     """A row as `--json` prints it: without its request, which may hold secrets, and with its spans."""
     age, wait, took = spans(row, moment)
     columns: Mapping[str, Any] = row
@@ -81,7 +81,7 @@ def to_json(value: object) -> str:
     return json.dumps(value, indent=2)
 
 
-def show_rows(rows: Sequence[Row], *, as_json: bool, whole_errors: bool = False) -> None:
+def show_rows(rows: Sequence[Lifecycle], *, as_json: bool, whole_errors: bool = False) -> None:
     """Print rows as a table, or as a JSON array.
 
     Args:
@@ -102,7 +102,11 @@ def terminal_width() -> int | None:
 
 
 def table(
-    rows: Sequence[Row], width: int | None, *, moment: datetime | None = None, whole_errors: bool = False
+    rows: Sequence[Lifecycle],
+    width: int | None,
+    *,
+    moment: datetime | None = None,
+    whole_errors: bool = False,
 ) -> list[str]:
     """The lines of a table, coloured.
 
@@ -135,7 +139,7 @@ def table(
     return shown
 
 
-def _cells(row: Row, moment: datetime | None, *, with_host: bool) -> list[str]:
+def _cells(row: Lifecycle, moment: datetime | None, *, with_host: bool) -> list[str]:
     age, wait, took = spans(row, moment)
     return [
         printable(row["id"]),

@@ -11,7 +11,7 @@ import click
 
 from reaper.cli.exit_status import FAILED
 from reaper.cli.output.table import public, span, spans, to_json
-from repo.base import OPEN, BaseRepository, Row
+from repo.base import OPEN, BaseRepository, Lifecycle
 from worker.client import LifecycleClient
 from worker.logging.console import printable
 from worker.settings import WorkerSettings
@@ -43,11 +43,11 @@ async def follow(
         for row in rows:
             click.echo(f"{row['id']}  {row['decky_name']}" if several else row["id"])
     elif not several:
-        click.echo(_told(rows[0]))
+        click.echo(_summary(rows[0]))
     else:
         failed = [row for row in rows if row["status"] == "failed"]
         for row in failed:
-            click.echo(_told(row))
+            click.echo(_summary(row))
         took = span(time.monotonic() - begun)
         click.echo(
             f"{len(rows)} deckies: {len(rows) - len(failed)} succeeded, {len(failed)} failed, in {took}"
@@ -67,12 +67,12 @@ def warn_of_host(settings: WorkerSettings, host_uuid: str | None) -> None:
         )
 
 
-async def _rows(repository: BaseRepository, ids: Sequence[str]) -> list[Row]:
+async def _rows(repository: BaseRepository, ids: Sequence[str]) -> list[Lifecycle]:
     by_id = {row["id"]: row for row in await repository.get_lifecycle_by_ids(ids)}
     return [by_id[lifecycle_id] for lifecycle_id in ids]
 
 
-async def _wait(client: LifecycleClient, ids: Sequence[str]) -> list[Row]:
+async def _wait(client: LifecycleClient, ids: Sequence[str]) -> list[Lifecycle]:
     """The terminal rows, in the order of `ids`; for one that was retried, its last retry's."""
     try:
         return await _ends(client, list(ids))
@@ -82,17 +82,16 @@ async def _wait(client: LifecycleClient, ids: Sequence[str]) -> list[Row]:
         raise
 
 
-async def _ends(client: LifecycleClient, latest: list[str]) -> list[Row]:
-    repository, ended = client.repository, dict[str, Row]()
+async def _ends(client: LifecycleClient, latest: list[str]) -> list[Lifecycle]:
+    repository, ended = client.repository, dict[str, Lifecycle]()
     pause = 0.01
     async with AsyncExitStack() as terminal:
         shown = None
         if sys.stderr.isatty():
-            from reaper.cli.output.progress_line import (
-                live,  # Rich takes 0.1 s, which scripts needn't wait for
-            )
+            # Here, since rich takes 0.1 s, which scripts need not wait for.
+            from reaper.cli.output.progress_line import progress_line
 
-            shown = await terminal.enter_async_context(live(client, len(latest)))
+            shown = await terminal.enter_async_context(progress_line(client, len(latest)))
         while True:
             asked = [lifecycle_id for lifecycle_id in latest if lifecycle_id not in ended]
             rows = await repository.get_lifecycle_by_ids(asked)
@@ -111,7 +110,7 @@ async def _ends(client: LifecycleClient, latest: list[str]) -> list[Row]:
             pause = min(_LONGEST_PAUSE_S, pause * 1.5)
 
 
-async def _retry_of(repository: BaseRepository, row: Row) -> Row | None:
+async def _retry_of(repository: BaseRepository, row: Lifecycle) -> Lifecycle | None:
     if row["status"] != "failed":
         return None
     later = await repository.list_lifecycles(
@@ -120,12 +119,12 @@ async def _retry_of(repository: BaseRepository, row: Row) -> Row | None:
     return next((other for other in later if other["retry_of"] == row["id"]), None)
 
 
-def _told(row: Row) -> str:
-    told = f"{row['operation']} of {row['decky_name']} {row['status']} ({row['id']}, {_how_long(row)})"
-    return told if row["error"] is None else f"{told}: {printable(row['error'])}"
+def _summary(row: Lifecycle) -> str:
+    line = f"{row['operation']} of {row['decky_name']} {row['status']} ({row['id']}, {_how_long(row)})"
+    return line if row["error"] is None else f"{line}: {printable(row['error'])}"
 
 
-def _how_long(row: Row) -> str:
+def _how_long(row: Lifecycle) -> str:
     found = spans(row)
     attempt = f", attempt {row['attempt']}" if row["attempt"] > 1 else ""
     return ("never started" if found.took is None else span(found.took)) + attempt

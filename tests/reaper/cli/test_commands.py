@@ -13,7 +13,7 @@ from typing import Any
 import click
 import pytest
 
-from reaper.cli.main import cli
+from reaper.cli.main import SECTIONS, cli
 from tests.support.fleet import Fleet, wait_status
 
 pytestmark = pytest.mark.anyio
@@ -289,6 +289,14 @@ async def test_commands_import_what_they_use(fleet: Fleet, arguments: list[str],
     modules = set(err.decode().split())
     assert "click" in modules
     assert modules & unwanted == set()
+
+
+def test_the_table_says_of_each_command_what_its_own_help_says() -> None:
+    for section in SECTIONS:
+        for name, text in section.commands.items():
+            command = cli.get_command(click.Context(cli), name)
+            assert command is not None
+            assert command.get_short_help_str(200) == text
 
 
 @pytest.mark.parametrize("name", COMMANDS)

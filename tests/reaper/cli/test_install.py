@@ -10,8 +10,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from reaper.cli.admin.installation import InstallError, install, uninstall
-from reaper.cli.admin.manual import pages
+from docs.generate.manual import pages
+from reaper.cli.admin.install import install
+from reaper.cli.admin.system_files import InstallError
+from reaper.cli.admin.uninstall import uninstall
 from reaper.settings import ReaperSettings, load
 
 COMMAND = Path("/bin/sh")

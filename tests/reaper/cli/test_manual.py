@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 import pytest
 
-from reaper.cli.admin.manual import pages
+from docs.generate.manual import DIRECTORY, pages
 from reaper.cli.main import cli
 
 COMMANDS = cli.list_commands(click.Context(cli))
@@ -40,8 +40,10 @@ def test_each_command_has_a_page_that_man_shows(name: str, tmp_path: Path) -> No
     assert "-h, --help" in text
 
 
-def test_there_is_no_other_page() -> None:
+def test_the_pages_are_current_and_there_is_no_other() -> None:
     assert set(pages()) == {"decnet-reaper.1"} | {f"decnet-reaper-{name}.1" for name in COMMANDS}
+    shipped = {page.name: page.read_text() for page in DIRECTORY.iterdir()}
+    assert shipped == pages(), "run python -m docs.generate.manual"
 
 
 def test_what_is_to_be_typed_can_be_copied(tmp_path: Path) -> None:

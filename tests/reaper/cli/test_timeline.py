@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from reaper.cli.timeline.lanes import lanes_of
-from reaper.cli.timeline.page import render
+from reaper.cli.output.timeline.lanes import lanes_of
+from reaper.cli.output.timeline.page import render
 from repo.base import Row
 from tests.support.chromium import Chromium
 from tests.support.fleet import Fleet

@@ -1,20 +1,20 @@
-"""The man pages, one for each command, written from what `--help` says.
+"""The man pages, one for each command, from what `--help` says: `python -m docs.generate.manual`.
 
-`decnet-reaper install` puts them below share/man; `python -m reaper.cli.admin.manual DIRECTORY` writes them
-anywhere.
+They are kept in docs/man; a wheel carries them, and `decnet-reaper install` copies them.
 """
 
 import inspect
-import sys
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 
 import click
 
 from reaper.cli import exit_status
-from reaper.cli.main import SECTIONS, cli, version
+from reaper.cli.main import SECTIONS, cli
 
 PROGRAM = "decnet-reaper"
+DIRECTORY = Path(__file__).parents[1] / "man"
 
 _FILES = """\
 .TP
@@ -43,7 +43,7 @@ def pages() -> dict[str, str]:
 def _page(command: click.Command, context: click.Context) -> Iterator[str]:
     about, *paragraphs = inspect.cleandoc(command.help or "").split("\n\n")
     name = context.command_path.replace(" ", "-")
-    yield f'.TH {name.upper()} 1 "" "{PROGRAM} {version()}" "{PROGRAM} manual"'
+    yield f'.TH {name.upper()} 1 "" "{PROGRAM} {version(PROGRAM)}" "{PROGRAM} manual"'
     yield from (".SH NAME", f"{_typed(name)} \\- {_text(about.rstrip('.'))}")
     usage = " ".join(command.collect_usage_pieces(context))
     yield from (".SH SYNOPSIS", f".B {_typed(context.command_path)}", _text(usage), ".SH DESCRIPTION")
@@ -54,22 +54,21 @@ def _page(command: click.Command, context: click.Context) -> Iterator[str]:
         if (record := parameter.get_help_record(context)) and record[1]:
             yield from _entry(*record)
     if command is cli:
-        yield from _commands(context)
+        yield from _commands()
         yield from (".SH FILES", _FILES)
     yield ".SH EXIT STATUS"
     for status, meaning in exit_status.MEANINGS.items():
         yield from _entry(str(status), meaning)
-    also = [other for names in SECTIONS.values() for other in names] if command is cli else [""]
+    also = [other for section in SECTIONS for other in section.commands] if command is cli else [""]
     pages = [f"{PROGRAM}-{other}".rstrip("-") for other in also]
     yield from (".SH SEE ALSO", " ,\n".join(f".BR {_typed(page)} (1)" for page in pages).replace(") ,", "),"))
 
 
-def _commands(context: click.Context) -> Iterator[str]:
-    for section, names in SECTIONS.items():
-        yield f".SH {section.upper()}"
-        for name in names:
-            if (command := cli.get_command(context, name)) is not None:
-                yield from _entry(name, command.get_short_help_str(200))
+def _commands() -> Iterator[str]:
+    for section in SECTIONS:
+        yield f".SH {section.title.upper()}"
+        for name, text in section.commands.items():
+            yield from _entry(name, text)
 
 
 def _entry(term: str, text: str) -> Iterator[str]:
@@ -93,8 +92,8 @@ def _typed(text: str) -> str:
 
 
 if __name__ == "__main__":
-    directory = Path(sys.argv[1])
-    directory.mkdir(parents=True, exist_ok=True)
+    DIRECTORY.mkdir(exist_ok=True)
+    for old in DIRECTORY.iterdir():
+        old.unlink()
     for page, roff in pages().items():
-        (directory / page).write_text(roff)
-        click.echo(directory / page)
+        (DIRECTORY / page).write_text(roff)

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from reaper.cli.timeline.lanes import Bar, Lane
+from reaper.cli.output.timeline.lanes import Bar, Lane
 
 RUN: Final = {"succeeded": "#2f9e62", "failed": "#d9453d", "running": "#2b7bd3", "pending": "#d99a16"}
 WAIT: Final = {"succeeded": "#a9d8bd", "failed": "#f2b3af", "running": "#a8cbef", "pending": "#f0d290"}

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Literal
 
 from reaper.cli.output.table import span, spans
-from reaper.cli.timeline.lanes import lanes_of, was_swept
-from repo.base import Row
+from reaper.cli.output.timeline.chart import draw, nice
+from reaper.cli.output.timeline.lanes import lanes_of, was_swept
+from repo.base import Lifecycle
 from worker.logging.console import printable, tail
 
 _PAGE = """<!DOCTYPE html>
@@ -59,7 +60,7 @@ p {{ color: #59616b }}
 """
 
 
-def write_timeline(output: Path, rows: Sequence[Row], *, now: datetime, cut: bool) -> None:
+def write_timeline(output: Path, rows: Sequence[Lifecycle], *, now: datetime, cut: bool) -> None:
     """Draw rows and write the file, at once.
 
     Args:
@@ -69,7 +70,6 @@ def write_timeline(output: Path, rows: Sequence[Row], *, now: datetime, cut: boo
         cut: whether there were more rows than were asked for.
 
     Raises:
-        ImportError: matplotlib is missing.
         OSError: the file can't be written.
     """
     data = render(output.suffix, rows, now=now, cut=cut)
@@ -81,10 +81,8 @@ def write_timeline(output: Path, rows: Sequence[Row], *, now: datetime, cut: boo
         part.unlink(missing_ok=True)
 
 
-def render(ending: str, rows: Sequence[Row], *, now: datetime, cut: bool) -> bytes:
+def render(ending: str, rows: Sequence[Lifecycle], *, now: datetime, cut: bool) -> bytes:
     """The bytes of the file; arguments as `write_timeline` takes them."""
-    from reaper.cli.timeline.chart import draw, nice
-
     lanes = lanes_of(rows, now)
     bars = [bar for lane in lanes for bar in lane.bars]
     start = min((bar.accepted for bar in bars), default=now)
@@ -107,7 +105,7 @@ def render(ending: str, rows: Sequence[Row], *, now: datetime, cut: bool) -> byt
     return page.encode()
 
 
-def _summary(rows: Sequence[Row]) -> str:
+def _summary(rows: Sequence[Lifecycle]) -> str:
     counts = Counter(row["status"] for row in rows)
     parts = [
         f"{counts[state]} {state}" for state in ("succeeded", "failed", "running", "pending") if counts[state]
@@ -117,7 +115,7 @@ def _summary(rows: Sequence[Row]) -> str:
     return f"{len(rows)} operations" + (f": {', '.join(parts)}" if parts else "")
 
 
-def _row(row: Row, now: datetime) -> str:
+def _row(row: Lifecycle, now: datetime) -> str:
     _, wait, took = spans(row, now)
     accepted = datetime.fromisoformat(row["started_at"]).astimezone(now.tzinfo)
     decky = row["decky_name"] if row["host_uuid"] is None else f"{row['decky_name']} @ {row['host_uuid']}"

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from reaper.sweep.rules import MASTER_RESTARTED, WORKER_DIED
-from repo.base import Row
+from repo.base import Lifecycle
 from worker.logging.console import printable
 
 _SWEPT = (WORKER_DIED, MASTER_RESTARTED, "timed out after ", "not started within ")
@@ -39,19 +39,19 @@ class Lane(NamedTuple):
     bars: list[Bar]
 
 
-def was_swept(row: Row) -> bool:
+def was_swept(row: Lifecycle) -> bool:
     """Whether the reaper closed this row, as its error tells."""
     return row["status"] == "failed" and (row["error"] or "").startswith(_SWEPT)
 
 
-def lanes_of(rows: Sequence[Row], now: datetime) -> list[Lane]:
+def lanes_of(rows: Sequence[Lifecycle], now: datetime) -> list[Lane]:
     """A lane for each decky, by name.
 
     Args:
         rows: from the store, in any order.
         now: aware; where the bars of open rows end, and the zone of all times.
     """
-    deckies: dict[tuple[str, str], list[Row]] = {}
+    deckies: dict[tuple[str, str], list[Lifecycle]] = {}
     for row in sorted(rows, key=lambda row: str(row["id"])):
         deckies.setdefault((row["decky_name"], row["host_uuid"] or ""), []).append(row)
     return [
@@ -60,7 +60,7 @@ def lanes_of(rows: Sequence[Row], now: datetime) -> list[Lane]:
     ]
 
 
-def _bar(row: Row, now: datetime) -> Bar:
+def _bar(row: Lifecycle, now: datetime) -> Bar:
     def moment(text: str | None) -> datetime | None:
         return None if text is None else datetime.fromisoformat(text).astimezone(now.tzinfo)
 

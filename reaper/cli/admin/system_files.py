@@ -1,0 +1,112 @@
+"""What `install` puts on a system and `uninstall` takes away: which files, where, and how it is done."""
+
+import os
+import subprocess
+from pathlib import Path
+
+from repo.errors import DecnetReaperError
+
+COMMAND = Path("/usr/bin/decnet-reaper")
+"""What the units as shipped call; replaced by where the command really is."""
+
+UNITS = Path("etc/systemd/system")
+CONFIG = Path("etc/decnet-reaper/config.toml")
+UNIT_NAMES = (
+    "decnet-reaper.target",
+    "decnet-reaper.service",
+    "decnet-reaper-sweep.timer",
+    "decnet-reaper-sweep.service",
+    "decnet-worker@.service",
+)
+_MANUAL = Path("usr/local/share/man/man1")
+
+
+class InstallError(DecnetReaperError):
+    """It can't be installed or removed like this; one line says why and what to do."""
+
+
+def shipped(name: str) -> Path:
+    """A file or folder that comes with the package: inside it in a wheel, beside it in a checkout."""
+    package = Path(__file__).parents[2]
+    return package / name if (package / name).exists() else package.parent / name
+
+
+def files(command: Path = COMMAND) -> dict[Path, str]:
+    """Units, sysusers.d and tmpfiles.d, by their places below the root; the units call `command`."""
+    quoted = str(command).replace("%", "%%")
+    found = {
+        UNITS / name: (shipped("systemd/system") / name).read_text().replace(str(COMMAND), quoted)
+        for name in UNIT_NAMES
+    }
+    for kind in ("sysusers.d", "tmpfiles.d"):
+        name = f"{kind}/decnet-reaper.conf"
+        found[Path("etc") / name] = (shipped("systemd") / name).read_text()
+    return found
+
+
+def manual_pages() -> dict[Path, str]:
+    """The man pages, by their places below the root."""
+    return {_MANUAL / page.name: page.read_text() for page in sorted(shipped("docs/man").iterdir())}
+
+
+def live(prefix: Path) -> bool:
+    """Whether this is the running system, not the root of an image."""
+    return prefix.resolve() == Path("/")
+
+
+def booted(prefix: Path) -> bool:
+    """Whether systemd runs on it."""
+    return live(prefix) and Path("/run/systemd/system").is_dir()  # sd_booted(3)
+
+
+def check_root(prefix: Path, dry_run: bool) -> None:
+    """Refuse to change the running system as somebody else than root."""
+    if live(prefix) and not dry_run and os.geteuid() != 0:
+        raise InstallError(
+            "needs root for the prefix /; run it with sudo, or see what it would do with --dry-run"
+        )
+
+
+def write(path: Path, text: str, dry_run: bool) -> str:
+    """Write a file that everybody may read; returns what was done."""
+    try:
+        if path.is_file() and path.read_text() == text:
+            return f"unchanged {path}"
+        if not dry_run:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+            path.chmod(0o644)
+    except OSError as error:
+        raise InstallError(f"{path} can't be written: {error.strerror}") from None
+    return f"wrote {path}"
+
+
+def remove(path: Path, dry_run: bool) -> str:
+    """Remove a file; returns what was done."""
+    try:
+        if not dry_run:
+            path.unlink()
+    except OSError as error:
+        raise InstallError(f"{path} can't be removed: {error.strerror}") from None
+    return f"removed {path}"
+
+
+def in_short(done: list[str], prefix: Path) -> list[str]:
+    """A line for each thing that was done to man pages, however many there are."""
+    verbs = [line.split()[0] for line in done]
+    return [
+        f"{verb} {verbs.count(verb)} man pages in {prefix / _MANUAL}"
+        for verb in sorted({*verbs}, reverse=True)
+    ]
+
+
+def run(dry_run: bool, *command: str) -> str:
+    """Run a program of the system; returns what was done."""
+    if not dry_run:
+        try:
+            subprocess.run(command, check=True, capture_output=True, text=True)
+        except FileNotFoundError:
+            raise InstallError(f"{command[0]} is missing; is this a machine with systemd?") from None
+        except subprocess.CalledProcessError as error:
+            raise InstallError(f"{' '.join(command)} failed: {' '.join(error.stderr.split())}") from None
+    return f"ran {' '.join(command)}"

@@ -1,0 +1,112 @@
+"""Which rows and deckies a command is about: arguments and filters, completed from the store; short ids.
+
+What a shell offers after a Tab is never an error and never makes a store.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+from click.shell_completion import CompletionItem
+
+from reaper.cli.options import since_option
+from reaper.cli.session import load_settings
+from repo.base import OPEN, BaseRepository, Lifecycle, Status
+from repo.errors import InvalidLifecycle
+from repo.factory import get_repository
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_OFFERED = 500
+_SHORT = 8
+_NEWEST = 5000
+
+
+def _offer_deckies(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """The deckies of the newest rows."""
+    names = sorted({row["decky_name"] for row in _newest()})
+    return [CompletionItem(name) for name in names if name.startswith(incomplete)]
+
+
+def _offer_ids(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """The newest ids, and what they are; for `cancel`, of open rows alone."""
+    rows = _newest(only_open=ctx.info_name == "cancel")
+    return [
+        CompletionItem(row["id"], help=f"{row['operation']} of {row['decky_name']} {row['status']}")
+        for row in rows
+        if row["id"].startswith(incomplete)
+    ]
+
+
+def _newest(*, only_open: bool = False) -> list[Lifecycle]:
+    async def ask(database: str) -> list[Lifecycle]:
+        async with get_repository(url=database) as repository:
+            return await repository.list_lifecycles(statuses=OPEN if only_open else (), limit=_OFFERED)
+
+    try:
+        database = load_settings().database
+        return asyncio.run(ask(database)) if Path(database.removeprefix("sqlite:///")).exists() else []
+    except Exception:
+        return []  # whatever it is, the command itself will say it
+
+
+def names_argument(*, required: bool = True) -> Callable[[F], F]:
+    """Names of deckies."""
+    metavar = "NAME..." if required else "[NAME]..."
+    return click.argument(
+        "names", metavar=metavar, nargs=-1, required=required, shell_complete=_offer_deckies
+    )
+
+
+ids_argument = click.argument("ids", metavar="ID...", nargs=-1, required=True, shell_complete=_offer_ids)
+decky_option = click.option("--decky", metavar="NAME", shell_complete=_offer_deckies, help="Only this decky.")
+
+
+def filter_options(command: F) -> F:
+    """--open, --state, --decky, --host and --since, as `statuses_of` and list_lifecycles take them."""
+    for option in (
+        since_option(),
+        click.option("--host", metavar="UUID", help="Only deckies of this host."),
+        decky_option,
+        click.option(
+            "--state",
+            "states",
+            type=click.Choice(["pending", "running", "succeeded", "failed"]),
+            multiple=True,
+            help="Only rows in this state; may be repeated.",
+        ),
+        click.option("--open", "only_open", is_flag=True, help="Only pending and running rows."),
+    ):
+        command = option(command)
+    return command
+
+
+def statuses_of(states: tuple[Status, ...], *, only_open: bool) -> tuple[Status, ...]:
+    """The states that --state and --open ask for together."""
+    if only_open and states:
+        raise click.UsageError("--open means --state pending --state running; give one or the other")
+    return OPEN if only_open else states
+
+
+async def whole_ids(repository: BaseRepository, given: Sequence[str]) -> list[str]:
+    """The whole ids of those given by their last eight characters, as tables and the log print them.
+
+    What is no end of an id among the newest rows stays as it is.
+
+    Raises:
+        InvalidLifecycle: several of the newest rows end so.
+    """
+    known = {row["id"] for row in await repository.get_lifecycle_by_ids(given)}
+    if all(text in known or len(text) < _SHORT for text in given):
+        return list(given)
+    newest = [row["id"] for row in await repository.list_lifecycles(limit=_NEWEST)]
+    return [text if text in known else _ending(text, newest) for text in given]
+
+
+def _ending(text: str, ids: Sequence[str]) -> str:
+    found = [lifecycle_id for lifecycle_id in ids if len(text) >= _SHORT and lifecycle_id.endswith(text)]
+    if len(found) > 1:
+        raise InvalidLifecycle(f"{text} is the end of several ids: {', '.join(found[:5])}; give more of it")
+    return found[0] if found else text
