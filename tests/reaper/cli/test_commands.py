@@ -114,14 +114,14 @@ async def test_bad_files_of_a_fleet_are_told_before_anything_is_submitted(fleet:
         "decky-01.json": json.dumps(fleet.document("decky-01")),
         "decky-02.yaml": "services: [",
         "decky-02.yml": json.dumps(fleet.document("decky-02")),
-        "Decky_03.yaml": json.dumps(fleet.document("Decky_03")),
+        "decky 03.yaml": json.dumps(fleet.document("decky-03")),
         "decky-04.json": "[]",
     }.items():
         (directory / name).write_text(text)
     status, out, err = await fleet.run("deploy", "--fleet", str(directory))
     assert (status, out) == (2, "")
     lines = err.splitlines()
-    for name in ("decky-02.yaml", "decky-02.yml", "Decky_03.yaml", "decky-04.json"):
+    for name in ("decky-02.yaml", "decky-02.yml", "decky 03.yaml", "decky-04.json"):
         assert sum(f"decnet-reaper: {directory / name}: " in line for line in lines) == 1, err
     assert "nothing was submitted" in lines[-1]
     assert await run_json(fleet, "list") == []
