@@ -132,6 +132,11 @@ FAULTS = (
         ("test_clock.py",),
     ),
     Fault(
+        "lines that a decoy prints to hold the worker up (a million characters), or with its secrets in them",
+        "masked in one pass, no secret is left",
+        ("test_masking.py",),
+    ),
+    Fault(
         "an error in a hook, a log call (no reader, full disk, stuck reader), a runtime, the state directory",
         "workers go on, the row says why, no line is lost",
         ("test_errors.py",),

@@ -7,8 +7,11 @@ from typing import Any, Final
 _SECRET_NAME: Final = re.compile(r"pass|pwd|secret|token|key|cred|auth|dsn", re.IGNORECASE)
 _SHORTEST: Final = 4
 """Characters of the shortest value that is masked: shorter ones stand in any text by chance."""
-_CREDENTIALS: Final = re.compile(r"([a-z][a-z0-9+.-]*://)[^\s/@]*:\S*@", re.IGNORECASE)
 _MASK: Final = "***"
+
+# Lines of untrusted services come through here, so that nothing below may backtrack over a line.
+_WORD: Final = re.compile(r"\S++")
+_USER_AND_COLON: Final = re.compile(r"[a-z0-9+.-]://(?=[^/@:]*+:)", re.IGNORECASE)
 
 
 class Mask:
@@ -21,17 +24,25 @@ class Mask:
     def __init__(self, document: Mapping[str, Any]) -> None:
         found = {line for value in _secrets(document) for line in (value, *value.splitlines())}
         # Longest first, since one secret can be a part of another.
-        words = sorted((word for word in found if len(word) >= _SHORTEST), key=len, reverse=True)
-        self._pattern = re.compile("|".join(map(re.escape, words))) if words else None
+        self._words = sorted((word for word in found if len(word) >= _SHORTEST), key=len, reverse=True)
 
     def __call__(self, text: str) -> str:
         """The text with *** for each secret."""
-        return without_credentials(self._pattern.sub(_MASK, text) if self._pattern else text)
+        for word in self._words:
+            text = text.replace(word, _MASK)
+        return without_credentials(text)
 
 
 def without_credentials(text: str) -> str:
     """The text with *** for user and password of each URL in it that has a password."""
-    return _CREDENTIALS.sub(rf"\1{_MASK}@", text) if "://" in text else text
+    return _WORD.sub(_masked, text) if "://" in text else text
+
+
+def _masked(word: re.Match[str]) -> str:
+    """The word, from its first `scheme://user:` on to its last @ replaced."""
+    before, at, after = word[0].rpartition("@")
+    url = _USER_AND_COLON.search(before) if at else None
+    return f"{before[: url.end()]}{_MASK}@{after}" if url else word[0]
 
 
 def _secrets(document: Mapping[str, Any]) -> Iterator[str]:
