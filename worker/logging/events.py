@@ -22,6 +22,20 @@ DEBUG, INFO, WARNING, ERROR = logging.DEBUG, logging.INFO, logging.WARNING, logg
 _STRICT: Final = bool(os.environ.get("DECNET_REAPER_STRICT_EVENTS"))
 _log = structlog.get_logger("decnet-reaper")
 
+# In a program that has not configured structlog, such as a master that uses the client, a line goes where
+# that program's own logging goes: by default nowhere, and never to its stdout.
+_library = logging.getLogger("decnet-reaper")
+_library.addHandler(logging.NullHandler())
+_library_log = structlog.wrap_logger(
+    _library,
+    processors=[
+        structlog.stdlib.filter_by_level,
+        structlog.processors.format_exc_info,
+        structlog.processors.LogfmtRenderer(key_order=["event"]),
+    ],
+    wrapper_class=structlog.stdlib.BoundLogger,
+)
+
 
 class Event(NamedTuple):
     """One kind of line.
@@ -219,7 +233,8 @@ def emit(event: str, row: Row | None = None, exc_info: BaseException | None = No
     ordered = {name: fields[name] for name in order if name in fields} | fields
     # A full disk or a closed pipe behind the log must not end an operation.
     with contextlib.suppress(Exception):
-        _log.log(level, event, **ordered, **({"exc_info": exc_info} if exc_info else {}))
+        log = _log if structlog.is_configured() else _library_log
+        log.log(level, event, **ordered, **({"exc_info": exc_info} if exc_info else {}))
 
 
 def emit_end(
