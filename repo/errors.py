@@ -64,6 +64,10 @@ class StoreBusy(StoreUnavailable):
     """Another process held the write lock for longer than we wait."""
 
 
+class StoreUnreachable(StoreUnavailable):
+    """The database server can't be reached, or ended the session."""
+
+
 class StoreFull(StoreUnavailable):
     """No space is left for the store."""
 

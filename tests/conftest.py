@@ -4,11 +4,12 @@ import os
 
 os.environ["DECNET_REAPER_STRICT_EVENTS"] = "1"
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
 from tests.support.fleet import Fleet, running_fleet
+from tests.support.postgres_server import PostgresServer
 
 
 @pytest.fixture
@@ -20,3 +21,10 @@ def anyio_backend() -> str:
 async def fleet() -> AsyncIterator[Fleet]:
     async with running_fleet() as fleet:
         yield fleet
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A PostgreSQL server of this session's own; tests that stop it or fill it start one of theirs."""
+    with PostgresServer() as server:
+        yield server

@@ -1,0 +1,157 @@
+-- Revision 0001 on PostgreSQL: the lifecycle table with its guards, what each decky runs, and the hosts.
+-- The same columns, checks and indexes as r0001_initial.py makes on SQLite; a test compares the two.
+
+-- What is made below names its schema and not the session's: pg_temp last, or a role's own temporary table
+-- would stand in the place of ours.
+SELECT set_config('search_path', quote_ident(current_schema()) || ', pg_temp', true);
+
+-- ids and names sort by their bytes, whatever the database's own collation is
+CREATE TABLE decky_lifecycle (
+    id varchar(64) COLLATE "C" PRIMARY KEY,
+    decky_name varchar(128) COLLATE "C" NOT NULL,
+    host_uuid varchar(64) COLLATE "C",
+    operation varchar(16) NOT NULL,
+    status varchar(16) NOT NULL DEFAULT 'pending',
+    outcome varchar(16),
+    error text,
+    started_at timestamptz NOT NULL,
+    updated_at timestamptz NOT NULL,
+    completed_at timestamptz,
+    payload jsonb,
+    owner varchar(255),
+    claimed_at timestamptz,
+    attempt integer NOT NULL DEFAULT 1,
+    retry_of varchar(64) COLLATE "C",
+    retry_id varchar(64) COLLATE "C",
+    deliveries integer NOT NULL DEFAULT 0,
+    enqueued_at timestamptz,
+    cancel_requested_at timestamptz,
+    CONSTRAINT operation CHECK (operation IN ('deploy', 'mutate', 'teardown')),
+    CONSTRAINT status CHECK (status IN ('pending', 'running', 'succeeded', 'failed')),
+    CONSTRAINT completed_at_on_terminal_rows
+        CHECK ((completed_at IS NULL) = (status IN ('pending', 'running'))),
+    CONSTRAINT outcome_fits_status CHECK (
+        outcome IS NULL
+        OR (outcome = 'succeeded' AND status = 'succeeded')
+        OR (status = 'failed' AND outcome IN
+            ('failed', 'timed_out', 'cancelled', 'interrupted', 'swept', 'expired', 'lost'))
+    ),
+    CONSTRAINT error_on_failed_rows CHECK (error IS NULL OR status = 'failed'),
+    CONSTRAINT payload_is_object CHECK (payload IS NULL OR jsonb_typeof(payload) = 'object')
+);
+
+CREATE UNIQUE INDEX decky_lifecycle_running ON decky_lifecycle (coalesce(host_uuid, ''), decky_name)
+    WHERE status = 'running';
+CREATE INDEX decky_lifecycle_open ON decky_lifecycle (decky_name, coalesce(host_uuid, ''), id)
+    WHERE status IN ('pending', 'running');
+CREATE INDEX decky_lifecycle_stale ON decky_lifecycle (started_at) WHERE status IN ('pending', 'running');
+CREATE INDEX decky_lifecycle_cancelled ON decky_lifecycle (owner)
+    WHERE cancel_requested_at IS NOT NULL AND status = 'running';
+CREATE INDEX decky_lifecycle_completed ON decky_lifecycle (completed_at) WHERE completed_at IS NOT NULL;
+CREATE INDEX decky_lifecycle_decky ON decky_lifecycle ((decky_name || ''), started_at);
+CREATE INDEX decky_lifecycle_started ON decky_lifecycle (started_at);
+
+CREATE TABLE decky_deployed (
+    decky_name varchar(128) COLLATE "C",
+    host varchar(64) COLLATE "C",
+    document jsonb NOT NULL,
+    services jsonb NOT NULL,
+    lifecycle_id varchar(64) COLLATE "C" NOT NULL,
+    updated_at timestamptz NOT NULL,
+    PRIMARY KEY (decky_name, host)
+);
+
+-- Guards. A trigger's condition costs next to nothing; the function runs only to refuse.
+
+CREATE FUNCTION decnet_reaper_refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE EXCEPTION USING MESSAGE = TG_ARGV[0], ERRCODE = 'check_violation';
+END $$;
+
+CREATE TRIGGER decky_lifecycle_terminal BEFORE UPDATE ON decky_lifecycle FOR EACH ROW
+    WHEN (OLD.status NOT IN ('pending', 'running'))
+    EXECUTE FUNCTION decnet_reaper_refuse('nothing leaves a terminal row');
+CREATE TRIGGER decky_lifecycle_backward BEFORE UPDATE ON decky_lifecycle FOR EACH ROW
+    WHEN (OLD.status = 'running' AND NEW.status = 'pending')
+    EXECUTE FUNCTION decnet_reaper_refuse('a running row never becomes pending again');
+CREATE TRIGGER decky_lifecycle_identity BEFORE UPDATE ON decky_lifecycle FOR EACH ROW
+    WHEN ((OLD.id, OLD.decky_name, OLD.host_uuid, OLD.operation)
+          IS DISTINCT FROM (NEW.id, NEW.decky_name, NEW.host_uuid, NEW.operation))
+    EXECUTE FUNCTION decnet_reaper_refuse('id, decky_name, host_uuid and operation never change');
+CREATE TRIGGER decky_lifecycle_delete BEFORE DELETE ON decky_lifecycle FOR EACH ROW
+    WHEN (OLD.status IN ('pending', 'running'))
+    EXECUTE FUNCTION decnet_reaper_refuse('only a terminal row may be deleted');
+CREATE TRIGGER decky_lifecycle_truncate BEFORE TRUNCATE ON decky_lifecycle FOR EACH STATEMENT
+    EXECUTE FUNCTION decnet_reaper_refuse('only a terminal row may be deleted');
+
+-- Hosts. A role that `hosts add` made belongs to one host, sees and moves only that host's rows, and can't
+-- read this table. The tables' owner, and who is a member of it, is held by no policy.
+
+CREATE TABLE decnet_reaper_host (
+    host_uuid varchar(64) COLLATE "C" PRIMARY KEY,
+    role_name name UNIQUE,
+    seen_at timestamptz,
+    absent_since timestamptz,
+    lost_at timestamptz
+);
+COMMENT ON COLUMN decnet_reaper_host.seen_at IS 'when a daemon of it last opened its session';
+COMMENT ON COLUMN decnet_reaper_host.absent_since IS 'when no daemon of it was seen first';
+COMMENT ON COLUMN decnet_reaper_host.lost_at IS 'when it was taken for lost; null again when it is back';
+
+CREATE FUNCTION decnet_reaper_own_host() RETURNS varchar
+    LANGUAGE sql STABLE SECURITY DEFINER SET search_path FROM CURRENT
+    AS $$ SELECT host_uuid FROM decnet_reaper_host WHERE role_name = session_user $$;
+
+-- 64 bits of SHA-256, so that nobody finds a name that takes another's lock
+CREATE FUNCTION decnet_reaper_lock_key(kind text, VARIADIC names text[]) RETURNS bigint
+    LANGUAGE sql IMMUTABLE
+    AS $$ SELECT ('x' || left(encode(sha256(convert_to(
+        'decnet-reaper ' || kind || ' ' || array_to_string(names, ' '), 'UTF8')), 'hex'), 16))::bit(64)::bigint $$;
+
+CREATE FUNCTION decnet_reaper_hold_presence(host varchar) RETURNS boolean
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
+BEGIN
+    IF coalesce(decnet_reaper_own_host(), host) <> host THEN
+        RAISE EXCEPTION USING MESSAGE = 'this role belongs to another host', ERRCODE = 'insufficient_privilege';
+    END IF;
+    INSERT INTO decnet_reaper_host (host_uuid, seen_at) VALUES (host, now())
+        ON CONFLICT (host_uuid) DO UPDATE SET seen_at = now(), absent_since = NULL, lost_at = NULL;
+    RETURN pg_try_advisory_lock_shared(decnet_reaper_lock_key('host', host));
+END $$;
+
+-- Who accepts a row on a decky comes after whoever accepted one before: until its transaction is over.
+CREATE FUNCTION decnet_reaper_lock_deckies(hosts text[], deckies text[]) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
+DECLARE
+    own text := decnet_reaper_own_host();
+BEGIN
+    IF own <> ANY (hosts) THEN
+        RAISE EXCEPTION USING MESSAGE = 'this role belongs to another host', ERRCODE = 'insufficient_privilege';
+    END IF;
+    PERFORM pg_advisory_xact_lock(key) FROM (
+        SELECT decnet_reaper_lock_key('decky', host, decky) AS key
+        FROM unnest(hosts, deckies) AS wanted (host, decky) ORDER BY key
+    ) AS keys;
+END $$;
+
+-- DELETE can't be granted by column, and with it a role could lock the whole table.
+CREATE FUNCTION decnet_reaper_undeploy(host_uuid varchar, decky varchar) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
+BEGIN
+    IF coalesce(decnet_reaper_own_host(), host_uuid) <> host_uuid THEN
+        RAISE EXCEPTION USING MESSAGE = 'this role belongs to another host', ERRCODE = 'insufficient_privilege';
+    END IF;
+    DELETE FROM decky_deployed d WHERE d.host = host_uuid AND d.decky_name = decky;
+END $$;
+
+REVOKE EXECUTE ON FUNCTION decnet_reaper_own_host(), decnet_reaper_hold_presence(varchar),
+    decnet_reaper_lock_deckies(text[], text[]), decnet_reaper_undeploy(varchar, varchar) FROM PUBLIC;
+
+ALTER TABLE decky_lifecycle ENABLE ROW LEVEL SECURITY;
+CREATE POLICY own_host ON decky_lifecycle
+    USING (host_uuid = (SELECT decnet_reaper_own_host()))
+    WITH CHECK (host_uuid = (SELECT decnet_reaper_own_host()));
+ALTER TABLE decky_deployed ENABLE ROW LEVEL SECURITY;
+CREATE POLICY own_host ON decky_deployed
+    USING (host = (SELECT decnet_reaper_own_host()))
+    WITH CHECK (host = (SELECT decnet_reaper_own_host()));

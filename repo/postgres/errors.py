@@ -1,0 +1,88 @@
+"""What PostgreSQL's errors mean to a person: one place that turns them into the store's own."""
+
+import psycopg
+
+from repo.errors import StoreBusy, StoreError, StoreFull, StoreUnreachable, StoreUnusable
+
+# https://www.postgresql.org/docs/current/errcodes-appendix.html
+_CONSTRAINT = "23"
+_LOCK_NOT_AVAILABLE = "55P03"
+_AGAIN = {"40001", "40P01"}  # serialization failure, deadlock: all was rolled back, and may be tried again
+_GONE = ("08", "57P01", "57P02", "57P03", "53300")  # the connection, or the server behind it
+
+# The server says why it takes no session in words only, which may be another language's.
+_HINTS = {
+    "password": "check the user and the password: in the URL, in PGPASSFILE, or the credential database_password",
+    "pg_hba": "the server's pg_hba.conf admits no such session: add a line for it, and reload the server",
+    "role ": "make that role, or name another user",
+    "database ": "make it with `createdb`, or name another database",
+    "starting up": "nothing needs a restart",
+    "clients": "raise the server's max_connections, or end sessions that nobody needs",
+    "connection slots": "raise the server's max_connections, or end sessions that nobody needs",
+    "certificate": "check sslmode, sslrootcert, sslcert and sslkey",
+}
+
+
+def is_refusal(error: Exception) -> bool:
+    """Whether only this write has failed: a constraint or a guard refused it, or somebody held its row."""
+    state = _state(error)
+    return state.startswith(_CONSTRAINT) or state == _LOCK_NOT_AVAILABLE
+
+
+def is_repeatable(error: Exception) -> bool:
+    """Whether the server took the whole transaction back for the sake of another one."""
+    return _state(error) in _AGAIN
+
+
+def is_lost(error: Exception) -> bool:
+    """Whether the session is over, so that nobody knows what became of a commit under way."""
+    if not isinstance(error, psycopg.OperationalError):
+        return False
+    return not _state(error) or _state(error).startswith(_GONE)
+
+
+def first_line(error: Exception) -> str:
+    """What the driver or the server says, on one line and without their hints."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    useful = [line for line in lines if not line.startswith(("Is the server", "- ", "Multiple conn"))]
+    text = (useful or lines or [type(error).__name__])[0]
+    return text.removeprefix("connection failed: ").removeprefix("FATAL:  ").rstrip(".")
+
+
+def explained(error: Exception, name: str, waited: float = 0) -> StoreError:
+    """The store's own error for one that psycopg raised.
+
+    Args:
+        error: as psycopg raised it.
+        name: of the store, without any secret.
+        waited: seconds that the server was waited for.
+    """
+    said = first_line(error)
+    match _state(error):
+        case "55P03":
+            return StoreBusy(f"{name}: another session holds a lock on this row; see pg_stat_activity, try again")
+        case "57014":
+            return StoreBusy(f"{name}: a statement took longer than the server's statement_timeout allows; try again")
+        case "40001" | "40P01":
+            return StoreBusy(f"{name}: other sessions wrote the same rows at once, again and again; try again")
+        case "53100":
+            return StoreFull(f"{name}: no space is left on the server ({said}); free some, nothing needs a restart")
+        case "25006":
+            return StoreUnusable(
+                f"{name}: takes no writes, it is a standby or read-only; name the primary, or all servers with"
+                " target_session_attrs=read-write"
+            )
+        case "42501":
+            return StoreUnusable(f"{name}: this role may not do that ({said})")
+    if is_lost(error):
+        return StoreUnreachable(f"{name}: {_unreachable(said)}{f'; waited {waited:g} s' if waited else ''}")
+    return StoreUnusable(f"{name}: PostgreSQL refused ({said})")
+
+
+def _unreachable(said: str) -> str:
+    hints = [hint for word, hint in _HINTS.items() if word in said]
+    return f"{said}; {hints[0]}" if hints else said
+
+
+def _state(error: Exception) -> str:
+    return (error.sqlstate or "") if isinstance(error, psycopg.Error) else ""

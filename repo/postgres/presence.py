@@ -1,0 +1,219 @@
+"""Which hosts are present: a lock for each daemon's own session, and an observer that counts absence.
+
+A host is present while one of its daemons has its session. PostgreSQL lets go of the session's lock when the
+process dies, and within 9 s of a cut cable; no heartbeat is written. When the database itself was away nobody
+was seen, which says nothing about the hosts: an observer counts only within one unbroken session of its own.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+import psycopg
+
+from repo.errors import StoreUnavailable, StoreUnusable
+from repo.postgres.errors import explained
+from repo.postgres.server import Connection, Server, close, is_pooled
+
+# What the server does for this session. TCP: keep-alives notice a cable that was cut while the session was
+# idle (5 + 3 * 1 s), the user time-out one that was cut while an answer was under way; on a unix socket they do
+# nothing. The rest: an idle session is what this is. Names that the server doesn't know are left out.
+_SESSION = {
+    "tcp_keepalives_idle": "5",
+    "tcp_keepalives_interval": "1",
+    "tcp_keepalives_count": "3",
+    "tcp_user_timeout": "8000",
+    "idle_session_timeout": "0",
+    "idle_in_transaction_session_timeout": "0",
+    "statement_timeout": "0",
+    "lock_timeout": "0",
+}
+_SET_UP = "SELECT set_config(name, %s::json ->> name, false) FROM pg_settings WHERE name IN (SELECT json_object_keys(%s))"
+
+_HOLD = "SELECT decnet_reaper_hold_presence(%s)"
+
+_LOOK = """
+WITH held AS MATERIALIZED (
+    SELECT DISTINCT (classid::bigint << 32) | objid::bigint AS key FROM pg_locks
+    WHERE locktype = 'advisory' AND objsubid = 1 AND granted
+    AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+)
+SELECT host_uuid, decnet_reaper_lock_key('host', host_uuid) IN (SELECT key FROM held) FROM decnet_reaper_host
+"""
+
+# A captured host may hold a lock on its own line, and makes nobody wait.
+_ABSENT = """
+UPDATE decnet_reaper_host SET absent_since = now() WHERE host_uuid IN (
+    SELECT host_uuid FROM decnet_reaper_host WHERE host_uuid = ANY (%s) AND absent_since IS NULL
+    FOR UPDATE SKIP LOCKED
+)
+"""
+
+_LONGEST_STEP = 5.0
+"""Seconds that one look may add to an absence: an observer that was stopped saw nothing meanwhile."""
+
+_RETRY = 0.5
+
+
+class Presence:
+    """The session that says that this host is there.
+
+    Args:
+        server: where the store is; not through a pooler.
+        host_uuid: this host; None is the master's own.
+    """
+
+    def __init__(self, server: Server, host_uuid: str | None) -> None:
+        self._server = server
+        self._host = host_uuid or ""
+        self._connection: Connection | None = None
+
+    async def open(self) -> None:
+        """Open the session and take the lock.
+
+        Raises:
+            StoreUnavailable: with what to do about it; a pooler is refused.
+        """
+        connection = await _session(self._server)
+        try:
+            await connection.execute(_HOLD, (self._host,))
+        except psycopg.Error as error:
+            await close(connection)
+            raise explained(error, self._server.name) from None
+        self._connection = connection
+
+    async def ended(self) -> str:
+        """Wait until the session is over; why it is."""
+        assert self._connection is not None  # noqa: S101
+        try:
+            async for _ in self._connection.notifies():
+                pass
+        except psycopg.Error as error:
+            return str(explained(error, self._server.name))
+        return "closed"
+
+    async def close(self) -> None:
+        """Let go: from now on this daemon says nothing about its host."""
+        connection, self._connection = self._connection, None
+        await close(connection)
+
+    async def keep(self, report: Callable[[str | None], None]) -> None:
+        """Hold the session for ever, and open another one whenever it ends.
+
+        Args:
+            report: called with None when the session is open, and with the reason, once, when it ended or
+                can't be opened.
+        """
+        reported: str | None = ""
+        while True:
+            try:
+                await self.open()
+                report(reported := None)
+                reason = await self.ended()
+            except StoreUnavailable as error:
+                reason = str(error)
+            finally:
+                await self.close()
+            if reported is None or not reported:
+                report(reported := reason)
+            await asyncio.sleep(_RETRY)
+
+
+class Sighting(NamedTuple):
+    """What an observer knows of a host.
+
+    Attributes:
+        present: whether one of its daemons has its session.
+        absent_for: seconds that it was seen to be absent, within the observer's session.
+        lost: whether that is `lost_after` or longer.
+    """
+
+    present: bool
+    absent_for: float = 0.0
+    lost: bool = False
+
+
+class Observer:
+    """Counts for how long each host has been absent.
+
+    Args:
+        server: the primary, and not through a pooler.
+        lost_after: seconds after which a host is lost; None: never.
+        clock: in seconds; monotonic.
+    """
+
+    def __init__(
+        self, server: Server, lost_after: float | None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._server = server
+        self._lost_after = lost_after
+        self._clock = clock
+        self._connection: Connection | None = None
+        self._looked_at = 0.0
+        self._absent: dict[str, float] = {}
+
+    async def look(self) -> dict[str | None, Sighting]:
+        """Every host that was ever present, by its id (None: the master's).
+
+        Raises:
+            StoreUnavailable: nothing is known, and the count begins anew.
+        """
+        try:
+            if self._connection is None:
+                self._absent = {}
+                self._connection = await _session(self._server)
+            rows = await (await self._connection.execute(_LOOK)).fetchall()
+            self._count({host for host, present in rows if not present})
+            await self._note({host for host, present in rows if not present and self._absent[host] == 0})
+        except psycopg.Error as error:
+            await self.close()
+            raise explained(error, self._server.name) from None
+        return {host or None: self._sighting(host, present) for host, present in rows}
+
+    async def close(self) -> None:
+        """End the session; what was counted is forgotten."""
+        connection, self._connection = self._connection, None
+        await close(connection)
+
+    def _count(self, absent: set[str]) -> None:
+        now = self._clock()
+        step = min(now - self._looked_at, _LONGEST_STEP)
+        self._absent = {host: self._absent[host] + step if host in self._absent else 0.0 for host in absent}
+        self._looked_at = now
+
+    async def _note(self, absent: set[str]) -> None:
+        if absent and self._connection is not None:
+            await self._connection.execute(_ABSENT, (list(absent),))
+
+    def _sighting(self, host: str, present: bool) -> Sighting:
+        if present:
+            return Sighting(True)
+        absent_for = self._absent[host]
+        return Sighting(False, absent_for, self._lost_after is not None and absent_for >= self._lost_after)
+
+
+async def _session(server: Server) -> Connection:
+    connection = await server.connect()
+    try:
+        settings = psycopg.types.json.Json(_SESSION)
+        await connection.execute(_SET_UP, (settings, settings))
+        if await is_pooled(connection):
+            raise StoreUnusable(
+                f"{server.name}: behind a pooler such as PgBouncer, which breaks the session that says that a host"
+                " is there: name the server itself in the setting presence_database, or in database"
+            )
+        cursor = await connection.execute("SELECT pg_is_in_recovery()")
+        if (await cursor.fetchone()) == (True,):
+            raise StoreUnusable(
+                f"{server.name}: a standby, which knows no presence; name the primary, or all servers with"
+                " target_session_attrs=read-write"
+            )
+    except BaseException as error:
+        with contextlib.suppress(psycopg.Error):
+            await close(connection)
+        if isinstance(error, psycopg.Error):
+            raise explained(error, server.name) from None
+        raise
+    return connection

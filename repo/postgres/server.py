@@ -1,0 +1,114 @@
+"""One PostgreSQL server, or several of which one is the primary: how it is named, and how a session begins."""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+import psycopg
+from psycopg import AsyncConnection
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from repo.errors import StoreUnusable
+from repo.postgres.errors import explained, first_line
+
+Connection = AsyncConnection[tuple[Any, ...]]
+
+OLDEST = 13
+
+# Without these a cut cable is noticed after minutes: https://www.postgresql.org/docs/current/libpq-connect.html
+_DEFAULTS = {
+    "fallback_application_name": "decnet-reaper",
+    "connect_timeout": "5",
+    "keepalives_idle": "5",
+    "keepalives_interval": "1",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "8000",
+    "client_encoding": "UTF8",
+}
+
+
+class Server:
+    """Where the store is.
+
+    Args:
+        url: `postgresql://...` with libpq's own parameters: several hosts, `target_session_attrs`, `sslmode`,
+            `service`, `passfile` and so on.
+        password: used where the URL has none; libpq's PGPASSWORD and PGPASSFILE work too.
+
+    Attributes:
+        name: the server and the database as a person knows them, without any secret.
+
+    Raises:
+        StoreUnusable: libpq can't read the URL.
+    """
+
+    def __init__(self, url: str, password: str | None = None) -> None:
+        scheme, _, rest = url.partition("://")
+        try:
+            given = conninfo_to_dict(f"{scheme.partition('+')[0]}://{rest}")
+        except psycopg.ProgrammingError as error:
+            raise StoreUnusable(f"the database's URL: {first_line(error)}") from None
+        if password:
+            given.setdefault("password", password)
+        self._parameters = {**_DEFAULTS, **given}
+        self.name = _name(given)
+
+    async def connect(self, parameters: Mapping[str, str] | None = None) -> Connection:
+        """A session in autocommit mode, with a server that this code can work with.
+
+        Args:
+            parameters: libpq's, over those of the URL.
+
+        Raises:
+            StoreUnreachable: no server takes a session.
+            StoreUnusable: one does, and is too old or has another encoding.
+        """
+        try:
+            connection = await AsyncConnection.connect(
+                make_conninfo(**{**self._parameters, **(parameters or {})}), autocommit=True
+            )
+        except psycopg.Error as error:
+            raise explained(error, self.name) from None
+        try:
+            self._check(connection)
+        except StoreUnusable:
+            await connection.close()
+            raise
+        return connection
+
+    def _check(self, connection: Connection) -> None:
+        version = connection.info.server_version // 10_000
+        if version < OLDEST:
+            raise StoreUnusable(
+                f"{self.name}: PostgreSQL {version} is too old, {OLDEST} or later is needed: upgrade the server"
+            )
+        encoding = connection.info.parameter_status("server_encoding")
+        if encoding != "UTF8":
+            raise StoreUnusable(
+                f"{self.name}: the database's encoding is {encoding}; make one with"
+                " `createdb --encoding UTF8 --template template0`"
+            )
+
+
+async def is_pooled(connection: Connection) -> bool:
+    """Whether a pooler such as PgBouncer stands between: it hands out process ids of its own."""
+    cursor = await connection.execute("SELECT pg_backend_pid()")
+    row = await cursor.fetchone()
+    return row is None or row[0] != connection.info.backend_pid
+
+
+async def close(connection: Connection | None) -> None:
+    """Close it, whatever state it is in."""
+    if connection is not None:
+        await asyncio.shield(connection.close())
+
+
+def _name(given: Mapping[str, Any]) -> str:
+    """As a URL; what comes from libpq's environment or from a service file is left out."""
+    hosts, ports = str(given.get("host") or "").split(","), str(given.get("port") or "").split(",")
+    if len(ports) == 1:
+        ports *= len(hosts)
+    places = [f"{host}:{port}" if port else host for host, port in zip(hosts, ports, strict=False)]
+    user = f"{given['user']}@" if "user" in given else ""
+    service = f"?service={given['service']}" if "service" in given else ""
+    return f"postgresql://{user}{','.join(places)}/{given.get('dbname', '')}{service}"

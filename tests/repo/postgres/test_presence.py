@@ -1,0 +1,260 @@
+"""Hosts are present while their daemons have their sessions, whatever happens to either end."""
+
+import asyncio
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from repo.errors import StoreUnavailable, StoreUnusable
+from repo.postgres.presence import Observer, Presence, Sighting
+from repo.postgres.server import Server
+from tests.repo.postgres.conftest import with_schema
+from tests.support.namespaces import Namespace
+from tests.support.pgbouncer import PgBouncer
+from tests.support.postgres_server import PostgresServer
+
+pytestmark = pytest.mark.anyio
+
+HANG_GUARD_S = 60.0
+PRESENT = Sighting(True)
+
+
+class Clock:
+    """Seconds that pass when the test says so."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@asynccontextmanager
+async def observer(server: Server, lost_after: float | None = 30, **clock: Clock) -> AsyncIterator[Observer]:
+    seen = Observer(server, lost_after, **clock)
+    try:
+        yield seen
+    finally:
+        await seen.close()
+
+
+@asynccontextmanager
+async def daemon(*command: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    """A process that holds a host's session, from when it does."""
+    process = await asyncio.create_subprocess_exec(
+        *command, stdout=asyncio.subprocess.PIPE, cwd=Path(__file__).parents[3]
+    )
+    try:
+        assert process.stdout is not None
+        assert await process.stdout.readline() == b"present\n"
+        yield process
+    finally:
+        with suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+
+
+def holding(url: str, host: str) -> list[str]:
+    return [sys.executable, "-m", "tests.support.present_host", url, host]
+
+
+async def until_absent(seen: Observer, host: str) -> dict[str | None, Sighting]:
+    """Look until the host is absent: the server can only be asked."""
+    async with asyncio.timeout(HANG_GUARD_S):
+        while (found := await seen.look())[host].present:
+            await asyncio.sleep(0.02)
+    return found
+
+
+async def until_present(seen: Observer, host: str) -> dict[str | None, Sighting]:
+    async with asyncio.timeout(HANG_GUARD_S):
+        while not (found := await seen.look())[host].present:
+            await asyncio.sleep(0.02)
+    return found
+
+
+async def test_killed_daemon_leaves_its_host_absent(postgres: PostgresServer, database: str) -> None:
+    url = postgres.tcp_url(database)
+    async with observer(Server(url)) as seen:
+        async with daemon(*holding(url, "h1")) as one, daemon(*holding(url, "h1")) as other:
+            assert await seen.look() == {"h1": PRESENT}
+            one.kill()
+            await one.wait()
+            assert await seen.look() == {"h1": PRESENT}, "its other daemon is there"
+            other.kill()
+            await until_absent(seen, "h1")
+
+
+async def test_cut_cable_is_noticed_and_a_stopped_daemon_is_none() -> None:
+    """The keep-alives find the idle session, the user time-out the one whose answer was under way."""
+    with Namespace() as far, PostgresServer(listen="*") as server:
+        database = with_schema(server)
+        url = server.tcp_url(database, at=far.here)
+        async with (
+            observer(Server(server.url(database))) as seen,
+            daemon(*holding(server.tcp_url(database), "stopped")) as stopped,
+            daemon(*far.command(*holding(url, "idle"))),
+            daemon(*far.command(*holding(url, "answered"), "2")),
+        ):
+            stopped.send_signal(signal.SIGSTOP)
+            far.cut()
+            assert all(sighting.present for sighting in (await seen.look()).values())
+            await until_absent(seen, "idle")
+            found = await until_absent(seen, "answered")
+            assert found["stopped"] == PRESENT
+            far.mend()
+            await until_present(seen, "idle")
+
+
+async def test_restarted_server_makes_no_host_lost() -> None:
+    """Nobody was seen while it was away, and the count begins anew."""
+    with PostgresServer() as server:
+        url = server.tcp_url(with_schema(server))
+        clock = Clock()
+        async with observer(Server(url), 5, clock=clock) as seen, daemon(*holding(url, "h1")) as process:
+            assert await seen.look() == {"h1": PRESENT}
+            process.send_signal(signal.SIGSTOP)
+            with server.connection(seen_database(url)) as shell:
+                shell.execute(
+                    "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'"
+                )
+            await until_absent(seen, "h1")
+            clock.now += 4
+            assert (await seen.look())["h1"] == Sighting(False, 4.0)
+            server.restart()
+            clock.now += 1000
+            with pytest.raises(StoreUnavailable):
+                await seen.look()
+            assert (await seen.look())["h1"] == Sighting(False, 0.0)
+            clock.now += 5
+            assert (await seen.look())["h1"] == Sighting(False, 5.0, lost=True)
+            process.send_signal(signal.SIGCONT)
+            await until_present(seen, "h1")
+
+
+def seen_database(url: str) -> str:
+    return url.rpartition("/")[2]
+
+
+async def test_daemon_opens_another_session_when_the_server_is_back() -> None:
+    with PostgresServer() as server:
+        url = server.tcp_url(with_schema(server))
+        async with observer(Server(url)) as seen, daemon(*holding(url, "h1")) as process:
+            assert process.stdout is not None
+            server.kill()
+            why = await process.stdout.readline()
+            assert b"server closed the connection" in why
+            server.start()
+            assert await process.stdout.readline() == b"present\n", "the outage was reported once"
+            assert await seen.look() == {"h1": PRESENT}
+
+
+async def test_observer_that_was_stopped_counts_no_absence_that_it_did_not_see(
+    postgres: PostgresServer, database: str
+) -> None:
+    server, clock = Server(postgres.tcp_url(database)), Clock()
+    async with observer(server, 30, clock=clock) as seen:
+        host = Presence(server, "h1")
+        await host.open()
+        await host.close()
+        await until_absent(seen, "h1")
+        clock.now += 3600
+        assert (await seen.look())["h1"] == Sighting(False, 5.0)
+
+
+async def test_host_that_comes_back_is_counted_anew(postgres: PostgresServer, database: str) -> None:
+    server, clock = Server(postgres.tcp_url(database)), Clock()
+    async with observer(server, 5, clock=clock) as seen:
+        host = Presence(server, "h1")
+        for _ in range(2):
+            await host.open()
+            assert await seen.look() == {"h1": PRESENT}
+            await host.close()
+            await until_absent(seen, "h1")
+            clock.now += 4
+            assert (await seen.look())["h1"] == Sighting(False, 4.0)
+
+
+async def test_absence_is_written_down_once_and_cleared_by_the_return(
+    postgres: PostgresServer, database: str
+) -> None:
+    server = Server(postgres.tcp_url(database))
+    facts = "SELECT seen_at IS NOT NULL, absent_since, lost_at FROM decnet_reaper_host"
+    async with observer(server) as seen:
+        host = Presence(server, "h1")
+        await host.open()
+        await host.close()
+        await until_absent(seen, "h1")
+        written = postgres.psql(facts, database)
+        assert written.split("|")[1]
+        await seen.look()
+        assert postgres.psql(facts, database) == written
+        await host.open()
+        assert postgres.psql(facts, database) == "t||"
+        await host.close()
+
+
+async def test_never_lost(postgres: PostgresServer, database: str) -> None:
+    server, clock = Server(postgres.tcp_url(database)), Clock()
+    async with observer(server, None, clock=clock) as seen:
+        host = Presence(server, "h1")
+        await host.open()
+        await host.close()
+        await until_absent(seen, "h1")
+        for _ in range(10):
+            clock.now += 5
+            found = await seen.look()
+        assert found["h1"] == Sighting(False, 50.0)
+
+
+async def test_time_outs_of_the_server_do_not_end_the_session(
+    postgres: PostgresServer, database: str
+) -> None:
+    for name in ("idle_session_timeout", "statement_timeout", "lock_timeout"):
+        postgres.psql(f"ALTER DATABASE {database} SET {name} = '200ms'")
+    server = Server(postgres.tcp_url(database))
+    async with observer(server) as seen:
+        host = Presence(server, "h1")
+        await host.open()
+        connection = await server.connect()
+        with pytest.raises(psycopg.OperationalError):  # the server ends a session of that age
+            async for _ in connection.notifies():
+                pass
+        assert await seen.look() == {"h1": PRESENT}
+        await host.close()
+
+
+@pytest.mark.parametrize("mode", ["transaction", "session"])
+async def test_pooler_is_refused(postgres: PostgresServer, database: str, mode: str) -> None:
+    with PgBouncer(postgres, "transaction" if mode == "transaction" else "session") as pooler:
+        server = Server(pooler.url(database))
+        with pytest.raises(StoreUnusable, match="behind a pooler such as PgBouncer"):
+            await Presence(server, "h1").open()
+        with pytest.raises(StoreUnusable, match="behind a pooler such as PgBouncer"):
+            await Observer(server, 30).look()
+
+
+async def test_standby_is_refused() -> None:
+    with PostgresServer() as primary:
+        database = with_schema(primary)
+        with primary.standby() as standby:
+            with pytest.raises(StoreUnusable, match="a standby, which knows no presence"):
+                await Observer(Server(standby.tcp_url(database)), 30).look()
+
+
+async def test_captured_host_that_locks_its_own_line_keeps_no_observer_waiting(
+    postgres: PostgresServer, database: str
+) -> None:
+    server = Server(postgres.tcp_url(database))
+    host = Presence(server, "h1")
+    await host.open()
+    await host.close()
+    with postgres.connection(database) as shell, shell.transaction():
+        shell.execute("SELECT FROM decnet_reaper_host FOR UPDATE")
+        async with asyncio.timeout(HANG_GUARD_S), observer(server) as seen:
+            await until_absent(seen, "h1")
