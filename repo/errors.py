@@ -8,7 +8,7 @@ class DecnetReaperError(Exception):
 
     Attributes:
         exit_status: of a command that ends with it: 1 the operation failed, 2 bad usage or input, 3 store,
-            queue, runtime or locks can't be used.
+            queue, runtime, locks or output can't be used.
     """
 
     exit_status: ClassVar[Literal[1, 2, 3]] = 2

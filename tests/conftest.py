@@ -3,6 +3,7 @@
 import os
 
 os.environ["DECNET_REAPER_STRICT_EVENTS"] = "1"
+os.environ.pop("PYTHONUNBUFFERED", None)  # set in many a container; it hides what a user's Python does
 
 from collections.abc import AsyncIterator, Iterator
 

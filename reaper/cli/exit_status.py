@@ -12,7 +12,7 @@ MEANINGS = {
     0: "done",
     FAILED: "the operation failed",
     BAD_INPUT: "bad usage or input; nothing was accepted",
-    UNAVAILABLE: "store, queue, runtime or locks can't be used",
+    UNAVAILABLE: "store, queue, runtime, locks or output can't be used",
     INTERRUPTED: "interrupted with Ctrl-C",
     PIPE_CLOSED: "nobody reads the output any more",
 }

@@ -1,7 +1,7 @@
 """The command line: a table of commands, of which only the one that is called is imported.
 
-Exit status: 0 done, 1 the operation failed, 2 bad usage or input, 3 store, queue or runtime unavailable,
-130 ended by Ctrl-C, 141 the reader of a pipe went away.
+Exit status: 0 done, 1 the operation failed, 2 bad usage or input, 3 store, queue, runtime or output
+unavailable, 130 ended by Ctrl-C, 141 the reader of a pipe went away.
 """
 
 import importlib
@@ -9,13 +9,14 @@ import os
 import sys
 from collections.abc import Mapping
 from difflib import get_close_matches
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import click
 from click.exceptions import NoArgsIsHelpError
 from click.shell_completion import CompletionItem
 
 from reaper.cli import exit_status
+from reaper.cli.output.streams import ReaderGone, open_streams
 
 
 class Section(NamedTuple):
@@ -113,14 +114,6 @@ class Commands(click.Group):
         found = [CompletionItem(name, help=text) for name, text in commands if name.startswith(incomplete)]
         return found + click.Command.shell_complete(self, ctx, incomplete)
 
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except BrokenPipeError:
-            # As a program that SIGPIPE ends; stdout is flushed once more at exit, into nothing.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            sys.exit(exit_status.PIPE_CLOSED)
-
 
 @click.group(
     cls=Commands,
@@ -147,6 +140,7 @@ def cli(ctx: click.Context) -> None:
 
 def main() -> None:
     """Run the command line; every foreseeable error is one line on stderr and an exit status."""
+    open_streams()
     try:
         sys.exit(cli.main(standalone_mode=False, prog_name="decnet-reaper"))
     except NoArgsIsHelpError as error:
@@ -154,6 +148,8 @@ def main() -> None:
         sys.exit(exit_status.BAD_INPUT)
     except click.Abort:
         sys.exit(exit_status.INTERRUPTED)
+    except ReaderGone:
+        sys.exit(exit_status.PIPE_CLOSED)  # as a program that SIGPIPE ends
     except click.ClickException as error:
         sys.exit(exit_status.report(_with_help(error), error.exit_code))
     except Exception as error:

@@ -105,7 +105,7 @@ def directory() -> Iterator[Path]:
 
 
 def install(interpreter: str, directory: Path, wheel: Path) -> Path:
-    """A plain environment with the wheel and what it requires, as locked; its bin directory."""
+    """A plain environment with the wheel, what it requires, as locked, and a server; its bin directory."""
     call(interpreter, "-m", "venv", "--without-pip", directory / "venv")
     lock = (ROOT / "requirements.lock").read_text()
     constraints = directory / "constraints.txt"
@@ -113,7 +113,8 @@ def install(interpreter: str, directory: Path, wheel: Path) -> Path:
     target = directory / "venv" / "bin"
     call(
         *(sys.executable, "-m", "pip", "--python", target / "python", "--disable-pip-version-check"),
-        *("install", "--quiet", "--no-compile", "--constraint", constraints, wheel),
+        *("install", "--quiet", "--no-compile", "--no-cache-dir", "--constraint", constraints),
+        f"{wheel}[embedded]",
     )
     return target
 
@@ -126,6 +127,7 @@ async def up(command: Path, environment: dict[str, str]) -> AsyncIterator[None]:
     try:
         yield
     finally:
+        assert running.returncode is None, f"up ended with status {running.returncode}"
         running.terminate()
         async with asyncio.timeout(HANG_GUARD_S):
             await running.wait()
@@ -155,8 +157,13 @@ async def test_it_works_in_an_empty_environment(version: str, dist: Path, direct
         process = await asyncio.create_subprocess_exec(
             *words, cwd=directory, env=environment, stdout=-1, stderr=asyncio.subprocess.STDOUT
         )
-        async with asyncio.timeout(HANG_GUARD_S):
-            said, _ = await process.communicate()
+        try:
+            async with asyncio.timeout(HANG_GUARD_S):
+                said, _ = await process.communicate()
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
         assert process.returncode == 0, said.decode()
         return said.decode()
 

@@ -52,7 +52,10 @@ class Decky:
             except (OSError, UnicodeDecodeError):
                 continue
             names = dict(entry.split("=", 1) for entry in entries if "=" in entry)
-            if names.get("DECNET_STATE") == str(self.state_dir) and names["DECNET_LEADER"] == process.name:
+            if (
+                names.get("DECNET_STATE") == str(self.state_dir)
+                and names.get("DECNET_LEADER") == process.name
+            ):
                 assert names["DECNET_DECKY"] == self.name
                 found[names["DECNET_SERVICE"]] = int(process.name)
         return found
@@ -234,6 +237,13 @@ async def test_a_cancelled_operation_ends_its_healthcheck_and_the_next_one_conve
         os.kill(checking, 0)
     await decky.apply({"d": IDLE})
     assert set(decky.pids()) == {"d"}
+
+
+async def test_a_service_that_is_just_starting_is_seen(decky: Decky) -> None:
+    again = 'exec sh -c "$$0" "$$0"'  # it never does anything but start
+    for _ in range(200):
+        await decky.apply({"d": {"command": ["sh", "-c", again, again]}})
+    assert decky.told == ["d started"]
 
 
 async def test_services_outlive_a_killed_worker_without_its_lock(decky: Decky) -> None:
