@@ -1,8 +1,8 @@
 """The standard streams of our processes: whatever is wrong with them, no traceback, no wrong exit status.
 
 Python flushes them once more when a process ends, and exits with 120 where that fails, whatever the status
-was to be. A line of log that can't be written is lost, since no operation may fail for that; output that can't
-be written is an error.
+was to be. A line of log that can't be written is lost, since no operation may fail for that; output
+that can't be written is an error.
 """
 
 import errno
