@@ -96,8 +96,8 @@ def rounds(count: int) -> dict[str, list[list[float]]]:
 
 async def measure(quick: bool) -> list[Result]:
     """Parts, and the whole."""
-    if reason := missing():
-        raise SystemExit(reason)
+    if reasons := missing():
+        raise SystemExit(f"this machine lacks {', '.join(reasons)}")
     found = await asyncio.to_thread(rounds, 3 if quick else 10)
     whole = {system: [sum(parts) for parts in each] for system, each in found.items()}
     results = [

@@ -9,8 +9,15 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
+from tests.support import needs
 from tests.support.fleet import Fleet, running_fleet
 from tests.support.postgres_server import PostgresServer
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    skipped = terminalreporter.getreports("skipped")
+    if told := needs.summary(report.longrepr[2] for report in skipped if isinstance(report.longrepr, tuple)):
+        terminalreporter.write_line(told)
 
 
 @pytest.fixture

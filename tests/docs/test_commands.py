@@ -22,6 +22,7 @@ from reaper.cli.main import cli
 from reaper.cli.observe.logs import IDENTIFIERS
 from tests.support.decnet import Decnet
 from tests.support.fleet import HANG_GUARD_S
+from tests.support.needs import need
 from worker.runtimes.process import ProcessRuntime
 
 ROOT = Path(__file__).parents[2]
@@ -87,9 +88,7 @@ def directory() -> Iterator[Path]:
     "page", [page for page in PAGES if blocks(page, "sh")], ids=lambda page: str(page.relative_to(ROOT))
 )
 async def test_the_commands_of_a_page_run(page: Path, directory: Path) -> None:
-    for program in ("redis-cli", "sqlite3"):
-        if shutil.which(program) is None:
-            (pytest.fail if os.environ.get("DECNET_REQUIRE_E2E") == "1" else pytest.skip)(f"needs {program}")
+    need("redis-cli", "sqlite3")
     Decnet(directory / "decnet.db").engine.dispose()
     for name, text in SHIMS.items():
         shim = directory / ("run" if name == "run" else f"bin/{name}")

@@ -1,13 +1,13 @@
 """The documented way to run it as a service, typed as it stands there, on a machine with a real systemd."""
 
 import json
-import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.support.needs import lacking
 from tests.support.systemd_machine import VENV, Machine, machine, missing
 
 pytestmark = [pytest.mark.systemd, pytest.mark.timeout(600)]
@@ -20,8 +20,8 @@ PREPARED = "export PIP_NO_INDEX=1 PIP_FIND_LINKS=/root/wheels; groupadd --force 
 
 @pytest.fixture(scope="module")
 def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
-    if reason := missing():
-        (pytest.fail if os.environ.get("DECNET_REQUIRE_E2E") == "1" else pytest.skip)(reason)
+    if reasons := missing():
+        lacking(*reasons)
     with machine(tmp_path_factory.mktemp("machine")) as host:
         yield host
 

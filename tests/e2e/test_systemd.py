@@ -1,13 +1,13 @@
 """The daemons as an operator runs them: installed by the command, on a machine with a real systemd."""
 
 import json
-import os
 from collections import Counter
 from collections.abc import Iterator
 
 import pytest
 
 from tests.support.deploy import COMMAND, Deploy
+from tests.support.needs import lacking
 from tests.support.probes import MANY_OPERATIONS, OUT_OF_MEMORY, SANDBOX
 from tests.support.systemd_machine import VENV, Machine, machine, missing
 
@@ -29,8 +29,8 @@ echo >"/run/$1.done"
 
 @pytest.fixture(scope="module")
 def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
-    if reason := missing():
-        (pytest.fail if os.environ.get("DECNET_REQUIRE_E2E") == "1" else pytest.skip)(reason)
+    if reasons := missing():
+        lacking(*reasons)
     with machine(tmp_path_factory.mktemp("machine")) as host:
         host.run(COMMAND, "install")
         drop_in = host.root / "etc/systemd/system/decnet-worker@.service.d/test.conf"

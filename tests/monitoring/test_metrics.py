@@ -3,7 +3,8 @@
 import json
 from pathlib import Path
 
-from tests.support.monitoring_programs import PROGRAM, metrics_of, need
+from tests.support.monitoring_programs import PROGRAM, metrics_of
+from tests.support.needs import need
 from worker.logging.events import EVENTS
 from worker.logging.fields import FIELDS
 

@@ -3,9 +3,7 @@
 import asyncio
 import http.client
 import json
-import os
 import re
-import shutil
 import socket
 import subprocess
 from collections.abc import AsyncIterator
@@ -13,8 +11,6 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
-
-import pytest
 
 from tests.support.fleet import HANG_GUARD_S, Fleet
 
@@ -24,15 +20,6 @@ Numbers = dict[str, float]
 
 _SAMPLE = re.compile(r"(?P<name>[a-z_]+)\{(?P<labels>.*)\} (?P<value>\S+)")
 _LABEL = re.compile(r'(?P<name>[a-z]+)="(?P<value>[^"]*)"')
-
-
-def need(*programs: str) -> None:
-    """Skip the test where a program is missing; fail where all must be there."""
-    missing = [program for program in programs if shutil.which(program) is None]
-    if missing and os.environ.get("DECNET_REQUIRE_E2E"):
-        pytest.fail(f"not installed: {', '.join(missing)}")
-    if missing:
-        pytest.skip(f"not installed: {', '.join(missing)}")
 
 
 def numbers(exposition: str) -> Numbers:

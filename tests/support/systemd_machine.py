@@ -43,12 +43,10 @@ _BOOT_TIMEOUT_S = 120.0
 Entry = dict[str, Any]
 
 
-def missing() -> str:
-    """What keeps a machine from being booted here; empty if nothing does."""
-    if os.geteuid() != 0:
-        return "booting a systemd needs root"
+def missing() -> list[str]:
+    """What keeps a machine from being booted here."""
     tools = [tool for tool in ("debootstrap", "systemd-nspawn", "nsenter") if shutil.which(tool) is None]
-    return f"not installed: {', '.join(tools)}" if tools else ""
+    return tools if os.geteuid() == 0 else ["root", *tools]
 
 
 def base_system() -> Path:

@@ -15,6 +15,7 @@ import pytest
 from tests.support.audit import audit
 from tests.support.docker_engine import docker, make_image, need_engine
 from tests.support.fleet import HANG_GUARD_S, running_fleet, wait_status
+from tests.support.needs import lacking, need
 
 pytestmark = [pytest.mark.anyio, pytest.mark.docker]
 
@@ -71,8 +72,9 @@ class Engine:
 @pytest.fixture
 async def engine(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Engine]:
     need_engine()
-    if os.geteuid() != 0 or shutil.which("dockerd") is None:
-        pytest.skip("an engine of one's own needs root and dockerd")
+    need("dockerd")
+    if os.geteuid() != 0:
+        lacking("root")
     root = Path(tempfile.mkdtemp(prefix="engine-"))
     engine = Engine(root)
     monkeypatch.setenv("DOCKER_HOST", engine.host)

@@ -1,7 +1,6 @@
 """Completion in real shells on a real terminal: set up as documented, then keys are pressed."""
 
 import os
-import shutil
 import sys
 from pathlib import Path
 from typing import NamedTuple
@@ -9,6 +8,7 @@ from typing import NamedTuple
 import pytest
 
 from tests.support.fleet import Fleet
+from tests.support.needs import need
 from tests.support.terminal import Terminal
 
 pytestmark = pytest.mark.anyio
@@ -41,8 +41,7 @@ SHELLS = {
 @pytest.mark.parametrize("name", SHELLS)
 async def test_commands_deckies_ids_choices_and_files_are_completed(fleet: Fleet, name: str) -> None:
     shell = SHELLS[name]
-    if shutil.which(name) is None:
-        (pytest.fail if os.environ.get("DECNET_REQUIRE_E2E") == "1" else pytest.skip)(f"needs {name}")
+    need(name)
     status, script, _ = await fleet.run("completion", name)
     assert status == 0
     put(fleet.root / shell.file, script)

@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import subprocess
 import tomllib
 from pathlib import Path
@@ -15,6 +14,7 @@ from reaper.cli.admin.install import install
 from reaper.cli.admin.system_files import InstallError
 from reaper.cli.admin.uninstall import uninstall
 from reaper.settings import ReaperSettings, load
+from tests.support.needs import need
 
 COMMAND = Path("/bin/sh")
 WORKER, REAPER, SWEEP = "decnet-worker@.service", "decnet-reaper.service", "decnet-reaper-sweep.service"
@@ -29,12 +29,8 @@ def prefix(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def analyze() -> str:
-    found = shutil.which("systemd-analyze")
-    if found is None and os.environ.get("DECNET_REQUIRE_E2E") == "1":
-        pytest.fail("systemd-analyze is missing; install the package systemd")
-    if found is None:
-        pytest.skip("systemd-analyze is not installed here")
-    return found
+    need("systemd-analyze")
+    return "systemd-analyze"
 
 
 def files_below(root: Path) -> dict[str, str]:

@@ -1,7 +1,6 @@
 """The man pages: what they say, and that man(1) renders them without a complaint."""
 
 import os
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -10,14 +9,14 @@ import pytest
 
 from docs.generate.manual import DIRECTORY, pages
 from reaper.cli.main import cli
+from tests.support.needs import need
 
 COMMANDS = cli.list_commands(click.Context(cli))
 
 
 def shown(page: Path) -> str:
     """A page as man(1) shows it in 80 columns; it must find nothing to warn of."""
-    if shutil.which("man") is None:
-        (pytest.fail if os.environ.get("DECNET_REQUIRE_E2E") == "1" else pytest.skip)("needs man-db")
+    need("man")
     command = ["man", "--warnings", "--encoding=utf-8", "--local-file", str(page)]
     environment = os.environ | {"MANWIDTH": "80", "LC_ALL": "C.UTF-8"}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
