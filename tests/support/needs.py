@@ -30,4 +30,4 @@ def summary(reasons: Iterable[str]) -> str:
     things = {thing for why in whys if why.startswith(_LACKS) for thing in why[len(_LACKS) :].split(", ")}
     others = sorted({why for why in whys if not why.startswith(_LACKS)})
     why = "; ".join([*([_LACKS + ", ".join(sorted(things))] if things else []), *others])
-    return f"{len(whys)} tests were skipped: {why}. Type: sudo .ci/run, which installs all of it and runs them too"
+    return f"{len(whys)} tests were skipped: {why}. Type: sudo .ci/run, which installs that and runs them"
