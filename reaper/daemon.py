@@ -21,8 +21,7 @@ from repo.factory import get_repository
 from worker.liveness.locks import DeckyLocks, LocksUnusable
 from worker.liveness.owner import Owner
 from worker.logging.events import emit
-from worker.logging.outage import Outage
-from worker.queue import Queue, SweepCron
+from worker.queue import Outage, Queue, SweepCron
 from worker.reload import reread
 from worker.systemd import Notifier
 
@@ -133,19 +132,19 @@ async def run_reaper(settings: ReaperSettings) -> None:
     async with get_repository(url=settings.database) as repository:
         notifier = Notifier()
         outage = Outage(queue.name)
-        sweeper = Sweeper(repository, queue, locks, settings)
+        sweeper = Sweeper(repository, queue, locks, settings, outage=outage)
 
         def standing(report: Report) -> None:
             running = sum(row["status"] == "running" for row in report.seen)
-            notifier.status(f"{running} running, {report.rows - running} pending{outage.told}")
+            notifier.status(f"{running} running, {report.rows - running} pending{outage.status}")
 
         beat = Beat(sweeper, settings.reap_interval, standing)
         cron = SweepCron(
             settings.redis,
             beat.cron,
             interval=settings.reap_interval,
-            on_outage=outage.begun,
-            on_recovery=outage.over,
+            host_uuid=settings.host_uuid,
+            outage=outage,
         )
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, beat.stop.set)

@@ -155,7 +155,7 @@ class LifecycleClient:
             retry_of=None,
             started_at=accepted_at.isoformat(),
         )
-        ringing = asyncio.create_task(self._enqueue(Delivery(lifecycle_id, 1, host_uuid)))
+        ringing = asyncio.create_task(self._enqueue(Delivery(lifecycle_id, 1, host_uuid, operation)))
         self._enqueuing.add(ringing)
         ringing.add_done_callback(self._enqueuing.discard)
         return lifecycle_id
@@ -201,21 +201,25 @@ class LifecycleClient:
                 pause = min(0.25, pause * 1.5)
         return row
 
-    async def progress(self, lifecycle_ids: Sequence[str]) -> dict[str, str]:
+    async def progress(self, rows: Sequence[Row]) -> dict[str, str]:
         """What running operations are doing, for a person to look at.
 
         Args:
-            lifecycle_ids: the rows.
+            rows: the rows.
 
         Returns:
             By id, the last line that the runtime printed, its secrets masked. It may steer a terminal
             (`worker.logging.console.printable` prevents that), come late, or be missing, as while Redis is
             away.
         """
+        found: dict[str, str] = {}
         try:
-            return await self._queue.lines(lifecycle_ids)
+            for host_uuid in {row["host_uuid"] for row in rows}:
+                ids = [row["id"] for row in rows if row["host_uuid"] == host_uuid]
+                found |= await self._queue.lines(host_uuid, ids)
         except QueueUnavailable:
             return {}
+        return found
 
     async def cancel(self, lifecycle_id: str, timeout: float = 60) -> Row:  # noqa: ASYNC109
         """Cancel: a pending row is closed at once, a running operation is ended by its worker.

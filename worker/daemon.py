@@ -14,8 +14,7 @@ from worker.execution.executor import STOPPED, Executor
 from worker.liveness.locks import DeckyLocks
 from worker.liveness.owner import Owner
 from worker.logging.events import emit
-from worker.logging.outage import Outage
-from worker.queue import Queue, QueueWorker
+from worker.queue import Outage, Queue, QueueWorker, StorePoll
 from worker.reload import reread
 from worker.runtimes.registry import choose_runtime
 from worker.settings import WorkerSettings
@@ -62,9 +61,7 @@ async def run_worker(settings: WorkerSettings) -> None:
             max_jobs=settings.max_jobs,
             # Longer than an operation and its roll-back can take: our own deadline rules.
             job_timeout=4 * settings.operation_timeout + 300,
-            on_outage=outage.begun,
-            on_recovery=outage.over,
-            on_refused=lambda job_id, reason: emit("queue.job_refused", job_id=job_id, reason=reason),
+            outage=outage,
         )
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -91,6 +88,7 @@ async def run_worker(settings: WorkerSettings) -> None:
         notifier.ready(f"idle, runtime {runtime.name}")
         background = [
             asyncio.create_task(worker.run()),
+            asyncio.create_task(StorePoll(repository, worker, settings.host_uuid).run()),
             asyncio.create_task(notifier.watchdog()),
             asyncio.create_task(_watch(executor, notifier, outage, lose_store)),
         ]
@@ -112,7 +110,7 @@ async def _watch(
 ) -> None:
     while True:
         await asyncio.sleep(_CANCEL_POLL_S)
-        notifier.status(f"{len(executor.running)} running{outage.told}")
+        notifier.status(f"{len(executor.running)} running{outage.status}")
         try:
             await executor.interrupt_cancelled()
         except StoreReplaced as error:

@@ -21,7 +21,7 @@ from worker.liveness.locks import DeckyLock, DeckyLocks, end_holder
 from worker.liveness.owner import Owner
 from worker.logging.events import emit, emit_end
 from worker.logging.unreported import Unreported
-from worker.queue import Delivery, DeliveryState, Queue, QueueUnavailable
+from worker.queue import Delivery, DeliveryState, Outage, Queue, QueueUnavailable
 
 # Rows that are closed side by side: enough to share the store's transactions, few enough for descriptors.
 _AT_ONCE = 200
@@ -39,6 +39,7 @@ class Sweeper:
         repository, queue, locks: what it looks at.
         settings: limits.
         ages: injected by tests that turn the clock.
+        outage: where it is reported that the queue's states can't be read, and that they can again.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class Sweeper:
         locks: DeckyLocks,
         settings: ReaperSettings,
         ages: Ages | None = None,
+        outage: Outage | None = None,
     ) -> None:
         self._repository = repository
         self._queue = queue
@@ -56,6 +58,7 @@ class Sweeper:
         self._assessor = Assessor(locks, settings, Ages() if ages is None else ages)
         self._ledger = Unreported(settings.runtime_dir)
         self._queue_lost = True
+        self._outage = outage
         self._warned: set[str] = set()
         self._pruned_at = -_PRUNE_EVERY_S
 
@@ -125,12 +128,16 @@ class Sweeper:
     async def _states(self, rows: list[Row]) -> dict[str, DeliveryState] | None:
         pending = [row for row in rows if row["status"] == "pending"]
         try:
-            self._queue_lost |= await self._queue.was_emptied()
-            deliveries = [Delivery(row["id"], row["deliveries"], row["host_uuid"]) for row in pending]
+            self._queue_lost |= await self._queue.was_emptied(self._settings.host_uuid)
+            deliveries = [Delivery.latest(row) for row in pending]
             states = await self._queue.states(deliveries) if deliveries else []
-        except QueueUnavailable:
+        except QueueUnavailable as error:
             self._queue_lost = True
+            if self._outage:
+                self._outage.failed("states", str(error))
             return None
+        if self._outage:
+            self._outage.worked("states")
         return {row["id"]: state for row, state in zip(pending, states, strict=True)}
 
     async def _handle(
@@ -208,14 +215,16 @@ class Sweeper:
     async def _enqueue(self, row: Row, report: Report) -> None:
         if not await self._repository.record_delivery(row["id"], row["deliveries"]):
             return
-        delivery = row["deliveries"] + 1
+        delivery = Delivery.latest(row).next()
         try:
-            await self._queue.enqueue([Delivery(row["id"], delivery, row["host_uuid"])])
-        except QueueUnavailable:
+            await self._queue.enqueue([delivery])
+        except QueueUnavailable as error:
             self._queue_lost = True
+            if self._outage:
+                self._outage.failed("states", str(error))  # they are read again before anything is enqueued
             return
         report.counts["redelivered"] += 1
-        emit("lifecycle.redelivered", row, delivery=delivery)
+        emit("lifecycle.redelivered", row, delivery=delivery.number)
 
     async def _prune(self, report: Report) -> None:
         if time.monotonic() - self._pruned_at < _PRUNE_EVERY_S:

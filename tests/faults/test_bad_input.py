@@ -187,11 +187,11 @@ def test_database_urls(url: str) -> None:
 )
 def test_job_bytes(body: bytes) -> None:
     try:
-        job = read_job(body, {"execute": None})
+        job = read_job(body, {"deploy"}, 1)
     except Refused as error:
         one_line(error)
     else:
-        assert (job.f, len(job.a)) == ("execute", 1)
+        assert (job.f, len(job.a)) == ("deploy", 1)
 
 
 COMMANDS = ["deploy", "mutate", "status", "cancel", "list", "sweep", "doctor", "watch", "worker", "reaper"]

@@ -93,7 +93,7 @@ class Rows(RuleBasedStateMachine):
             assert newest is not None
             assert (newest["id"], newest["operation"]) == (lifecycle_id, operation)
         if rings:
-            self.do(self.queue.enqueue([Delivery(lifecycle_id, 1, None)]))
+            self.do(self.queue.enqueue([Delivery(lifecycle_id, 1, None, operation)]))
 
     @precondition(lambda self: self.open_rows())
     @rule(data=st.data(), oldest=st.sampled_from([True, True, False]))
@@ -193,7 +193,7 @@ class Rows(RuleBasedStateMachine):
         for row in self.open_rows():
             first.setdefault(row["decky_name"], row)
         waiting = [row for row in first.values() if row["status"] == "pending"]
-        deliveries = [Delivery(row["id"], row["deliveries"], None) for row in waiting]
+        deliveries = [Delivery.latest(row) for row in waiting]
         if deliveries:
             assert set(self.do(self.queue.states(deliveries))) == {"queued"}
 

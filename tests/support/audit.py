@@ -124,5 +124,5 @@ async def _held_or_rung(client: LifecycleClient, rows: list[Row], locks: DeckyLo
 
 
 async def _absent(row: Row, queue: Queue) -> bool:
-    delivery = Delivery(row["id"], row["deliveries"], row["host_uuid"])
+    delivery = Delivery.latest(row)
     return row["status"] == "pending" and await queue.states([delivery]) == ["absent"]

@@ -171,15 +171,15 @@ class Fleet:
         with closing(sqlite3.connect(self.settings.database)) as connection:
             return connection.execute("SELECT * FROM history ORDER BY rowid").fetchall()
 
-    async def start_queue(self) -> None:
-        """A real server on a unix socket; what an earlier one held is gone."""
+    async def start_queue(self, *options: str) -> None:
+        """A real server on a unix socket, with more options; what an earlier one held is gone."""
         binary = find_server()
         assert binary is not None
         data = self.root / "state" / "queue"
         for directory in (data, self.socket.parent):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.queue = await asyncio.create_subprocess_exec(
-            *server_command(binary, self.socket, data), stdout=subprocess.DEVNULL
+            *server_command(binary, self.socket, data), *options, stdout=subprocess.DEVNULL
         )
         await wait_ready(self.socket, HANG_GUARD_S)
 

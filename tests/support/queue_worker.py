@@ -6,22 +6,44 @@ from contextlib import asynccontextmanager
 
 import msgspec
 
-from worker.queue import Delivery, Queue, QueueWorker
+from worker.queue import Delivery, Outage, Queue, QueueWorker, Store
 
-JOBS = "decnet-reaper:jobs"
+JOBS = "decnet-reaper:-:jobs"
 SECRET = "hunter2"  # noqa: S105  # looked for in every message
 HANG_GUARD = 30
+
+
+class Heard(Outage):
+    """What a daemon would log of an outage, for a test to await."""
+
+    def __init__(self) -> None:
+        super().__init__("redis")
+        self.outages: asyncio.Queue[str] = asyncio.Queue()
+        self.recoveries: asyncio.Queue[float] = asyncio.Queue()
+
+    def failed(self, use: str, reason: str) -> None:
+        began = self.since is None
+        super().failed(use, reason)
+        if began:
+            self.outages.put_nowait(reason)
+
+    def worked(self, use: str) -> None:
+        lasted = self.since is not None
+        super().worked(use)
+        if lasted and self.since is None:
+            self.recoveries.put_nowait(1.0)
 
 
 class Worked:
     """A worker whose handlers report that they start, then wait to be let go."""
 
-    def __init__(self, dsn: str, *, max_jobs: int = 10, host_uuid: str | None = None) -> None:
+    def __init__(
+        self, dsn: str, *, max_jobs: int = 10, host_uuid: str | None = None, store: Store | None = None
+    ) -> None:
         self.started: asyncio.Queue[str] = asyncio.Queue()
         self.ended: asyncio.Queue[str] = asyncio.Queue()
-        self.outages: asyncio.Queue[str] = asyncio.Queue()
-        self.recoveries: asyncio.Queue[float] = asyncio.Queue()
-        self.refused: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
+        self.heard = Heard()
+        self.outages, self.recoveries = self.heard.outages, self.heard.recoveries
         self.gate = asyncio.Event()
         self.gate.set()
         self.worker = QueueWorker(
@@ -30,9 +52,8 @@ class Worked:
             host_uuid=host_uuid,
             max_jobs=max_jobs,
             job_timeout=300,
-            on_outage=self.outages.put_nowait,
-            on_recovery=self.recoveries.put_nowait,
-            on_refused=lambda job_id, reason: self.refused.put_nowait((job_id, reason)),
+            outage=self.heard,
+            store=store,
         )
 
     async def _handle(self, lifecycle_id: str) -> None:
@@ -44,8 +65,10 @@ class Worked:
 
 
 @asynccontextmanager
-async def working(dsn: str, *, max_jobs: int = 10, host_uuid: str | None = None) -> AsyncIterator[Worked]:
-    worked = Worked(dsn, max_jobs=max_jobs, host_uuid=host_uuid)
+async def working(
+    dsn: str, *, max_jobs: int = 10, host_uuid: str | None = None, store: Store | None = None
+) -> AsyncIterator[Worked]:
+    worked = Worked(dsn, max_jobs=max_jobs, host_uuid=host_uuid, store=store)
     run = asyncio.create_task(worked.worker.run())
     async with asyncio.timeout(HANG_GUARD):
         yield worked
@@ -54,15 +77,16 @@ async def working(dsn: str, *, max_jobs: int = 10, host_uuid: str | None = None)
 
 
 @asynccontextmanager
-async def ringing(dsn: str) -> AsyncIterator[Queue]:
+async def enqueueing(dsn: str, store: Store | None = None) -> AsyncIterator[Queue]:
     queue = Queue(dsn)
+    queue.store = store
     async with asyncio.timeout(HANG_GUARD):
         yield queue
     await queue.close()
 
 
 def deliveries(*lifecycle_ids: str, number: int = 1, host_uuid: str | None = None) -> list[Delivery]:
-    return [Delivery(lifecycle_id, number, host_uuid) for lifecycle_id in lifecycle_ids]
+    return [Delivery(lifecycle_id, number, host_uuid, "deploy") for lifecycle_id in lifecycle_ids]
 
 
 async def take(queue: "asyncio.Queue[str]", count: int) -> list[str]:
@@ -75,5 +99,5 @@ async def emptied(queue: Queue, host_uuid: str | None = None) -> None:
         await asyncio.sleep(0.01)
 
 
-def body(function: str = "execute", args: object = ("ok",), kwargs: object = None) -> bytes:
+def body(function: str = "deploy", args: object = ("ok",), kwargs: object = None) -> bytes:
     return msgspec.json.encode({"t": None, "f": function, "a": args, "k": kwargs or {}, "et": 1})

@@ -57,7 +57,7 @@ class Executor:
         self._settings = settings
         self._owner = str(owner)
         self._ledger = Unreported(settings.runtime_dir)
-        self._progress = Progress(queue)
+        self._progress = Progress(queue, settings.host_uuid)
         self._notices = Signals(settings.runtime_dir)
         self._operations: dict[str, asyncio.Task[Deployed | None]] = {}
         self._cut_short: dict[str, str] = {}

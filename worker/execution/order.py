@@ -38,15 +38,15 @@ async def take_lock_in_order(repository: BaseRepository, locks: DeckyLocks, row:
 async def enqueue_next(
     repository: BaseRepository, queue: Queue, decky_name: str, host_uuid: str | None
 ) -> None:
-    """Ring for the decky's oldest pending row, if it is not queued already. Redis away: the reaper rings."""
+    """Enqueue the decky's oldest pending row, if it is not queued already. Redis away: the reaper does."""
     row = await repository.find_next_lifecycle(decky_name, host_uuid)
     if row is None or row["status"] != "pending":
         return
     try:
-        latest = Delivery(row["id"], row["deliveries"], host_uuid)
+        latest = Delivery.latest(row)
         if latest.number and await queue.states([latest]) == ["queued"]:
             return
         if await repository.record_delivery(row["id"], row["deliveries"]):
-            await queue.enqueue([Delivery(row["id"], row["deliveries"] + 1, host_uuid)])
+            await queue.enqueue([latest.next()])
     except QueueUnavailable:
         return

@@ -23,10 +23,12 @@ class Progress:
 
     Args:
         queue: whose Redis keeps them.
+        host_uuid: whose operations these are.
     """
 
-    def __init__(self, queue: Queue) -> None:
+    def __init__(self, queue: Queue, host_uuid: str | None) -> None:
         self._queue = queue
+        self._host_uuid = host_uuid
         self._news: dict[str, str] = {}
         self._begun: dict[str, dict[str, str]] = {}
         self._sending: asyncio.Task[None] | None = None
@@ -61,6 +63,6 @@ class Progress:
             await asyncio.sleep(_EVERY_S)
             news, self._news = self._news, {}
             try:
-                await self._queue.put_lines(news)
+                await self._queue.put_lines(self._host_uuid, news)
             except QueueUnavailable:
                 continue

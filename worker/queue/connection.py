@@ -1,21 +1,28 @@
-"""Connections that never wait for ever, from a DSN that is checked before anything is tried."""
+"""Connections that never wait for ever, and what is wrong with a server in words."""
 
 import asyncio
 import contextlib
 import os
 import re
+import socket
+import ssl
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from typing import Any
-from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
 from arq.connections import ArqRedis
 from redis.asyncio import BlockingConnectionPool
-from redis.asyncio.connection import parse_url
-from redis.exceptions import RedisError
+from redis.asyncio.sentinel import MasterNotFoundError, Sentinel, SentinelConnectionPool
+from redis.exceptions import (
+    AuthenticationWrongNumberOfArgsError,
+    ClusterCrossSlotError,
+    ClusterDownError,
+    MovedError,
+    RedisError,
+)
 
 from repo.errors import DecnetReaperError
-from worker.queue.jobs import decode, encode
+from worker.queue.dsn import Server
+from worker.queue.jobs import Store, decode, encode
 
 REDIS_ERRORS = (RedisError, OSError)
 """What a server that is away, frozen, read-only or not ours raises (OSError: refused, reset, timed out)."""
@@ -24,14 +31,15 @@ CONNECT_TIMEOUT = 2.0
 """Seconds for a connection to be made."""
 SOCKET_TIMEOUT = 3.0
 """Seconds for any one answer. arq and redis-py have no limit of their own: a frozen server froze arq."""
+SENTINEL_TIMEOUT = 0.5
+"""Seconds for a sentinel to answer before the next is asked."""
 OPERATION_TIMEOUT = 5.0
 """Seconds for one whole operation, waiting for a free connection included."""
 
-UNIX_PATH_LIMIT = 107
-"""Bytes in the path of a unix socket (sun_path in unix(7), less the closing zero)."""
-
-_FORMS = "redis://[user:password@]host[:port][/db], rediss://... or unix:///path/of/socket[?db=N]"
-_OPTIONS = {"db", "username", "password", "ssl_ca_certs", "ssl_cert_reqs", "ssl_certfile", "ssl_keyfile"}
+_IN_SCRIPT = re.compile(r"\.? script: [0-9a-f]{40}, on .*$")
+"""What Redis adds to an error in a script."""
+_OTHER_STORE = "OTHERSTORE "
+"""How our scripts begin the error that the queue is another store's."""
 
 
 class QueueUnavailable(DecnetReaperError):
@@ -40,92 +48,122 @@ class QueueUnavailable(DecnetReaperError):
     exit_status = 3
 
 
-class InvalidDSN(DecnetReaperError, ValueError):
-    """No DSN; says what is wrong in one line, and never repeats what may be a password."""
+class QueueUnusable(QueueUnavailable):
+    """This Redis will never do: it is a node of a cluster, or its queue is another store's."""
 
 
-@dataclass(frozen=True)
-class Server:
-    """Where the queue is: how to connect, and how to name it to people."""
+class ClusterNode(RedisError):
+    """A server that says of itself that it is a node of a cluster."""
 
-    name: str
-    """The DSN without user, password and options."""
-    options: dict[str, Any]
-    """Arguments of redis-py's connection."""
 
-    def connect(self, *, connections: int, queue: str) -> ArqRedis:
-        """A client of at most so many connections; none is opened before it is needed."""
-        pool = BlockingConnectionPool(
-            max_connections=connections,
-            timeout=OPERATION_TIMEOUT,  # type: ignore[arg-type]  # seconds; redis-py annotates int
-            socket_connect_timeout=CONNECT_TIMEOUT,
-            socket_timeout=SOCKET_TIMEOUT,
-            health_check_interval=30,
-            lib_name=None,
-            lib_version=None,
-            **self.options,
+_CLUSTER = (ClusterNode, ClusterCrossSlotError, ClusterDownError, MovedError)
+
+
+class _SentinelPool(SentinelConnectionPool, BlockingConnectionPool):
+    """Connections to whichever server the sentinels call the master; waits for a free one, as others do."""
+
+
+def connect(server: Server, *, connections: int, queue: str) -> ArqRedis:
+    """A client of at most so many connections; none is opened before it is needed."""
+    options: dict[str, Any] = {
+        "max_connections": connections,
+        "timeout": OPERATION_TIMEOUT,
+        "socket_connect_timeout": CONNECT_TIMEOUT,
+        "socket_timeout": SOCKET_TIMEOUT,
+        "health_check_interval": 30,
+        "lib_name": None,
+        "lib_version": None,
+        **server.options,
+    }
+    pool: BlockingConnectionPool
+    if server.master:
+        tls = options.pop("connection_class", None) is not None
+        sentinel = Sentinel(  # type: ignore[no-untyped-call]
+            server.sentinels,
+            sentinel_kwargs={
+                "socket_connect_timeout": SENTINEL_TIMEOUT,
+                "socket_timeout": SENTINEL_TIMEOUT,
+                "lib_name": None,
+                "lib_version": None,
+                **server.sentinel_options,
+            },
         )
-        return ArqRedis(pool, job_serializer=encode, job_deserializer=decode, default_queue_name=queue)
-
-    def trouble(self, error: BaseException) -> str:
-        """One line for people: which server, and what it did."""
-        below = error.__context__
-        if isinstance(below, OSError) and below.errno:
-            return f"{self.name}: {os.strerror(below.errno)}"
-        return f"{self.name}: {' '.join(str(error).split()) or type(error).__name__}"
+        pool = _SentinelPool(server.master, sentinel, ssl=tls, **options)  # type: ignore[no-untyped-call]
+    else:
+        pool = BlockingConnectionPool(**options)
+    return ArqRedis(pool, job_serializer=encode, job_deserializer=decode, default_queue_name=queue)
 
 
-def parse_dsn(dsn: str) -> Server:
-    """Check a DSN. Raises `InvalidDSN`."""
-    if not dsn.isprintable():
-        raise InvalidDSN(f"the Redis DSN contains control characters; give {_FORMS}")
-    try:
-        url = urlsplit(dsn)
-        port, query = url.port, parse_qs(url.query, strict_parsing=bool(url.query))
-        options: dict[str, Any] = {**parse_url(dsn)}
-    except ValueError:
-        # The parser's own words could repeat a part of the password.
-        raise InvalidDSN(
-            f"the Redis DSN can't be read; give {_FORMS}; percent-encode special characters"
-        ) from None
-    if unknown := query.keys() - _OPTIONS:
-        raise InvalidDSN(f"the Redis DSN has options that are unknown here: {', '.join(sorted(unknown))}")
-    if url.fragment or port == 0 or int(options.get("db", 0)) < 0:
-        raise InvalidDSN(f"the Redis DSN has a bad port, database or password; give {_FORMS}")
-    if url.scheme == "unix":
-        return _unix(url, options)
-    if not re.fullmatch(r"(/\d*)?", url.path):
-        raise InvalidDSN(f"the database in the Redis DSN must be a number; give {_FORMS}")
-    options["socket_keepalive"] = True
-    if url.scheme == "rediss":
-        options["ssl_check_hostname"] = options.get("ssl_cert_reqs") != "none"
-    host = options.get("host", "localhost")
-    host = f"[{host}]" if ":" in host else host
-    return Server(f"{url.scheme}://{host}:{port or 6379}/{options.get('db', 0)}", options)
+async def disconnect(redis: ArqRedis) -> None:
+    """Let go of all connections, those to sentinels too; a later call would open new ones."""
+    await redis.aclose(close_connection_pool=True)
+    if isinstance(redis.connection_pool, _SentinelPool):
+        for sentinel in redis.connection_pool.sentinel_manager.sentinels:
+            await sentinel.aclose(close_connection_pool=True)
 
 
-def _unix(url: SplitResult, options: dict[str, Any]) -> Server:
-    path = unquote(url.path)
-    if url.hostname or not path.startswith("/") or path.endswith("/"):
-        raise InvalidDSN("the Redis DSN needs the absolute path of a socket: unix:///path/of/socket[?db=N]")
-    if (length := len(path.encode())) > UNIX_PATH_LIMIT:
-        raise InvalidDSN(
-            f"the socket's path in the Redis DSN has {length} bytes; the system allows {UNIX_PATH_LIMIT}"
+def explain(server: Server, error: BaseException, store: Store | None = None) -> str:
+    """One line for people: which server, and what is wrong with it.
+
+    Args:
+        server: which.
+        error: what redis-py raised.
+        store: the caller's, for an error of our scripts.
+    """
+    return f"{server.name}: {_reason(server, error, store)}"
+
+
+def _reason(server: Server, error: BaseException, store: Store | None) -> str:
+    text = _IN_SCRIPT.sub("", " ".join(str(error).split())) or type(error).__name__
+    below = error.__context__
+    if text.startswith(_OTHER_STORE):
+        theirs, _, name = text.removeprefix(_OTHER_STORE).partition(" ")
+        ours = f"{store.name} ({store.id})" if store else "ours"
+        return (
+            f"this queue belongs to the store {printable(name)} ({printable(theirs)}), not to {ours}:"
+            " use that store, or give this one another Redis, or another database of it"
         )
-    return Server(f"unix://{path}?db={options.get('db', 0)}", options)
+    if isinstance(error, _CLUSTER):
+        return "this is a Redis cluster, which can't be used: give a single server or Sentinel"
+    if text.startswith("WRONGTYPE"):
+        return f"a key that we use (decnet-reaper:...) is something else here, delete it ({text})"
+    if isinstance(error, MasterNotFoundError):
+        return f"no sentinel that answers knows a living master called {server.master}"
+    if isinstance(error, AuthenticationWrongNumberOfArgsError):
+        return "this server knows no users (they need Redis 6): leave the user out of the DSN"
+    if isinstance(below, socket.gaierror):
+        return f"its name can't be resolved ({below.strerror}): check the spelling, /etc/hosts and DNS"
+    if isinstance(below, ssl.SSLCertVerificationError):
+        return f"its certificate is not trusted: {below.verify_message}"
+    if isinstance(below, ssl.SSLError):
+        return f"TLS failed, does it speak TLS there? ({below.reason or text})"
+    if isinstance(below, OSError) and below.errno:
+        return os.strerror(below.errno)
+    return text
+
+
+def printable(text: str) -> str:
+    """Text from Redis, fit for a line."""
+    return "".join(each if each.isprintable() else "?" for each in text[:300])
 
 
 @contextlib.asynccontextmanager
-async def reaching(server: Server) -> AsyncIterator[None]:
-    """Turn whatever Redis does wrong, silence included, into `QueueUnavailable`."""
+async def reaching(server: Server, store: Store | None = None) -> AsyncIterator[None]:
+    """Turn whatever Redis does wrong, silence included, into `QueueUnavailable` or `QueueUnusable`."""
     task = asyncio.current_task()
     asked_to_end = task.cancelling() if task else 0
     try:
         async with asyncio.timeout(OPERATION_TIMEOUT):
             yield
     except REDIS_ERRORS as error:
-        raise QueueUnavailable(server.trouble(error)) from error
+        kind = QueueUnusable if unusable(error) else QueueUnavailable
+        raise kind(explain(server, error, store)) from error
     # redis-py sends by `asyncio.wait_for`, which before Python 3.12 forgets a cancellation that comes as the
     # sending ends (python/cpython issue 86296): a loop that is to end would go on for ever.
     if task and task.cancelling() > asked_to_end:
         raise asyncio.CancelledError
+
+
+def unusable(error: BaseException) -> bool:
+    """Whether waiting doesn't mend it."""
+    return isinstance(error, _CLUSTER) or str(error).startswith(_OTHER_STORE)

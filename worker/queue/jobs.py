@@ -1,32 +1,66 @@
-"""What is in Redis: the names of the keys, the shape of a job. Whatever is read there is untrusted."""
+"""What is in Redis: the names of the keys, the shape of a job. Whatever is read there is untrusted.
 
-from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple
+Each key names its host, so that a Redis user can be held to those of one host (`worker.queue.users`). The
+master's own deckies are those of "-", which no host can be called.
+
+====================================  =======================================================================
+`decnet-reaper:<host>:jobs`           the queue of a host's deckies: ids of jobs, by the time of enqueueing
+`decnet-reaper:<host>:sweep`          the queue of its reapers' cron
+`decnet-reaper:<host>:wake`           a list in which its idle workers wait for a token
+`decnet-reaper:<host>:store`          which store they serve; lapses a minute after the last daemon
+`decnet-reaper:<host>:marker`         a random value, gone when Redis was emptied
+`decnet-reaper:<host>:probe`          written by a check, to see that writing is possible
+`decnet-reaper:<host>:line:<id>`      what a running operation printed last
+`arq:job:<host>:<id>.<n>`             arq's job: the n-th delivery of a lifecycle
+`arq:in-progress:<host>:<id>.<n>`     set while a worker has the job
+====================================  =======================================================================
+"""
+
+from collections.abc import Collection
+from typing import Any, Literal, NamedTuple, Self
 
 import msgspec
-from arq.constants import in_progress_key_prefix, job_key_prefix
+from arq.constants import in_progress_key_prefix, job_key_prefix, result_key_prefix
 
-EXECUTE = "execute"
-"""The one function of the work queue; its one argument is a lifecycle id."""
-
-SWEEP_QUEUE = "decnet-reaper:sweep"
-MARKER = "decnet-reaper:marker"
+from repo.base import Lifecycle
 
 DeliveryState = Literal["queued", "picked", "absent"]
 """`queued`: waiting in the queue; `picked`: a worker took it (and may have died since); `absent`: neither."""
 
 
+class Store(NamedTuple):
+    """The store that a queue belongs to."""
+
+    id: str
+    """Made with the store, and without spaces."""
+    name: str
+    """For people: its path, or its URL without a password."""
+
+    def __str__(self) -> str:
+        return f"{self.id} {self.name}"
+
+
 class Delivery(NamedTuple):
-    """One ring for one row. Each has its own job id: a killed worker's stays taken for minutes."""
+    """One job for one row. Each has its own id: a killed worker's stays taken for minutes."""
 
     lifecycle_id: str
     number: int
     host_uuid: str | None
+    operation: str
+
+    @classmethod
+    def latest(cls, row: Lifecycle) -> Self:
+        """The delivery of this row that was enqueued last."""
+        return cls(row["id"], row["deliveries"], row["host_uuid"], row["operation"])
+
+    def next(self) -> Self:
+        """The one after this."""
+        return self._replace(number=self.number + 1)
 
     @property
     def job_id(self) -> str:
         """The id of the arq job."""
-        return f"{self.lifecycle_id}.{self.number}"
+        return f"{_host(self.host_uuid)}:{self.lifecycle_id}.{self.number}"
 
     @property
     def job_key(self) -> str:
@@ -39,28 +73,38 @@ class Delivery(NamedTuple):
         return in_progress_key_prefix + self.job_id
 
 
-def queue_name(host_uuid: str | None) -> str:
-    """The queue of a host's deckies; None is the master's own."""
-    return "decnet-reaper:jobs" + (f":{host_uuid}" if host_uuid else "")
+def _host(host_uuid: str | None) -> str:
+    return host_uuid or "-"
 
 
-def wake_list(host_uuid: str | None) -> str:
-    """The list in which a host's idle workers wait for a token."""
-    return "decnet-reaper:wake" + (f":{host_uuid}" if host_uuid else "")
+def key(host_uuid: str | None, what: str) -> str:
+    """The name of a key of a host's: what is one of those in the table above."""
+    return f"decnet-reaper:{_host(host_uuid)}:{what}"
 
 
-def line_key(lifecycle_id: str) -> str:
+def line_key(host_uuid: str | None, lifecycle_id: str) -> str:
     """Where the line is that a running operation printed last."""
-    return f"decnet-reaper:line:{lifecycle_id}"
+    return key(host_uuid, f"line:{lifecycle_id}")
+
+
+def sweep_function(host_uuid: str | None) -> str:
+    """The function of the reapers' cron, with which arq begins the ids of its jobs."""
+    return f"{_host(host_uuid)}:sweep"
+
+
+def key_patterns(host_uuid: str) -> list[str]:
+    """The keys that a host's daemons need, as patterns of Redis (a host id has none of its wildcards)."""
+    arq = (job_key_prefix, in_progress_key_prefix, result_key_prefix)
+    return [f"decnet-reaper:{host_uuid}:*", *(f"{prefix}{host_uuid}:*" for prefix in arq)]
 
 
 class Job(msgspec.Struct):
     """arq's job, with its own short names (`arq.jobs.serialize_job`), as narrow as ours are."""
 
     f: str
-    """The function's name."""
+    """The function's name: the operation, or the sweep."""
     a: list[str]
-    """Its arguments."""
+    """Its arguments: the lifecycle id, or none."""
     et: int
     """When it was enqueued, in milliseconds since 1970."""
     t: int | None = None
@@ -87,8 +131,17 @@ def decode(body: bytes) -> dict[str, Any]:
     return msgspec.structs.asdict(_decoder.decode(body))
 
 
-def read_job(body: bytes, functions: Mapping[str, Any]) -> Job:
-    """The job in a body, if it is one that could be ours. Raises `Refused`."""
+def read_job(body: bytes, functions: Collection[str], arguments: int) -> Job:
+    """The job in a body, if it is one that could be ours.
+
+    Args:
+        body: as it came from Redis.
+        functions: those that there are.
+        arguments: how many each of them takes; one is a lifecycle id.
+
+    Raises:
+        Refused: why it isn't.
+    """
     if not body:
         raise Refused("the job has no body: it expired, or never had one")
     try:
@@ -97,7 +150,7 @@ def read_job(body: bytes, functions: Mapping[str, Any]) -> Job:
         raise Refused(f"the job's body isn't a job: {error}") from None
     if job.f not in functions:
         raise Refused(f"unknown function {job.f[:64]!a}")
-    if job.k or len(job.a) != (1 if job.f == EXECUTE else 0):
+    if job.k or len(job.a) != arguments:
         raise Refused(f"wrong arguments for {job.f!r}")
     if job.a and not (0 < len(job.a[0]) <= 64 and job.a[0].isprintable()):
         raise Refused(f"no lifecycle id: {job.a[0][:64]!a}")

@@ -1,40 +1,64 @@
-"""What a worker says about Redis: once that it is away, once that it is back."""
+"""An outage of Redis as a daemon reports it: one line when it begins, one when it is over."""
 
-import contextlib
-import random
 import time
-from collections.abc import Callable
+from datetime import datetime
 
-_BACK_OFF = (0.1, 2.0)
-"""Seconds between two attempts to reach Redis: at first, and at most."""
+from worker.logging.events import emit
+
+_FLAPPING_S = 30.0
+"""A server that fails again so soon after it was back must work for as long before that is believed again."""
 
 
 class Outage:
-    """Says once that Redis is away and once that it is back, and how long to wait before the next attempt."""
+    """Whether Redis can be used, and since when not.
 
-    def __init__(self, on_outage: Callable[[str], None], on_recovery: Callable[[float], None]) -> None:
-        self._on_outage = on_outage
-        self._on_recovery = on_recovery
-        self._since: float | None = None
-        self._delay = _BACK_OFF[0]
+    A daemon uses Redis in several ways, of which one may fail while others work: a key of another type, a
+    right that is missing, memory that is used up. An outage lasts from the first failure until each use that
+    failed has worked again, and is logged once.
 
-    def met(self, reason: str) -> float:
-        """Redis can't be used: seconds to wait (jittered, so that a fleet doesn't return in step)."""
-        if self._since is None:
-            self._since = time.monotonic()
-            self._delay = _BACK_OFF[0]
-            tell(self._on_outage, reason)
-        delay, self._delay = self._delay, min(2 * self._delay, _BACK_OFF[1])
-        return delay * random.uniform(0.5, 1)  # noqa: S311  # jitter, not a secret
+    Args:
+        redis: the queue's DSN without its password.
 
-    def over(self) -> None:
-        """Redis was just used."""
-        if self._since is not None:
-            since, self._since = self._since, None
-            tell(self._on_recovery, time.monotonic() - since)
+    Attributes:
+        since: local time at which the outage began; None while there is none.
+    """
 
+    def __init__(self, redis: str) -> None:
+        self.since: datetime | None = None
+        self._redis = redis
+        self._failing: set[str] = set()
+        self._began = self._usable_since = 0.0
+        self._over_at = float("-inf")
+        self._proving_s = 0.0
 
-def tell(callback: Callable[..., None], *args: object) -> None:
-    """Call back; what the callback raises is its own affair (a log stream may be full, or gone)."""
-    with contextlib.suppress(Exception):
-        callback(*args)
+    @property
+    def status(self) -> str:
+        """For the service manager's status: empty, or ", Redis down since 10:02" (local time)."""
+        return "" if self.since is None else f", Redis down since {self.since:%H:%M}"
+
+    def failed(self, use: str, reason: str) -> None:
+        """Redis could not be used.
+
+        Args:
+            use: what for, such as "poll".
+            reason: one line, for people.
+        """
+        self._failing.add(use)
+        if self.since is None:
+            self.since = datetime.now().astimezone()
+            self._began = time.monotonic()
+            self._proving_s = _FLAPPING_S if self._began - self._over_at < _FLAPPING_S else 0.0
+            emit("queue.unreachable", redis=self._redis, reason=reason)
+
+    def worked(self, use: str) -> None:
+        """Redis was just used for this."""
+        if self.since is None:
+            return
+        now = time.monotonic()
+        if use in self._failing:
+            self._failing.remove(use)
+            self._usable_since = now
+        if not self._failing and now - self._usable_since >= self._proving_s:
+            self.since = None
+            self._over_at = now
+            emit("queue.recovered", redis=self._redis, down_s=round(self._usable_since - self._began, 3))

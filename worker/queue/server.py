@@ -10,7 +10,8 @@ import platform
 import shutil
 from pathlib import Path
 
-from worker.queue.connection import UNIX_PATH_LIMIT, InvalidDSN, QueueUnavailable
+from worker.queue.connection import QueueUnavailable
+from worker.queue.dsn import UNIX_PATH_LIMIT, InvalidDSN
 
 _ON_PATH = ("valkey-server", "redis-server")
 _IN_WHEEL = f"_binaries/linux-{platform.machine()}/valkey-server"

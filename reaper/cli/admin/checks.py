@@ -9,7 +9,7 @@ from pathlib import Path
 from reaper.settings import ReaperSettings
 from repo.factory import get_repository
 from worker.liveness.locks import DeckyLocks
-from worker.queue.connection import QueueUnavailable, parse_dsn, reaching
+from worker.queue import Queue, QueueUnavailable, QueueUnusable
 from worker.runtimes.base import RuntimeUnavailable
 from worker.runtimes.registry import make_runtime
 from worker.runtimes.subprocesses import environment, run
@@ -44,21 +44,18 @@ async def schema(settings: ReaperSettings) -> str:
 
 
 async def queue(settings: ReaperSettings) -> str:
-    """Redis or Valkey answers."""
-    server = parse_dsn(settings.redis)
-    redis = server.connect(connections=1, queue="")
+    """Redis or Valkey answers, and this host's queue can be read and written."""
+    redis = Queue(settings.redis)
     try:
-        async with reaching(server):
-            facts = await redis.info("server")
+        return f"{redis.name}, {await redis.check(settings.host_uuid)}"
+    except QueueUnusable as error:
+        raise Wrong(str(error)) from None
     except QueueUnavailable as error:
         raise Wrong(
             f"{error}: start Redis or Valkey (decnet-reaper up brings one), or set DECNET_REAPER_REDIS"
         ) from None
     finally:
-        await redis.aclose(close_connection_pool=True)
-    if "valkey_version" in facts:
-        return f"{server.name}, Valkey {facts['valkey_version']}"
-    return f"{server.name}, Redis {facts['redis_version']}"
+        await redis.close()
 
 
 async def locks(settings: ReaperSettings) -> str:

@@ -43,7 +43,7 @@ class ProgressLine:
     def __init__(self, client: LifecycleClient, progress: Progress, task: TaskID, total: int) -> None:
         self._client, self._progress, self._task, self._total = client, progress, task, total
         self._begun = time.monotonic()
-        self._running: dict[str, str] = {}
+        self._running: dict[str, Lifecycle] = {}
 
     async def update(self, rows: Sequence[Lifecycle], ended: dict[str, Lifecycle]) -> None:
         """Show how far they are.
@@ -52,7 +52,7 @@ class ProgressLine:
             rows: those that had not ended at the last look.
             ended: those that have, by the id that they were waited for.
         """
-        self._running = {row["id"]: row["decky_name"] for row in rows if row["status"] == "running"}
+        self._running = {row["id"]: row for row in rows if row["status"] == "running"}
         state = await self._one(rows[0]) if self._total == 1 and rows else self._many(rows, ended)
         self._progress.update(self._task, description=state, completed=len(ended))
 
@@ -60,12 +60,12 @@ class ProgressLine:
         """Show the newest line of what runs, until cancelled. Redis may be away or slow meanwhile."""
         known: dict[str, str] = {}
         while True:
-            deckies = self._running
-            lines = await self._client.progress([*deckies])
+            running = self._running
+            lines = await self._client.progress([*running.values()])
             if news := [
                 lifecycle_id for lifecycle_id, line in lines.items() if known.get(lifecycle_id) != line
             ]:
-                doing = in_short(lines[news[-1]], deckies[news[-1]])
+                doing = in_short(lines[news[-1]], running[news[-1]]["decky_name"])
                 self._progress.update(self._task, doing=doing)
             elif not lines:
                 self._progress.update(self._task, doing="")

@@ -2,16 +2,18 @@
 
 import asyncio
 import contextlib
+import errno
 import os
 import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, MutableMapping
 from contextlib import asynccontextmanager
-from typing import Any, Final, Self
+from typing import Any, Final, Never, Self
 
 import pytest
+import structlog
 from redis.asyncio import Redis
 
 from repo.base import Row
@@ -20,7 +22,7 @@ from tests.support.fleet import HANG_GUARD_S, Fleet, gated, running_fleet
 from worker.execution.executor import Executor
 from worker.liveness.locks import DeckyLocks
 from worker.liveness.owner import Owner
-from worker.queue import Delivery, Queue, QueueWorker, SweepCron
+from worker.queue import Delivery, Outage, Queue, QueueWorker, SweepCron
 from worker.settings import WorkerSettings
 
 pytestmark = pytest.mark.anyio
@@ -111,64 +113,54 @@ async def test_a_state_directory_that_is_gone_fails_the_row_and_not_the_worker(f
         await audit(fleet, client)
 
 
-async def test_hooks_that_raise_do_not_end_the_loop(fleet: Fleet) -> None:
+async def test_a_log_that_raises_does_not_end_the_loop(fleet: Fleet) -> None:
     handled: asyncio.Queue[str] = asyncio.Queue()
-    refused, met, over = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    logged: asyncio.Queue[str] = asyncio.Queue()
 
-    def raising(event: asyncio.Event) -> Any:
-        def hook(*_: object) -> None:
-            event.set()
-            raise RuntimeError("a hook")
-
-        return hook
+    def full(_logger: object, _method: str, line: MutableMapping[str, Any]) -> Never:
+        logged.put_nowait(line["event"])
+        raise OSError(errno.ENOSPC, "the log is full")
 
     async def handler(lifecycle_id: str) -> None:
         await handled.put(lifecycle_id)
         raise RuntimeError("a handler")
 
-    worker = QueueWorker(
-        fleet.settings.redis,
-        handler,
-        job_timeout=60,
-        on_outage=raising(met),
-        on_recovery=raising(over),
-        on_refused=raising(refused),
-    )
+    structlog.configure(processors=[full])
+    worker = QueueWorker(fleet.settings.redis, handler, job_timeout=60, outage=Outage("redis"))
     running = asyncio.create_task(worker.run())
     queue = Queue(fleet.settings.redis)
     async with asyncio.timeout(60):
         redis = Redis(unix_socket_path=str(fleet.socket))
         await redis.set("arq:job:garbage", b"\xff")
-        await redis.zadd("decnet-reaper:jobs", {"garbage": 1})
+        await redis.zadd("decnet-reaper:-:jobs", {"garbage": 1})
         await redis.aclose()
-        await refused.wait()
+        assert await logged.get() == "queue.job_refused"
         await fleet.kill_queue()
-        await met.wait()
+        assert await logged.get() == "queue.unreachable"
         await fleet.start_queue()
-        await over.wait()
+        assert await logged.get() == "queue.recovered"
         for name in ("a", "b"):
-            await queue.enqueue([Delivery(name, 1, None)])
+            await queue.enqueue([Delivery(name, 1, None, "deploy")])
             assert await handled.get() == name
+            assert await logged.get() == "worker.job_crashed"
     assert not running.done()
     await queue.close()
     await worker.close()
     await running
 
 
-async def test_a_beat_that_raises_is_followed_by_the_next(fleet: Fleet) -> None:
-    beats = asyncio.Semaphore(0)
+async def test_a_sweep_that_raises_is_followed_by_the_next(fleet: Fleet) -> None:
+    sweeps = asyncio.Semaphore(0)
 
-    async def beat() -> None:
-        beats.release()
-        raise RuntimeError("a beat")
+    async def sweep() -> None:
+        sweeps.release()
+        raise RuntimeError("a sweep")
 
-    def silent(*_: object) -> None: ...
-
-    worker = SweepCron(fleet.settings.redis, beat, interval=1, on_outage=silent, on_recovery=silent)
+    worker = SweepCron(fleet.settings.redis, sweep, interval=1, outage=Outage("redis"))
     running = asyncio.create_task(worker.run())
     async with asyncio.timeout(60):
         for _ in range(2):
-            await beats.acquire()
+            await sweeps.acquire()
     await worker.close()
     await running
 

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from tests.support.queue_worker import HANG_GUARD, ringing
+from tests.support.queue_worker import HANG_GUARD, enqueueing
 from tests.support.redis_server import RedisServer
 from worker.execution.progress import Progress
 from worker.queue import Queue
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.anyio
 async def kept(queue: Queue, lifecycle_id: str, line: str) -> None:
     """Wait until this is the line that is kept."""
     async with asyncio.timeout(HANG_GUARD):
-        while await queue.lines([lifecycle_id]) != {lifecycle_id: line}:
+        while await queue.lines(None, [lifecycle_id]) != ({lifecycle_id: line} if line else {}):
             await asyncio.sleep(0.01)
 
 
@@ -35,26 +35,26 @@ async def kept(queue: Queue, lifecycle_id: str, line: str) -> None:
     ],
 )
 async def test_what_is_not_done_yet_is_told(redis_server: RedisServer, lines: list[str], shown: str) -> None:
-    async with ringing(redis_server.dsn) as queue:
-        progress = Progress(queue)
+    async with enqueueing(redis_server.dsn) as queue:
+        progress = Progress(queue, None)
         for line in lines:
             progress.tell("a", line)
         await kept(queue, "a", shown)
 
 
 async def test_what_ends_at_once_is_not_told(redis_server: RedisServer) -> None:
-    async with ringing(redis_server.dsn) as queue:
-        progress = Progress(queue)
+    async with enqueueing(redis_server.dsn) as queue:
+        progress = Progress(queue, None)
         progress.tell("short", "begun")
         progress.tell("long", "begun")
         progress.over("short")
         await kept(queue, "long", "begun")
-        assert await queue.lines(["short"]) == {}
+        assert await queue.lines(None, ["short"]) == {}
 
 
 async def test_lines_are_dropped_while_redis_is_away_and_told_again_after(redis_server: RedisServer) -> None:
-    async with ringing(redis_server.dsn) as queue:
-        progress = Progress(queue)
+    async with enqueueing(redis_server.dsn) as queue:
+        progress = Progress(queue, None)
         redis_server.freeze()
         for n in range(1000):
             progress.tell("a", f"line {n}")

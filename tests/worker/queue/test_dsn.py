@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.support.queue_worker import SECRET, ringing
+from tests.support.queue_worker import SECRET, enqueueing
 from worker.queue import InvalidDSN, Queue, QueueUnavailable
 
 pytestmark = pytest.mark.anyio
@@ -55,7 +55,7 @@ async def test_a_dsn_is_named_without_its_password(dsn: str, name: str) -> None:
 
 
 async def test_a_port_where_nobody_listens_is_named_with_the_reason() -> None:
-    async with ringing(f"redis://:{SECRET}@127.0.0.1:1/0") as queue:
+    async with enqueueing(f"redis://:{SECRET}@127.0.0.1:1/0") as queue:
         with pytest.raises(QueueUnavailable, match=r"^redis://127\.0\.0\.1:1/0: .*refused") as refused:
             await queue.ping()
     assert SECRET not in str(refused.value)

@@ -1,15 +1,13 @@
 """Whatever others put into Redis: refused once, removed, never run."""
 
-import asyncio
 import pickle
 from pathlib import Path
 
 import pytest
 import structlog
 
-from tests.support.queue_worker import JOBS, body, deliveries, emptied, ringing, working
+from tests.support.queue_worker import JOBS, body, deliveries, emptied, enqueueing, working
 from tests.support.redis_server import RedisServer
-from worker.queue import QueueWorker
 
 pytestmark = pytest.mark.anyio
 
@@ -41,7 +39,7 @@ GARBAGE = {
     "an empty id": body(args=[""]),
     "an id with a line break": body(args=["a\nb"]),
     "an id with a zero": body(args=["a\x00b"]),
-    "the beat's function": body("beat", args=[]),
+    "the cron's function": body("-:sweep", args=[]),
 }
 
 
@@ -49,14 +47,12 @@ GARBAGE = {
 async def test_a_job_that_is_not_ours_is_refused_once_and_removed(
     redis_server: RedisServer, garbage: bytes
 ) -> None:
-    with structlog.testing.capture_logs() as logged:
-        await _refused(redis_server, b"bad", garbage)
-    assert logged == []
+    await _refused(redis_server, b"bad", garbage)
 
 
 async def test_a_pickle_is_refused_and_not_run(redis_server: RedisServer, tmp_path: Path) -> None:
     sprung = tmp_path / "sprung"
-    await _refused(redis_server, b"bad", pickle.dumps({"f": "execute", "a": (Trap(sprung),), "k": {}}))
+    await _refused(redis_server, b"bad", pickle.dumps({"f": "deploy", "a": (Trap(sprung),), "k": {}}))
     assert not sprung.exists()
 
 
@@ -71,53 +67,33 @@ async def test_a_strange_job_id_without_a_body_is_refused_once(
 
 async def _refused(server: RedisServer, job_id: bytes, garbage: bytes | None) -> str:
     """Put garbage into a worker's queue between two good jobs; what the worker said of it."""
-    async with ringing(server.dsn) as queue, server.client() as client:
+    async with enqueueing(server.dsn) as queue, server.client() as client:
         if garbage is not None:
             await client.set(b"arq:job:" + job_id, garbage)
         await client.zadd(JOBS, {job_id: 1})
         await queue.enqueue(deliveries("good"))
-        async with working(server.dsn, max_jobs=1) as worked:
-            shown, reason = await worked.refused.get()
-            assert await worked.started.get() == "good"
-            await emptied(queue)
-            assert (worked.refused.empty(), worked.outages.empty(), "\n" in reason) == (True, True, False)
+        with structlog.testing.capture_logs() as logged:
+            async with working(server.dsn, max_jobs=1) as worked:
+                assert await worked.started.get() == "good"
+                await emptied(queue)
+                assert worked.outages.empty()
         assert [key for key in await client.keys() if key.startswith(b"arq:")] == []
-    return f"{shown} {reason}"
+    (line,) = logged
+    assert line["event"] == "queue.job_refused"
+    assert "\n" not in line["reason"]
+    return f"{line['job_id']} {line['reason']}"
 
 
 async def test_keys_of_a_job_that_have_another_type_stop_nothing(redis_server: RedisServer) -> None:
-    async with ringing(redis_server.dsn) as queue, redis_server.client() as client:
+    async with enqueueing(redis_server.dsn) as queue, redis_server.client() as client:
         await queue.enqueue(deliveries("a", "b"))
-        await client.zadd("arq:in-progress:a.1", {"x": 1})
-        await client.delete("arq:job:b.1")
-        await client.zadd("arq:job:b.1", {"x": 1})
-        await client.set("decnet-reaper:wake", "no list")
-        async with working(redis_server.dsn) as worked:
-            assert await worked.started.get() == "a"
-            assert (await worked.refused.get())[0] == "b.1"
-            await emptied(queue)
-            assert worked.outages.empty()
-
-
-async def test_a_callback_that_raises_stops_nothing(redis_server: RedisServer) -> None:
-    def broken(*_: object) -> None:
-        raise OSError("the log is full")
-
-    ran = asyncio.Event()
-
-    async def handler(_: str) -> None:
-        ran.set()
-
-    worker = QueueWorker(
-        redis_server.dsn, handler, job_timeout=300, on_outage=broken, on_recovery=broken, on_refused=broken
-    )
-    redis_server.kill()
-    run = asyncio.create_task(worker.run())
-    await redis_server.start()
-    async with ringing(redis_server.dsn) as queue, redis_server.client() as client:
-        await client.zadd(JOBS, {"bad": 1})
-        await emptied(queue)
-        await queue.enqueue(deliveries("a"))
-        await ran.wait()
-    await worker.close()
-    await run
+        await client.zadd("arq:in-progress:-:a.1", {"x": 1})
+        await client.delete("arq:job:-:b.1")
+        await client.zadd("arq:job:-:b.1", {"x": 1})
+        await client.set("decnet-reaper:-:wake", "no list")
+        with structlog.testing.capture_logs() as logged:
+            async with working(redis_server.dsn) as worked:
+                assert await worked.started.get() == "a"
+                await emptied(queue)
+                assert worked.outages.empty()
+        assert [(line["event"], line["job_id"]) for line in logged] == [("queue.job_refused", "-:b.1")]

@@ -1,10 +1,10 @@
-"""What an outage of Redis, of any kind, does to those who ring and to those who work."""
+"""What an outage of Redis, of any kind, does to those who enqueue and to those who work."""
 
 import asyncio
 
 import pytest
 
-from tests.support.queue_worker import JOBS, SECRET, body, deliveries, emptied, ringing, take, working
+from tests.support.queue_worker import JOBS, SECRET, body, deliveries, emptied, enqueueing, take, working
 from tests.support.redis_server import RedisServer
 from worker.queue import QueueUnavailable
 
@@ -12,7 +12,7 @@ pytestmark = pytest.mark.anyio
 
 
 async def test_an_outage_leaves_running_jobs_alone_and_is_told_once(redis_server: RedisServer) -> None:
-    async with ringing(redis_server.dsn) as queue, working(redis_server.dsn) as worked:
+    async with enqueueing(redis_server.dsn) as queue, working(redis_server.dsn) as worked:
         worked.gate.clear()
         await queue.enqueue(deliveries("a"))
         await worked.started.get()
@@ -35,7 +35,7 @@ async def test_a_worker_waits_for_redis_at_its_start(redis_server: RedisServer) 
         await worked.outages.get()
         await redis_server.start()
         await worked.recoveries.get()
-        async with ringing(redis_server.dsn) as queue:
+        async with enqueueing(redis_server.dsn) as queue:
             await queue.enqueue(deliveries("a"))
         assert await worked.started.get() == "a"
 
@@ -49,7 +49,7 @@ async def test_a_worker_closes_while_redis_is_away(redis_server: RedisServer) ->
 
 async def test_a_frozen_server_stops_nobody_and_loses_no_job(redis_server: RedisServer) -> None:
     async with (
-        ringing(redis_server.dsn) as queue,
+        enqueueing(redis_server.dsn) as queue,
         working(redis_server.dsn) as worked,
         redis_server.client() as client,
     ):
@@ -73,7 +73,7 @@ async def test_a_frozen_server_stops_nobody_and_loses_no_job(redis_server: Redis
 
 async def test_a_server_that_becomes_read_only_is_one_outage(redis_server: RedisServer) -> None:
     async with (
-        ringing(redis_server.dsn) as queue,
+        enqueueing(redis_server.dsn) as queue,
         working(redis_server.dsn) as worked,
         redis_server.client() as client,
     ):
@@ -92,7 +92,7 @@ async def test_a_server_that_becomes_read_only_is_one_outage(redis_server: Redis
 
 async def test_a_wrong_password_is_an_outage_and_is_not_repeated(redis_server: RedisServer) -> None:
     dsn = f"unix://:{SECRET}@{redis_server.socket}?db=0"
-    async with redis_server.client() as client, ringing(dsn) as queue:
+    async with redis_server.client() as client, enqueueing(dsn) as queue:
         await client.config_set("requirepass", "another")
         async with working(dsn) as wrong, working(redis_server.dsn) as without:
             with pytest.raises(QueueUnavailable) as refused:
@@ -109,7 +109,7 @@ async def test_a_wrong_password_is_an_outage_and_is_not_repeated(redis_server: R
 
 async def test_a_queue_key_of_another_type_is_an_outage_until_it_is_gone(redis_server: RedisServer) -> None:
     async with (
-        ringing(redis_server.dsn) as queue,
+        enqueueing(redis_server.dsn) as queue,
         working(redis_server.dsn) as worked,
         redis_server.client() as client,
     ):

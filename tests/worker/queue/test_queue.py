@@ -7,16 +7,25 @@ import pytest
 import structlog
 from arq.connections import ArqRedis
 
-from tests.support.queue_worker import HANG_GUARD, JOBS, Worked, deliveries, emptied, ringing, take, working
+from tests.support.queue_worker import (
+    HANG_GUARD,
+    JOBS,
+    Worked,
+    deliveries,
+    emptied,
+    enqueueing,
+    take,
+    working,
+)
 from tests.support.redis_server import RedisServer
 from worker.queue import Queue, QueueUnavailable
 
 pytestmark = pytest.mark.anyio
 
 
-async def test_jobs_run_once_each_in_the_order_of_their_ringing(redis_server: RedisServer) -> None:
+async def test_jobs_run_once_each_in_the_order_in_which_they_were_enqueued(redis_server: RedisServer) -> None:
     ids = [f"{number:04}" for number in range(250)]
-    async with ringing(redis_server.dsn) as queue:
+    async with enqueueing(redis_server.dsn) as queue:
         await queue.enqueue(deliveries(*ids))
         async with working(redis_server.dsn, max_jobs=1) as worked:
             assert await take(worked.started, 250) == ids
@@ -24,8 +33,8 @@ async def test_jobs_run_once_each_in_the_order_of_their_ringing(redis_server: Re
             assert worked.started.empty()
 
 
-async def test_a_ring_wakes_an_idle_worker(redis_server: RedisServer) -> None:
-    async with ringing(redis_server.dsn) as queue, working(redis_server.dsn) as worked:
+async def test_enqueueing_wakes_an_idle_worker(redis_server: RedisServer) -> None:
+    async with enqueueing(redis_server.dsn) as queue, working(redis_server.dsn) as worked:
         async with asyncio.timeout(30):  # a worker that only looked once a second would need 100 s
             for number in range(100):
                 await redis_server.idle_workers(1)
@@ -34,7 +43,7 @@ async def test_a_ring_wakes_an_idle_worker(redis_server: RedisServer) -> None:
 
 
 async def test_no_more_than_max_jobs_run_and_the_next_starts_when_one_ends(redis_server: RedisServer) -> None:
-    async with ringing(redis_server.dsn) as queue, working(redis_server.dsn, max_jobs=2) as worked:
+    async with enqueueing(redis_server.dsn) as queue, working(redis_server.dsn, max_jobs=2) as worked:
         worked.gate.clear()
         await queue.enqueue(deliveries("a", "b", "c"))
         assert await take(worked.started, 2) == ["a", "b"]
@@ -44,8 +53,8 @@ async def test_no_more_than_max_jobs_run_and_the_next_starts_when_one_ends(redis
         assert await worked.started.get() == "c"
 
 
-async def test_the_same_delivery_rung_again_and_again_runs_once(redis_server: RedisServer) -> None:
-    async with ringing(redis_server.dsn) as queue:
+async def test_the_same_delivery_enqueued_again_and_again_runs_once(redis_server: RedisServer) -> None:
+    async with enqueueing(redis_server.dsn) as queue:
         await queue.enqueue(deliveries("a") * 2)
         await queue.enqueue(deliveries("a"))
         async with working(redis_server.dsn) as worked:
@@ -61,7 +70,7 @@ async def test_the_same_delivery_rung_again_and_again_runs_once(redis_server: Re
 async def test_several_workers_share_a_queue_and_run_each_job_once(redis_server: RedisServer) -> None:
     ids = [f"{number:03}" for number in range(100)]
     async with (
-        ringing(redis_server.dsn) as queue,
+        enqueueing(redis_server.dsn) as queue,
         working(redis_server.dsn, max_jobs=3) as one,
         working(redis_server.dsn, max_jobs=3) as other,
     ):
@@ -72,24 +81,24 @@ async def test_several_workers_share_a_queue_and_run_each_job_once(redis_server:
     assert sorted(ran) == ids
 
 
-async def test_rings_at_the_same_time_all_arrive_or_all_say_that_they_did_not(
+async def test_calls_at_the_same_time_all_arrive_or_all_say_that_they_did_not(
     redis_server: RedisServer,
 ) -> None:
-    rung = deliveries(*(f"{number:03}" for number in range(200)))
-    async with ringing(redis_server.dsn) as queue:
-        await asyncio.gather(*(queue.enqueue([each]) for each in rung))
-        assert await queue.states(rung) == ["queued"] * 200
+    given = deliveries(*(f"{number:03}" for number in range(200)))
+    async with enqueueing(redis_server.dsn) as queue:
+        await asyncio.gather(*(queue.enqueue([each]) for each in given))
+        assert await queue.states(given) == ["queued"] * 200
         redis_server.kill()
-        errors = await asyncio.gather(*(queue.enqueue([each]) for each in rung), return_exceptions=True)
+        errors = await asyncio.gather(*(queue.enqueue([each]) for each in given), return_exceptions=True)
         assert [type(error) for error in errors] == [QueueUnavailable] * 200
         await redis_server.start()
-        await queue.enqueue(rung[:1])
-        assert await queue.states(rung[:2]) == ["queued", "absent"]
+        await queue.enqueue(given[:1])
+        assert await queue.states(given[:2]) == ["queued", "absent"]
 
 
-async def test_a_ring_that_is_cancelled_takes_nobody_with_it(redis_server: RedisServer) -> None:
+async def test_a_call_that_is_cancelled_takes_nobody_with_it(redis_server: RedisServer) -> None:
     first, second, third = (deliveries(name) for name in "abc")
-    async with ringing(redis_server.dsn) as queue:
+    async with enqueueing(redis_server.dsn) as queue:
         await queue.ping()
         redis_server.freeze()
         sending = asyncio.create_task(queue.enqueue(first))
@@ -106,7 +115,7 @@ async def test_a_ring_that_is_cancelled_takes_nobody_with_it(redis_server: Redis
 
 async def test_a_host_has_a_queue_of_its_own(redis_server: RedisServer) -> None:
     here, there = deliveries("here"), deliveries("there", host_uuid="h1")
-    async with ringing(redis_server.dsn) as queue, working(redis_server.dsn, host_uuid="h1") as worked:
+    async with enqueueing(redis_server.dsn) as queue, working(redis_server.dsn, host_uuid="h1") as worked:
         await queue.enqueue([*here, *there])
         assert await worked.started.get() == "there"
         await emptied(queue, "h1")
@@ -117,26 +126,26 @@ async def test_a_host_has_a_queue_of_its_own(redis_server: RedisServer) -> None:
 async def test_a_job_that_arq_itself_enqueued_runs(redis_server: RedisServer) -> None:
     arq = ArqRedis(unix_socket_path=str(redis_server.socket), job_serializer=msgspec.json.encode)
     async with working(redis_server.dsn) as worked:
-        await arq.enqueue_job("execute", "from-arq", _queue_name=JOBS)
+        await arq.enqueue_job("mutate", "from-arq", _queue_name=JOBS)
         assert await worked.started.get() == "from-arq"
     await arq.aclose()
 
 
 async def test_a_handler_that_raises_is_logged_and_its_job_is_done(redis_server: RedisServer) -> None:
     with structlog.testing.capture_logs() as logged:
-        async with ringing(redis_server.dsn) as queue, working(redis_server.dsn) as worked:
+        async with enqueueing(redis_server.dsn) as queue, working(redis_server.dsn) as worked:
             await queue.enqueue(deliveries("crashes", "next"))
             await take(worked.started, 2)
             await emptied(queue)
             assert worked.started.empty()
-    assert [(line["event"], line["job_id"]) for line in logged] == [("worker.job_crashed", "crashes.1")]
+    assert [(line["event"], line["job_id"]) for line in logged] == [("worker.job_crashed", "-:crashes.1")]
 
 
 # --- stopping
 
 
 async def test_a_stopping_worker_finishes_what_runs_and_leaves_the_rest(redis_server: RedisServer) -> None:
-    async with ringing(redis_server.dsn) as queue, working(redis_server.dsn) as worked:
+    async with enqueueing(redis_server.dsn) as queue, working(redis_server.dsn) as worked:
         worked.gate.clear()
         await queue.enqueue(deliveries("a"))
         await worked.started.get()
@@ -152,7 +161,7 @@ async def test_a_stopping_worker_finishes_what_runs_and_leaves_the_rest(redis_se
 
 
 async def test_a_cancelled_handler_ends_and_its_job_is_not_run_again(redis_server: RedisServer) -> None:
-    async with ringing(redis_server.dsn) as queue, working(redis_server.dsn) as worked:
+    async with enqueueing(redis_server.dsn) as queue, working(redis_server.dsn) as worked:
         worked.gate.clear()
         await queue.enqueue(deliveries("a", "b", "c"))
         await take(worked.started, 3)
@@ -167,7 +176,7 @@ async def test_a_cancelled_handler_ends_and_its_job_is_not_run_again(redis_serve
 
 
 async def test_closing_ends_running_handlers_and_clears_the_queue_of_them(redis_server: RedisServer) -> None:
-    async with ringing(redis_server.dsn) as queue:
+    async with enqueueing(redis_server.dsn) as queue:
         async with working(redis_server.dsn) as worked:
             worked.gate.clear()
             await queue.enqueue(deliveries("a"))
@@ -180,7 +189,7 @@ async def test_cancelling_run_closes_the_worker(redis_server: RedisServer) -> No
     worked = Worked(redis_server.dsn)
     worked.gate.clear()
     run = asyncio.create_task(worked.worker.run())
-    async with ringing(redis_server.dsn) as queue:
+    async with enqueueing(redis_server.dsn) as queue:
         await queue.enqueue(deliveries("a"))
         await worked.started.get()
         run.cancel()
@@ -194,16 +203,16 @@ async def test_cancelling_run_closes_the_worker(redis_server: RedisServer) -> No
 
 
 async def test_losing_everything_shows_once(redis_server: RedisServer) -> None:
-    async with ringing(redis_server.dsn) as queue, ringing(redis_server.dsn) as other:
-        rung = deliveries(*(f"{number:04}" for number in range(1500)))
+    async with enqueueing(redis_server.dsn) as queue, enqueueing(redis_server.dsn) as other:
+        given = deliveries(*(f"{number:04}" for number in range(1500)))
         assert await queue.was_emptied()
         assert not await queue.was_emptied()
         assert not await other.was_emptied()
-        await queue.enqueue(rung)
-        assert await queue.states(rung) == ["queued"] * 1500
+        await queue.enqueue(given)
+        assert await queue.states(given) == ["queued"] * 1500
         async with redis_server.client() as client:
             await client.flushall()
-        assert await queue.states(rung) == ["absent"] * 1500
+        assert await queue.states(given) == ["absent"] * 1500
         assert [await queue.was_emptied() for _ in range(3)] == [True, False, False]
         assert [await other.was_emptied() for _ in range(3)] == [True, False, False]
         await redis_server.restart()
@@ -211,14 +220,14 @@ async def test_losing_everything_shows_once(redis_server: RedisServer) -> None:
 
 
 async def test_a_job_without_a_body_is_absent(redis_server: RedisServer) -> None:
-    async with ringing(redis_server.dsn) as queue, redis_server.client() as client:
-        await client.zadd(JOBS, {"a.1": 1})
+    async with enqueueing(redis_server.dsn) as queue, redis_server.client() as client:
+        await client.zadd(JOBS, {"-:a.1": 1})
         assert await queue.states(deliveries("a")) == ["absent"]
     assert await Queue(redis_server.dsn).states([]) == []
 
 
 async def test_a_call_that_is_cancelled_at_any_moment_ends(redis_server: RedisServer) -> None:
-    async with ringing(redis_server.dsn) as queue:
+    async with enqueueing(redis_server.dsn) as queue:
         await queue.ping()  # connected
         cancelled = 0
         for moment in range(60):
@@ -233,13 +242,13 @@ async def test_a_call_that_is_cancelled_at_any_moment_ends(redis_server: RedisSe
 
 
 async def test_the_newest_line_of_each_operation_is_kept_for_a_while(redis_server: RedisServer) -> None:
-    async with ringing(redis_server.dsn) as queue:
-        await queue.put_lines({"a": "first", "b": "\x1b[2J*"})
-        await queue.put_lines({"a": "second"})
-        assert await queue.lines(["a", "b", "c"]) == {"a": "second", "b": "\x1b[2J*"}
-        assert await queue.lines([]) == {}
+    async with enqueueing(redis_server.dsn) as queue:
+        await queue.put_lines(None, {"a": "first", "b": "\x1b[2J*"})
+        await queue.put_lines(None, {"a": "second"})
+        assert await queue.lines(None, ["a", "b", "c"]) == {"a": "second", "b": "\x1b[2J*"}
+        assert await queue.lines(None, []) == {}
         redis = ArqRedis(unix_socket_path=str(redis_server.socket))
-        assert 0 < await redis.ttl("decnet-reaper:line:a") <= 600
-        await redis.set("decnet-reaper:line:a", b"\xff")
-        assert await queue.lines(["a"]) == {"a": "\N{REPLACEMENT CHARACTER}"}
+        assert 0 < await redis.ttl("decnet-reaper:-:line:a") <= 600
+        await redis.set("decnet-reaper:-:line:a", b"\xff")
+        assert await queue.lines(None, ["a"]) == {"a": "\N{REPLACEMENT CHARACTER}"}
         await redis.aclose()
