@@ -24,5 +24,6 @@ def with_schema(server: PostgresServer) -> str:
     """A database of this server with the store's schema; its name."""
     database = server.database()
     directory = Path(repo.migrations.versions.__path__[0])
-    server.psql(f"BEGIN; {(directory / 'r0001_postgres.sql').read_text()} COMMIT;", database)
+    server.psql(f"BEGIN; {(directory / 'r0001_postgres.sql').read_text()} COMMIT;"
+        "CREATE TABLE decnet_reaper_version (version_num text)", database)
     return database
