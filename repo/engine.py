@@ -64,10 +64,15 @@ class Statement:
     Args:
         clause: the statement; or, where dialects differ in more than words, what makes it from a dialect's
             name ("sqlite", "postgresql"). Its parameters must not be called like a column that it sets.
+        one_at_a_time: values of it; two transactions in which they are the same come one after the other, as
+            if the database had one writer only.
     """
 
-    def __init__(self, clause: Clause | Callable[[str], Clause]) -> None:
+    def __init__(
+        self, clause: Clause | Callable[[str], Clause], *, one_at_a_time: tuple[str, ...] = ()
+    ) -> None:
         self._clause = clause
+        self.one_at_a_time = one_at_a_time
         self._compiled: dict[str, Compiled] = {}
 
     def on(self, dialect: Dialect) -> Compiled:
@@ -88,6 +93,20 @@ class Step(NamedTuple):
     statement: Statement
     values: Values
     exactly_one: bool = True
+
+
+class TransactionLost(Exception):
+    """A transaction did not commit, or nobody knows whether it did; all of it may be tried again.
+
+    Attributes:
+        cause: the driver's error.
+        maybe_committed: whether a repetition may find what it wants to write already written.
+    """
+
+    def __init__(self, cause: Exception, maybe_committed: bool) -> None:
+        super().__init__(str(cause))
+        self.cause = cause
+        self.maybe_committed = maybe_committed
 
 
 class Reader(ABC):

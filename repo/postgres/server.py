@@ -76,6 +76,10 @@ class Server:
             raise
         return connection
 
+    def connect_blocking(self) -> psycopg.Connection[Any]:
+        """The same for a thread, and for SQLAlchemy, which begins its transactions itself."""
+        return psycopg.connect(make_conninfo(**self._parameters))
+
     def _check(self, connection: Connection) -> None:
         version = connection.info.server_version // 10_000
         if version < OLDEST:

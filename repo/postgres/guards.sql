@@ -1,67 +1,19 @@
--- Revision 0001 on PostgreSQL: the lifecycle table with its guards, what each decky runs, and the hosts.
--- The same columns, checks and indexes as r0001_initial.py makes on SQLite; a test compares the two.
+-- What a PostgreSQL store refuses, whoever writes, and who may do what in it: for the migrations.
 
 -- What is made below names its schema and not the session's: pg_temp last, or a role's own temporary table
 -- would stand in the place of ours.
 SELECT set_config('search_path', quote_ident(current_schema()) || ', pg_temp', true);
 
 -- ids and names sort by their bytes, whatever the database's own collation is
-CREATE TABLE decky_lifecycle (
-    id varchar(64) COLLATE "C" PRIMARY KEY,
-    decky_name varchar(128) COLLATE "C" NOT NULL,
-    host_uuid varchar(64) COLLATE "C",
-    operation varchar(16) NOT NULL,
-    status varchar(16) NOT NULL DEFAULT 'pending',
-    outcome varchar(16),
-    error text,
-    started_at timestamptz NOT NULL,
-    updated_at timestamptz NOT NULL,
-    completed_at timestamptz,
-    payload jsonb,
-    owner varchar(255),
-    claimed_at timestamptz,
-    attempt integer NOT NULL DEFAULT 1,
-    retry_of varchar(64) COLLATE "C",
-    retry_id varchar(64) COLLATE "C",
-    deliveries integer NOT NULL DEFAULT 0,
-    enqueued_at timestamptz,
-    cancel_requested_at timestamptz,
-    CONSTRAINT operation CHECK (operation IN ('deploy', 'mutate', 'teardown')),
-    CONSTRAINT status CHECK (status IN ('pending', 'running', 'succeeded', 'failed')),
-    CONSTRAINT completed_at_on_terminal_rows
-        CHECK ((completed_at IS NULL) = (status IN ('pending', 'running'))),
-    CONSTRAINT outcome_fits_status CHECK (
-        outcome IS NULL
-        OR (outcome = 'succeeded' AND status = 'succeeded')
-        OR (status = 'failed' AND outcome IN
-            ('failed', 'timed_out', 'cancelled', 'interrupted', 'swept', 'expired', 'lost'))
-    ),
-    CONSTRAINT error_on_failed_rows CHECK (error IS NULL OR status = 'failed'),
-    CONSTRAINT payload_is_object CHECK (payload IS NULL OR jsonb_typeof(payload) = 'object')
-);
+ALTER TABLE decky_lifecycle
+    ALTER id TYPE varchar(64) COLLATE "C",
+    ALTER decky_name TYPE varchar(128) COLLATE "C",
+    ALTER host_uuid TYPE varchar(64) COLLATE "C";
+ALTER TABLE decky_deployed
+    ALTER decky_name TYPE varchar(128) COLLATE "C",
+    ALTER host TYPE varchar(64) COLLATE "C";
 
-CREATE UNIQUE INDEX decky_lifecycle_running ON decky_lifecycle (coalesce(host_uuid, ''), decky_name)
-    WHERE status = 'running';
-CREATE INDEX decky_lifecycle_open ON decky_lifecycle (decky_name, coalesce(host_uuid, ''), id)
-    WHERE status IN ('pending', 'running');
-CREATE INDEX decky_lifecycle_stale ON decky_lifecycle (started_at) WHERE status IN ('pending', 'running');
-CREATE INDEX decky_lifecycle_cancelled ON decky_lifecycle (owner)
-    WHERE cancel_requested_at IS NOT NULL AND status = 'running';
-CREATE INDEX decky_lifecycle_completed ON decky_lifecycle (completed_at) WHERE completed_at IS NOT NULL;
-CREATE INDEX decky_lifecycle_decky ON decky_lifecycle ((decky_name || ''), started_at);
-CREATE INDEX decky_lifecycle_started ON decky_lifecycle (started_at);
-
-CREATE TABLE decky_deployed (
-    decky_name varchar(128) COLLATE "C",
-    host varchar(64) COLLATE "C",
-    document jsonb NOT NULL,
-    services jsonb NOT NULL,
-    lifecycle_id varchar(64) COLLATE "C" NOT NULL,
-    updated_at timestamptz NOT NULL,
-    PRIMARY KEY (decky_name, host)
-);
-
--- Guards. A trigger's condition costs next to nothing; the function runs only to refuse.
+-- A trigger's condition costs next to nothing; the function runs only to refuse.
 
 CREATE FUNCTION decnet_reaper_refuse() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
@@ -135,13 +87,13 @@ BEGIN
 END $$;
 
 -- DELETE can't be granted by column, and with it a role could lock the whole table.
-CREATE FUNCTION decnet_reaper_undeploy(host_uuid varchar, decky varchar) RETURNS void
+CREATE FUNCTION decnet_reaper_undeploy(its_host varchar, decky varchar) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
 BEGIN
-    IF coalesce(decnet_reaper_own_host(), host_uuid) <> host_uuid THEN
+    IF coalesce(decnet_reaper_own_host(), its_host) <> its_host THEN
         RAISE EXCEPTION USING MESSAGE = 'this role belongs to another host', ERRCODE = 'insufficient_privilege';
     END IF;
-    DELETE FROM decky_deployed d WHERE d.host = host_uuid AND d.decky_name = decky;
+    DELETE FROM decky_deployed d WHERE d.host = its_host AND d.decky_name = decky;
 END $$;
 
 REVOKE EXECUTE ON FUNCTION decnet_reaper_own_host(), decnet_reaper_hold_presence(varchar),

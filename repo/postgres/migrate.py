@@ -1,0 +1,79 @@
+"""The schema of a PostgreSQL database, brought up by Alembic."""
+
+import asyncio
+
+import psycopg
+from sqlalchemy import Engine, create_engine
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.pool import NullPool
+
+from repo.errors import StoreError, StoreUnusable
+from repo.migrations.run import upgrade
+from repo.models import HEAD, VERSION_TABLE
+from repo.postgres.errors import explained
+from repo.postgres.server import Connection, Server
+from repo.postgres.session import Session
+
+_ONE_AT_A_TIME = "SELECT pg_advisory_xact_lock(7305808869229538353)"
+_OURS = "SELECT to_regclass('decky_lifecycle') IS NULL OR to_regclass(%s) IS NOT NULL"
+
+
+async def schema_of(connection: Connection) -> str | None:
+    """The revision that the database says it has, or None."""
+    found = await (await connection.execute("SELECT to_regclass(%s)", (VERSION_TABLE,))).fetchone()
+    if found == (None,):
+        return None
+    rows = await (await connection.execute(f"SELECT version_num FROM {VERSION_TABLE}")).fetchall()  # noqa: S608
+    return str(rows[0][0]) if rows else None
+
+
+async def bring_up(server: Server, session: Session, create: bool) -> None:
+    """Migrate where it is needed: in one transaction, and only once however many processes ask at once.
+
+    Args:
+        server: where the database is.
+        session: to look at it.
+        create: whether to make the tables where there are none.
+
+    Raises:
+        SchemaNewer: the database's revision is none that this code knows.
+        StoreUnusable: its tables are somebody else's, it has none and shall get none, or this role may not.
+    """
+    found = await schema_of(await session.connection())
+    if found == HEAD:
+        return
+    if found is None and not create:
+        raise StoreUnusable("no store is there yet: start a daemon, or run `decnet-reaper doctor`, first")
+    try:
+        await asyncio.to_thread(_upgrade, server)
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise _may_not(server, found, error) from None
+
+
+def _upgrade(server: Server) -> None:
+    engine = create_engine("postgresql+psycopg://", poolclass=NullPool, creator=server.connect_blocking)
+    try:
+        _upgrade_with(engine)
+    except DBAPIError as error:
+        raise error.orig or error from None
+
+
+def _upgrade_with(engine: Engine) -> None:
+    with engine.begin() as connection:
+        connection.exec_driver_sql("SET LOCAL lock_timeout = '30s'")
+        connection.exec_driver_sql(_ONE_AT_A_TIME)
+        if connection.exec_driver_sql(_OURS, (VERSION_TABLE,)).scalar() is not True:
+            raise StoreUnusable(
+                "its table decky_lifecycle is somebody else's: name another database, or a schema of its own"
+                " with ?options=-csearch_path%3Ddecnet_reaper"
+            )
+        upgrade(connection)
+
+
+def _may_not(server: Server, found: str | None, error: psycopg.Error) -> StoreError:
+    if found is None:
+        return explained(error, server.name)
+    return StoreUnusable(
+        f"its schema is {found}, this release needs {HEAD}, and this role may not bring it up: run"
+        " `decnet-reaper doctor` once as the tables' owner"
+    )
