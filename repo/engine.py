@@ -10,11 +10,11 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, NamedTuple
 
-from sqlalchemy import Dialect, Select, UpdateBase
+from sqlalchemy import CompoundSelect, Dialect, Select, UpdateBase
 
 from repo.errors import StoreError
 
-Clause = UpdateBase | Select[Any]
+Clause = UpdateBase | Select[Any] | CompoundSelect[Any]
 Values = Mapping[str, Any]
 
 
@@ -32,7 +32,7 @@ class Compiled:
         self.text = str(compiled)
         self.names = compiled.positiontup or []
         self._constants = {name: value for name, value in compiled.params.items() if value is not None}
-        selected = list(clause.selected_columns) if isinstance(clause, Select) else []
+        selected = list(clause.selected_columns) if isinstance(clause, Select | CompoundSelect) else []
         self.columns = [column.name for column in selected]
         found = [
             (column.name, column.type.dialect_impl(dialect).result_processor(dialect, None))
@@ -184,10 +184,6 @@ class Engine(Reader):
         Raises:
             StoreReplaced: on leaving; nothing was committed.
         """
-
-    @abstractmethod
-    def snapshot(self) -> AbstractAsyncContextManager[Reader]:
-        """Several reads of one state."""
 
     @abstractmethod
     async def tidy_up(self) -> None:

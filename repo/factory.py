@@ -7,6 +7,7 @@ from repo.base import BaseRepository
 from repo.errors import StoreUnusable
 from repo.repository import SqlRepository
 from repo.sqlite.connection import SqliteFile, Synchronous
+from repo.sqlite.engine import SqliteEngine
 
 
 def get_repository(
@@ -32,7 +33,8 @@ def get_repository(
     if (db_path is None) == (url is None):
         raise TypeError("get_repository() takes either db_path or url")
     path = Path(db_path) if db_path is not None else _path_of(str(url))
-    return SqlRepository(SqliteFile(path, create=create, synchronous=synchronous, busy_timeout=busy_timeout))
+    file = SqliteFile(path, create=create, synchronous=synchronous, busy_timeout=busy_timeout)
+    return SqlRepository(SqliteEngine(file))
 
 
 def _path_of(url: str) -> Path:

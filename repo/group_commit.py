@@ -1,8 +1,8 @@
 """Group commit: many callers, one writer, one transaction for all that wait.
 
 A durable commit costs one fsync, whether it holds one write or fifty. So callers put down what they want
-written and wait; the writer thread takes all that is there, runs it in one `BEGIN IMMEDIATE` with one
-`executemany` per statement, commits, and wakes everybody at once. While it commits, the next group gathers.
+written and wait; a task takes all that is there, runs it in one transaction with one `executemany` per
+statement, commits, and wakes everybody at once. While it commits, the next group gathers.
 
 A group is written in the hope that all is well, which is known from the number of rows that changed. If
 something is not, all of it is rolled back and each write gets a savepoint of its own, so that an illegal
@@ -10,20 +10,17 @@ one fails alone. Calls that wait at the same time have no order among them, exce
 keep theirs.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from sqlalchemy import Connection
-
-from repo.errors import StoreUnavailable
-from repo.sqlite.checkpoint import Checkpoints
-from repo.sqlite.connection import SqliteFile
-from repo.sqlite.errors import SqliteError, explained, is_refusal
-from repo.sqlite.prepared import Prepared
-from repo.sqlite.threads import Call, ServingThread, answer
+from repo.engine import Engine, Statement, Step, Transaction
+from repo.errors import StoreError, StoreUnavailable
 
 T = TypeVar("T")
+Found = dict[str, Any]
 
 _LARGEST_GROUP = 500
 
@@ -33,140 +30,178 @@ class Write(Generic[T]):
     """One caller's change.
 
     Attributes:
-        row: id of the row that it changes; writes of one row happen in the order they were asked for.
-        steps: statements with their values; each must change exactly one row.
-        result: what the caller gets when they did, asked in the same transaction. With no steps it does
-            the writing itself.
-        refused: asked when a step didn't, and everything is as before: says what the caller gets instead,
-            or raises it.
+        row: id of the row that it changes, "" where none has it yet; writes of one row happen in the order
+            they were asked for.
+        steps: makes the statements, as late as can be.
+        result: what the caller gets when all of them did what they should; it is given what `ask` found.
+        otherwise: called where there are none, or one didn't and everything is as before: does the writing,
+            says what the caller gets instead, or raises it.
+        ask: a query that takes `ids`, asked about the row in the same transaction.
     """
 
     row: str
-    steps: Sequence[tuple[Prepared, Mapping[str, Any]]]
-    result: Callable[[Connection], T]
-    refused: Callable[[Connection], T]
+    steps: Callable[[], Sequence[Step]]
+    result: Callable[[Found], T]
+    otherwise: Callable[[Transaction], Awaitable[T]]
+    ask: Statement | None = None
 
 
-class GroupCommit(ServingThread[Write[Any]]):
+@dataclass(slots=True)
+class _Call:
+    """A write, and who waits for it."""
+
+    write: Write[Any]
+    future: asyncio.Future[Any]
+    value: Any = None
+    error: Exception | None = None
+
+    def answer(self) -> None:
+        if self.future.done():  # cancelled
+            return
+        if self.error is None:
+            self.future.set_result(self.value)
+        elif isinstance(self.error, StoreError):  # one for each, since each grows its own traceback
+            self.future.set_exception(type(self.error)(*self.error.args))
+        else:
+            self.future.set_exception(self.error)
+
+
+class _Refused(Exception):
+    """A step did not change the row that it should."""
+
+
+class GroupCommit:
     """The only writer of this process.
 
     Args:
-        file: the store.
-        connection: for this thread alone; its transactions begin with `BEGIN IMMEDIATE`.
-        checkpoints: run after a group has been answered.
+        engine: an open one.
     """
 
-    def __init__(self, file: SqliteFile, connection: Connection, checkpoints: Checkpoints) -> None:
-        self._file = file
-        self._connection = connection
-        self._driver: Any = connection.connection.driver_connection
-        self._checkpoints = checkpoints
-        super().__init__("decnet-store-writer")
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._waiting: list[_Call] = []
+        self._writer: asyncio.Task[None] | None = None
 
     async def write(self, write: Write[T]) -> T:
-        """Write it, durably; then return its result.
+        """Write it, durably, even if the caller is cancelled meanwhile; then return its result.
 
         Raises:
-            StoreError: what `refused` raised, or what is wrong with the store.
+            StoreError: what `otherwise` raised, or what is wrong with the store.
         """
-        result: T = await self.ask(write)
+        call = _Call(write, asyncio.get_running_loop().create_future())
+        self._waiting.append(call)
+        if self._writer is None:
+            self._writer = asyncio.create_task(self._write_all(), name="group commit")
+        result: T = await call.future
         return result
 
-    def serve(self, calls: Sequence[Call[Write[Any]]]) -> None:
-        for group in _groups(calls):
-            self._commit(group)
-            answer(group)
-            self._checkpoints.run_if_due(self._driver)
+    async def finish(self) -> None:
+        """Wait until all that was asked has been answered."""
+        while self._writer is not None:
+            await asyncio.wait({self._writer})
 
-    def shut(self) -> None:
-        self._connection.close()
-        self._checkpoints.close()
-
-    def _commit(self, group: Sequence[Call[Write[Any]]]) -> None:
+    async def _write_all(self) -> None:
         try:
+            while self._waiting:
+                calls, self._waiting = self._waiting, []
+                for group in _groups(calls):
+                    await self._write_group(group)
+                    for call in group:
+                        call.answer()
+                    await self._engine.tidy_up()
+        finally:
+            self._writer = None
+
+    async def _write_group(self, group: Sequence[_Call]) -> None:
+        try:
+            if len(group) == 1 and await self._alone(group[0]):
+                return
             try:
-                self._in_one_transaction(_together, group)
+                async with self._engine.transaction() as transaction:
+                    await self._together(transaction, group)
             except Exception as error:
-                if _is_of_the_store(error):
+                if not self._is_refusal(error):
                     raise
-                self._in_one_transaction(_one_by_one, group)
-        except SqliteError as error:
-            _fail(group, explained(error, self._file.path, self._file.busy_timeout))
-        except StoreUnavailable as error:
-            _fail(group, error)
+                async with self._engine.transaction() as transaction:
+                    for call in group:
+                        await self._one(transaction, call)
+        except Exception as error:  # of the store, or a mistake of ours: whoever waits must hear of it
+            for call in group:
+                call.error = self._engine.explained(error) or error
 
-    def _in_one_transaction(
-        self,
-        apply: Callable[[Connection, Sequence[Call[Write[Any]]]], None],
-        group: Sequence[Call[Write[Any]]],
-    ) -> None:
-        with self._connection.begin():
-            apply(self._connection, group)
-            self._file.check_same()
+    async def _alone(self, call: _Call) -> bool:
+        """Try a lone write of one step as one statement; whether it is done."""
+        write = call.write
+        if write.ask is not None or len(steps := write.steps()) != 1:
+            return False
+        try:
+            done = await self._engine.run_alone(steps[0])
+        except Exception as error:
+            if not self._engine.is_refusal(error):
+                raise
+            return False
+        if done:
+            call.value = write.result({})
+        return done
+
+    async def _together(self, transaction: Transaction, group: Sequence[_Call]) -> None:
+        """All of them, in the hope that none is refused."""
+        planned = [(call, call.write.steps()) for call in group]
+        await self._run(transaction, [(call, steps) for call, steps in planned if steps])
+        for call, steps in planned:
+            if not steps:
+                await self._one(transaction, call)
+
+    async def _run(self, transaction: Transaction, planned: Sequence[tuple[_Call, Sequence[Step]]]) -> None:
+        if not await transaction.run([step for _, steps in planned for step in steps]):
+            raise _Refused
+        found = await _ask(transaction, [call.write for call, _ in planned])
+        for call, _ in planned:
+            call.value = call.write.result(found.get(call.write.row, {}))
+
+    async def _one(self, transaction: Transaction, call: _Call) -> None:
+        """One write in savepoints, so that only it can fail."""
+        try:
+            if steps := call.write.steps():
+                try:
+                    async with transaction.savepoint():
+                        return await self._run(transaction, [(call, steps)])
+                except Exception as error:
+                    if not self._is_refusal(error):
+                        raise
+            async with transaction.savepoint():
+                call.value = await call.write.otherwise(transaction)
+        except StoreUnavailable:
+            raise
+        except StoreError as error:
+            call.error = error
+
+    def _is_refusal(self, error: Exception) -> bool:
+        return isinstance(error, _Refused) or self._engine.is_refusal(error)
 
 
-class _Missed(Exception):
-    """A step changed no row."""
-
-
-def _groups(calls: Sequence[Call[Write[Any]]]) -> Iterator[list[Call[Write[Any]]]]:
-    group: list[Call[Write[Any]]] = []
+def _groups(calls: Sequence[_Call]) -> Iterator[list[_Call]]:
+    group: list[_Call] = []
     rows: set[str] = set()
     for call in calls:
-        if call.work.row in rows or len(group) == _LARGEST_GROUP:
+        if call.write.row in rows or len(group) == _LARGEST_GROUP:
             yield group
             group, rows = [], set()
         group.append(call)
-        rows.add(call.work.row)
+        if call.write.row:
+            rows.add(call.write.row)
     if group:
         yield group
 
 
-def _together(connection: Connection, group: Sequence[Call[Write[Any]]]) -> None:
-    batches: dict[Prepared, list[tuple[Any, ...]]] = {}
-    for call in group:
-        for statement, values in call.work.steps:
-            batches.setdefault(statement, []).append(statement.parameters(values))
-    for statement, rows in batches.items():
-        _run(connection, statement, rows)
-    for call in group:
-        call.value = call.work.result(connection)
-
-
-def _one_by_one(connection: Connection, group: Sequence[Call[Write[Any]]]) -> None:
-    for call in group:
-        try:
-            call.value = _alone(connection, call.work)
-        except Exception as error:
-            if _is_of_the_store(error):
-                raise
-            call.error = error
-
-
-def _alone(connection: Connection, write: Write[T]) -> T:
-    try:
-        with connection.begin_nested():
-            for statement, values in write.steps:
-                _run(connection, statement, [statement.parameters(values)])
-            return write.result(connection)
-    except _Missed:
-        return write.refused(connection)
-    except SqliteError as error:
-        if not is_refusal(error):
-            raise
-        return write.refused(connection)
-
-
-def _run(connection: Connection, statement: Prepared, rows: list[tuple[Any, ...]]) -> None:
-    if statement.run(connection, rows) != len(rows):
-        raise _Missed
-
-
-def _is_of_the_store(error: Exception) -> bool:
-    """Whether it would hit every write alike."""
-    return isinstance(error, StoreUnavailable) or (isinstance(error, SqliteError) and not is_refusal(error))
-
-
-def _fail(group: Sequence[Call[Write[Any]]], error: Exception) -> None:
-    for call in group:
-        call.error = error
+async def _ask(transaction: Transaction, writes: Sequence[Write[Any]]) -> dict[str, Found]:
+    """What each `ask` found, by row, with one query for all writes that ask the same."""
+    rows: dict[Statement, list[str]] = {}
+    for write in writes:
+        if write.ask is not None:
+            rows.setdefault(write.ask, []).append(write.row)
+    found: dict[str, Found] = {}
+    for query, ids in rows.items():
+        for row in await transaction.rows(query, {"ids": json.dumps(ids)}):
+            found[row["id"]] = row
+    return found

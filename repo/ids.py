@@ -10,6 +10,7 @@ _RANDOM_BITS = 62
 _RANDOM_MASK = (1 << _RANDOM_BITS) - 1
 _random = Random()  # noqa: S311 - an id is no secret, and the kernel's random numbers cost more than all else here
 os.register_at_fork(after_in_child=_random.seed)
+_CENTURY = 100 * 365 * 86_400_000 >> 16  # of the first 32 bits, which count 65.536 s
 _lock = threading.Lock()
 _last = 0
 
@@ -26,6 +27,22 @@ def new_id() -> str:
     with _lock:
         _last = now = max(now, _last + 1)
     return _text(now, _random.getrandbits(_RANDOM_BITS))
+
+
+def follow(lifecycle_id: str) -> None:
+    """Let every new id of this process be greater than this one, which somebody else accepted."""
+    global _last
+    with _lock:
+        _last = max(_last, int(lifecycle_id[:8] + lifecycle_id[9:13] + lifecycle_id[15:18], 16))
+
+
+def horizon(lifecycle_id: str = "") -> str:
+    """What ids of version 7 that follow this one (or this moment) for a hundred years are less than.
+
+    Past it, an id comes from no clock; and the ids that DECNET makes, which are random, lie there.
+    """
+    begun = int(lifecycle_id[:8], 16) if lifecycle_id else time.time_ns() // 1_000_000 >> 16
+    return f"{begun + _CENTURY:08x}"
 
 
 def id_after(lifecycle_id: str) -> str:

@@ -1,18 +1,31 @@
-"""The tables as the code sees them. Constraints, indexes and triggers: migrations/versions."""
+"""The tables: what each column is called, means, and may hold. The only definition of them.
+
+A registry of their own keeps these models apart from DECNET's, which has a class for `decky_lifecycle` too.
+Constraints, indexes and triggers: migrations/versions, and `guards` beside each engine.
+"""
 
 import json
-from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any
+from typing import Annotated, Any, ClassVar, Final
 
-from sqlalchemy import Column, Dialect, Integer, MetaData, String, Table, Text
-from sqlalchemy.types import UserDefinedType
+from annotated_types import Ge
+from pydantic import StringConstraints
+from sqlalchemy import Dialect, Integer, String, Text
+from sqlalchemy.dialects.postgresql import JSONB, TIMESTAMP
+from sqlalchemy.orm import registry
+from sqlalchemy.types import TypeDecorator, TypeEngine, UserDefinedType
+from sqlmodel import Field, SQLModel
 
-HEAD = "0001"
-"""The revision that this code writes; a file that says so needs no migration, and no Alembic."""
+from repo.base import Operation, Outcome, Status
 
-VERSION_TABLE = "decnet_reaper_version"
+HEAD: Final = "0001"
+"""The revision that this code writes; a store that says so needs no migration, and no Alembic."""
+
+VERSION_TABLE: Final = "decnet_reaper_version"
 """Not Alembic's usual name: DECNET keeps that one, for its own schema, in the same file."""
+
+Id = Annotated[str, StringConstraints(pattern=r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")]
+DeckyName = Annotated[str, StringConstraints(pattern=r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")]
 
 
 def to_text(moment: datetime) -> str:
@@ -20,71 +33,138 @@ def to_text(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat(" ", "microseconds")[:26]
 
 
-def to_iso(text: str) -> str:
-    """ISO 8601 in aware UTC, from the stored text or from another ISO format that somebody wrote."""
-    if len(text) == 26 and text[10] == " ":
-        return f"{text[:10]}T{text[11:]}+00:00"
-    moment = datetime.fromisoformat(text)
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC).isoformat()
+def to_iso(found: str | datetime) -> str:
+    """ISO 8601 in aware UTC, from what the database holds."""
+    if isinstance(found, datetime):
+        return found.astimezone(UTC).isoformat(timespec="microseconds")
+    return f"{found[:10]}T{found[11:]}+00:00"
 
 
-class UtcTime(UserDefinedType[Any]):
-    """In goes text as `to_text` writes it, out comes ISO 8601 text, since rows are JSON-ready."""
+class _Datetime(UserDefinedType[Any]):
+    """Text under the name that DECNET gives it."""
 
     cache_ok = True
 
     def get_col_spec(self, **_: object) -> str:
         return "DATETIME"
 
-    def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[str], str]:
-        return to_iso
 
+class UtcTime(TypeDecorator[str]):
+    """In goes text as `to_text` writes it, out comes ISO 8601 text, since rows are JSON-ready."""
 
-class JsonText(UserDefinedType[Any]):
-    """In goes JSON text (see `fields.to_json`), out comes the value."""
-
+    impl = Text
     cache_ok = True
 
-    def get_col_spec(self, **_: object) -> str:
-        return "TEXT"
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        """`timestamptz`, or the text that SQLite has in its place."""
+        return TIMESTAMP(timezone=True) if dialect.name == "postgresql" else _Datetime()
 
-    def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[str], Any]:
-        return json.loads
+    def process_result_value(self, value: Any, dialect: Dialect) -> str | None:
+        """Never asked about a null."""
+        return to_iso(value)
 
 
-metadata = MetaData()
+class Json(TypeDecorator[Any]):
+    """In goes JSON text (see `validation.to_json`), out comes the value."""
 
-lifecycle = Table(
-    "decky_lifecycle",
-    metadata,
-    Column("id", String(64), primary_key=True),
-    Column("decky_name", String(128), nullable=False),
-    Column("host_uuid", String(64)),
-    Column("operation", String(16), nullable=False),
-    Column("status", String(16), nullable=False),
-    Column("outcome", String(16)),
-    Column("error", Text),
-    Column("started_at", UtcTime, nullable=False),
-    Column("updated_at", UtcTime, nullable=False),
-    Column("completed_at", UtcTime),
-    Column("payload", JsonText),
-    Column("owner", String(255)),
-    Column("claimed_at", UtcTime),
-    Column("attempt", Integer, nullable=False),
-    Column("retry_of", String(64)),
-    Column("retry_id", String(64)),
-    Column("deliveries", Integer, nullable=False),
-    Column("enqueued_at", UtcTime),
-    Column("cancel_requested_at", UtcTime),
-)
+    impl = Text
+    cache_ok = True
 
-deployed = Table(
-    "decky_deployed",
-    metadata,
-    Column("decky_name", String(128), primary_key=True),
-    Column("host", String(64), primary_key=True),  # "" is the master's own, since a key can't be null
-    Column("document", JsonText, nullable=False),
-    Column("services", JsonText, nullable=False),
-    Column("lifecycle_id", String(64), nullable=False),
-    Column("updated_at", UtcTime, nullable=False),
-)
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        """`jsonb`, or the text that SQLite has in its place."""
+        return JSONB() if dialect.name == "postgresql" else Text()
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> Any:
+        """Never asked about a null."""
+        return json.loads(value) if isinstance(value, str) else value
+
+
+class Base(SQLModel, registry=registry()):
+    """What our models have in common: their registry, and so their metadata."""
+
+
+class DeckyLifecycle(Base, table=True):
+    """One row for each attempt of one operation on one decky."""
+
+    __tablename__: ClassVar[Any] = "decky_lifecycle"
+
+    id: Id = Field(
+        primary_key=True,
+        sa_type=String(64),
+        description="a UUID version 7, so that ids sort by acceptance; a given one is kept",
+    )
+    decky_name: DeckyName = Field(sa_type=String(128), description="the decoy machine")
+    host_uuid: Id | None = Field(
+        default=None,
+        sa_type=String(64),
+        description="the host that the decky lives on; null for the master's own",
+    )
+    operation: Operation = Field(sa_type=String(16), description="`deploy`, `mutate` or `teardown`")
+    status: Status = Field(
+        default="pending", sa_type=String(16), description="`pending`, `running`, `succeeded` or `failed`"
+    )
+    outcome: Outcome | None = Field(
+        default=None,
+        sa_type=String(16),
+        description="how it ended: `succeeded`, `failed`, `timed_out`, `cancelled`, `interrupted`, `swept`,"
+        " `expired` or `lost`; null on open rows and on those that DECNET itself ended",
+    )
+    error: str | None = Field(
+        default=None,
+        sa_type=Text,
+        description="why it failed, at most 2,000 characters; only on failed rows",
+    )
+    started_at: datetime = Field(sa_type=UtcTime, description="when the attempt was accepted")
+    updated_at: datetime = Field(sa_type=UtcTime, description="the last change")
+    completed_at: datetime | None = Field(
+        default=None, sa_type=UtcTime, description="the end; set exactly on terminal rows"
+    )
+    payload: dict[str, Any] | None = Field(
+        default=None,
+        sa_type=Json,
+        description="the request, a JSON object: `compose`, `services`; may hold secrets",
+    )
+    owner: str | None = Field(
+        default=None, sa_type=String(255), description="one life of one worker: host/boot/pid/start/random"
+    )
+    claimed_at: datetime | None = Field(
+        default=None, sa_type=UtcTime, description="when its worker claimed it"
+    )
+    attempt: Annotated[int, Ge(1)] = Field(
+        default=1, sa_type=Integer, description="1, and one more for each retry that was made by itself"
+    )
+    retry_of: Id | None = Field(default=None, sa_type=String(64), description="the row that this one repeats")
+    retry_id: str | None = Field(
+        default=None, sa_type=String(64), description="the row that repeats this one by itself"
+    )
+    deliveries: Annotated[int, Ge(0)] = Field(
+        default=0, sa_type=Integer, description="how often it was enqueued"
+    )
+    enqueued_at: datetime | None = Field(
+        default=None, sa_type=UtcTime, description="when it was last enqueued"
+    )
+    cancel_requested_at: datetime | None = Field(
+        default=None, sa_type=UtcTime, description="when an operator asked a running operation to end"
+    )
+
+
+class DeckyDeployed(Base, table=True):
+    """What each decky runs since its last success."""
+
+    __tablename__: ClassVar[Any] = "decky_deployed"
+
+    decky_name: str = Field(primary_key=True, sa_type=String(128), description="the decoy machine")
+    host: str = Field(
+        primary_key=True,
+        sa_type=String(64),
+        description="its host; empty for the master's own, since a key can't be null",
+    )
+    document: dict[str, Any] = Field(sa_type=Json, description="its whole Compose document")
+    services: list[str] = Field(sa_type=Json, description="those that are switched on")
+    lifecycle_id: str = Field(sa_type=String(64), description="the row that brought it there")
+    updated_at: datetime = Field(sa_type=UtcTime, description="when")
+
+
+metadata = Base.metadata
+lifecycle = metadata.tables["decky_lifecycle"]
+deployed = metadata.tables["decky_deployed"]

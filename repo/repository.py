@@ -1,16 +1,15 @@
-"""The repository on SQLAlchemy Core: each call is one write handed to the group commit, or one read."""
+"""The repository: each call is one write handed to the group commit, or one read. Knows no database."""
 
 import asyncio
 import json
+import os
 import weakref
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal, TypeVar, cast
 
-from sqlalchemy import Connection
-
+from repo import ids, validation
 from repo import statements as sql
-from repo import validation
 from repo.base import (
     ANY_HOST,
     CANCELLED,
@@ -20,13 +19,12 @@ from repo.base import (
     Deployed,
     DeployedDecky,
     Ending,
+    Lifecycle,
     Operation,
     Outcome,
     Status,
 )
-from repo.base import (
-    Lifecycle as Row,
-)
+from repo.engine import Engine, Statement, Step, Transaction, Values
 from repo.errors import (
     DeckyBusy,
     InvalidLifecycle,
@@ -36,87 +34,113 @@ from repo.errors import (
     StoreUnusable,
     TransitionRefused,
 )
-from repo.group_commit import Write
-from repo.ids import id_after, new_id
-from repo.models import VERSION_TABLE, to_iso
-from repo.sqlite.connection import SqliteFile
-from repo.sqlite.prepared import Query
-from repo.sqlite.store import Store
+from repo.group_commit import Found, GroupCommit, Write
+from repo.models import to_iso
 
 T = TypeVar("T")
 
 
 class SqlRepository(BaseRepository):
-    """The store of lifecycles in an SQLite file. May be used from several event loops at once."""
+    """The store of lifecycles in an SQL database. Used from the event loop that opened it.
 
-    def __init__(self, file: SqliteFile) -> None:
-        self._file = file
-        self._store: Store | None = None
+    Args:
+        engine: the database, not yet open.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._writes: GroupCommit | None = None
+        self._opened_in: tuple[int, asyncio.AbstractEventLoop] | None = None
         self._end: weakref.finalize[..., Any] | None = None
 
     async def initialize(self) -> None:
-        if self._store is None:
-            self._store = await asyncio.to_thread(Store, self._file)
+        if self._writes is None:
+            await self._engine.open()
+            self._opened_in = os.getpid(), asyncio.get_running_loop()
+            self._writes = GroupCommit(self._engine)
             # for whoever forgets close(), at the latest when the interpreter exits
-            self._end = weakref.finalize(self, self._store.close, timeout=5.0)
+            self._end = weakref.finalize(self, self._engine.abandon)
 
     async def close(self) -> None:
-        store, self._store = self._store, None
-        if store is not None and self._end is not None:
+        writes, self._writes = self._writes, None
+        if writes is None or self._opened_in is None:
+            return
+        if self._end is not None:
             self._end.detach()
-            await asyncio.to_thread(store.close)
+        if self._opened_in == (os.getpid(), asyncio.get_running_loop()):
+            await writes.finish()
+            await self._engine.close()
+        else:
+            self._engine.abandon()
+
+    # ------------------------------------------------------------ accepting
 
     async def create_lifecycle(self, data: Mapping[str, Any]) -> str:
         row = validation.accepted(data)
-        lifecycle_id: str = row["id"]
+        accepted = _Acceptance(row, sql.INSERT)
 
-        def refused(connection: Connection) -> str:
-            if sql.STATE.first(connection, {"row_id": lifecycle_id}) is None:
-                raise DeckyBusy(
-                    f"lifecycle {lifecycle_id}: another operation is running on {row['decky_name']}"
-                )
-            raise LifecycleExists(f"lifecycle {lifecycle_id}: this id is taken")
+        async def otherwise(transaction: Transaction) -> str:
+            await accepted.try_again(transaction)
+            return accepted.id
 
-        return await self._write(Write(lifecycle_id, [(sql.INSERT, row)], lambda _: lifecycle_id, refused))
+        return await self._write(Write(accepted.given, accepted.steps, lambda _: accepted.id, otherwise))
 
     async def submit_lifecycle(self, data: Mapping[str, Any]) -> tuple[str, bool]:
         row = validation.accepted(data)
         row["host"] = sql.host_key(row["host_uuid"])
-        lifecycle_id: str = row["id"]
+        accepted = _Acceptance(row, sql.INSERT_UNLESS_ASKED)
 
-        def refused(connection: Connection) -> tuple[str, bool]:
-            asked = sql.FIND_ASKED.first(connection, row)
-            if asked is None:
-                raise LifecycleExists(f"lifecycle {lifecycle_id}: this id is taken")
-            return asked["id"], False
+        async def otherwise(transaction: Transaction) -> tuple[str, bool]:
+            if (asked := await transaction.first(sql.FIND_ASKED, row)) is not None:
+                return asked["id"], False
+            await accepted.try_again(transaction)
+            return accepted.id, True
 
-        steps = [(sql.INSERT_UNLESS_ASKED, row)]
-        return await self._write(Write(lifecycle_id, steps, lambda _: (lifecycle_id, True), refused))
+        write = Write(accepted.given, accepted.steps, lambda _: (accepted.id, True), otherwise)
+        return await self._write(write)
+
+    async def retry_lifecycle(self, lifecycle_id: str) -> str:
+        async def accept(transaction: Transaction) -> str:
+            row = await _state(transaction, lifecycle_id)
+            if row["status"] in OPEN:
+                raise TransitionRefused(f"lifecycle {lifecycle_id} is {row['status']}: it may still succeed")
+            if not row["has_payload"] and row["operation"] != "teardown":
+                raise InvalidLifecycle(f"lifecycle {lifecycle_id}: its request is not known, submit it anew")
+            await _follow_newest(transaction)
+            again = {"row_id": lifecycle_id, "next_id": ids.new_id(), "now": validation.now()}
+            await transaction.run([Step(sql.AGAIN, again)])
+            return again["next_id"]
+
+        return await self._write(_by_itself("", accept))
+
+    # ------------------------------------------------------------ changing
 
     async def update_lifecycle(self, lifecycle_id: str, fields: Mapping[str, Any]) -> None:
         values = validation.changed(fields)
         status = values.get("status")
 
-        def refused(connection: Connection) -> None:
-            found, decky_name = _open_state(connection, lifecycle_id)
+        async def otherwise(transaction: Transaction) -> None:
+            row = await _open_state(transaction, lifecycle_id)
             if status == "pending":
-                raise TransitionRefused(f"lifecycle {lifecycle_id} is {found}: it can't become {status}")
-            raise DeckyBusy(f"lifecycle {lifecycle_id}: another operation is running on {decky_name}")
+                raise TransitionRefused(
+                    f"lifecycle {lifecycle_id} is {row['status']}: it can't become pending"
+                )
+            raise _busy(lifecycle_id, row["decky_name"])
 
-        steps = [(sql.update_open(frozenset(values), status), values | {"row_id": lifecycle_id})]
-        await self._write(Write(lifecycle_id, steps, lambda _: None, refused))
+        steps = [Step(sql.update_open(frozenset(values), status), values | {"row_id": lifecycle_id})]
+        await self._write(Write(lifecycle_id, lambda: steps, lambda _: None, otherwise))
 
     async def claim_lifecycle(self, lifecycle_id: str, owner: str) -> Claim | None:
-        steps = [(sql.CLAIM, {"row_id": lifecycle_id, "by_owner": owner, "now": validation.now()})]
+        def claimed(row: Found) -> Claim | None:
+            document, services = row.pop("document"), row.pop("services")
+            deployed = None if document is None else Deployed(document, services)
+            return Claim(cast("Lifecycle", row), deployed)
 
-        def claimed(connection: Connection) -> Claim | None:
-            if (row := sql.CLAIMED.first(connection, {"row_id": lifecycle_id})) is None:
-                return None
-            found: dict[str, Any] = {**row}
-            document, services = found.pop("document"), found.pop("services")
-            return Claim(cast("Row", found), None if document is None else Deployed(document, services))
+        async def otherwise(_: Transaction) -> Claim | None:
+            return None
 
-        return await self._write(Write(lifecycle_id, steps, claimed, lambda _: None))
+        steps = [Step(sql.CLAIM, {"row_id": lifecycle_id, "by_owner": owner, "now": validation.now()})]
+        return await self._write(Write(lifecycle_id, lambda: steps, claimed, otherwise, sql.CLAIMED))
 
     async def end_lifecycle(
         self,
@@ -132,111 +156,109 @@ class SqlRepository(BaseRepository):
     ) -> Ending:
         if error is not None and outcome == "succeeded":
             raise InvalidLifecycle("error: only a status of failed brings one")
-        now = validation.now()
-        reason = None if error is None else validation.error_text(error)
-        row: dict[str, Any] = {"row_id": lifecycle_id, "now": now, "expect": expect, "by_owner": owner}
-        row |= {
+        row: dict[str, Any] = {
+            "row_id": lifecycle_id,
+            "now": validation.now(),
+            "expect": expect,
+            "by_owner": owner,
             "to_status": "succeeded" if outcome == "succeeded" else "failed",
-            "to_outcome": outcome,
-            "reason": reason,
-            "next_id": id_after(lifecycle_id) if retry else None,
-            "whatever_cancelled": outcome in {"succeeded", "failed"},
+            "to_outcome": validation.check("outcome", outcome),
+            "reason": None if error is None else validation.error_text(error),
+            "keeps_outcome": int(outcome in {"succeeded", "failed"}),
+            "next_id": ids.id_after(lifecycle_id) if retry else None,
         }
-        steps = [(sql.END, row)]
+        steps = [Step(sql.END, row)]
         if deployed is not None:
             document = validation.to_json(deployed.document, "deployed.document")
             services = validation.to_json(list(deployed.services), "deployed.services")
-            steps.append((sql.DEPLOYED, row | {"document": document, "services": services}))
+            steps.append(Step(sql.DEPLOYED, row | {"document": document, "services": services}))
+        if undeploy:
+            steps.append(Step(sql.UNDEPLOYED, row, exactly_one=False))
         if retry:
-            steps.append((sql.RETRY, row))
+            steps.append(Step(sql.RETRY, row))
 
-        def refused(connection: Connection) -> Ending:
-            found = _found(connection, lifecycle_id)
+        def ended(found: Found) -> Ending:
+            more = True if retry else bool(found["more"])
+            retried_at = to_iso(row["now"]) if retry else None
+            return Ending(True, outcome, row["reason"], row["next_id"], retried_at, more)
+
+        async def otherwise(transaction: Transaction) -> Ending:
+            found = await _state(transaction, lifecycle_id)
             if found["status"] != expect or (expect == "running" and found["owner"] != owner):
                 return Ending(False)
-            if found["cancel_requested_at"] is not None and not row["whatever_cancelled"]:
+            if found["cancel_requested_at"] is not None and not row["keeps_outcome"]:
                 cancelled = {"to_outcome": "cancelled", "reason": CANCELLED, "next_id": None}
-                sql.END.run(connection, [sql.END.parameters(row | cancelled | {"whatever_cancelled": True})])
-                return Ending(True, "cancelled", CANCELLED, more=True)
-            row["next_id"] = new_id()  # the one behind it is taken
-            for statement, values in steps:
-                statement.run(connection, [statement.parameters(values | {"next_id": row["next_id"]})])
-            return ended(connection)
+                await transaction.run([Step(sql.END, row | cancelled | {"keeps_outcome": 1})])
+                return Ending(True, "cancelled", CANCELLED)
+            row["next_id"] = ids.new_id()  # what stands behind this id is taken
+            await transaction.run([step._replace(values=step.values | row) for step in steps])  # type: ignore[operator]
+            return ended({"more": True})
 
-        def ended(connection: Connection) -> Ending:
-            if undeploy:
-                sql.UNDEPLOYED.run(connection, [sql.UNDEPLOYED.parameters(row)])
-            if retry:
-                return Ending(True, outcome, reason, row["next_id"], to_iso(now))
-            return Ending(True, outcome, reason, more=sql.MORE.first(connection, row) is not None)
-
-        return await self._write(Write(lifecycle_id, steps, ended, refused))
-
-    async def retry_lifecycle(self, lifecycle_id: str) -> str:
-        row = {"row_id": lifecycle_id, "next_id": new_id(), "now": validation.now()}
-
-        def accept(connection: Connection) -> str:
-            found = _found(connection, lifecycle_id)
-            if found["status"] in OPEN:
-                raise TransitionRefused(
-                    f"lifecycle {lifecycle_id} is {found['status']}: it has not ended yet"
-                )
-            if not found["has_payload"] and found["operation"] != "teardown":
-                raise InvalidLifecycle(f"lifecycle {lifecycle_id}: its request is not known, submit it anew")
-            sql.AGAIN.run(connection, [sql.AGAIN.parameters(row)])
-            return row["next_id"]
-
-        return await self._write(Write(lifecycle_id, [], accept, accept))
+        ask = None if retry else sql.MORE
+        return await self._write(Write(lifecycle_id, lambda: steps, ended, otherwise, ask))
 
     async def request_cancel(self, lifecycle_id: str) -> Status:
-        row = {"row_id": lifecycle_id, "now": validation.now()}
+        row = {"row_id": lifecycle_id, "now": validation.now(), "reason": CANCELLED}
 
-        def cancel(connection: Connection) -> Status:
-            found, _ = _open_state(connection, lifecycle_id)
-            if found == "running":
-                connection.execute(sql.CANCEL_RUNNING, row)
+        async def cancel(transaction: Transaction) -> Status:
+            if (await _open_state(transaction, lifecycle_id))["status"] == "running":
+                await transaction.run([Step(sql.CANCEL_RUNNING, row)])
                 return "running"
-            connection.execute(sql.CANCEL_PENDING, row | {"reason": CANCELLED})
+            await transaction.run([Step(sql.CANCEL_PENDING, row)])
             return "failed"
 
-        return await self._write(Write(lifecycle_id, [], cancel, cancel))
-
-    async def find_cancelled(self, owner: str) -> list[str]:
-        found = await self._read(lambda c: sql.FIND_CANCELLED.rows(c, {"by_owner": owner}))
-        return [row["id"] for row in found]
+        return await self._write(_by_itself(lifecycle_id, cancel))
 
     async def record_delivery(self, lifecycle_id: str, deliveries: int) -> bool:
-        steps = [(sql.NOTE_DELIVERY, {"row_id": lifecycle_id, "seen": deliveries, "now": validation.now()})]
-        return await self._write(Write(lifecycle_id, steps, lambda _: True, lambda _: False))
+        async def otherwise(_: Transaction) -> bool:
+            return False
 
-    async def get_lifecycle(self, lifecycle_id: str) -> Row | None:
-        return await self._read(lambda c: sql.BY_ID.first(c, {"row_id": lifecycle_id}))
+        row = {"row_id": lifecycle_id, "seen": deliveries, "now": validation.now()}
+        steps = [Step(sql.NOTE_DELIVERY, row)]
+        return await self._write(Write(lifecycle_id, lambda: steps, lambda _: True, otherwise))
 
-    async def get_lifecycle_by_ids(self, ids: Iterable[str]) -> list[Row]:
-        wanted = {"ids": json.dumps(list(ids))}
-        return await self._read(lambda c: sql.BY_IDS.rows(c, wanted))
+    async def sweep_stale_lifecycle(
+        self, older_than: datetime, reason: str, *, host_uuid: str | None = ANY_HOST
+    ) -> int:
+        values = {
+            "older_than": validation.time("older_than", older_than),
+            "reason": validation.error_text(reason),
+            "now": validation.now(),
+            "host": sql.host_key(host_uuid),
+        }
+        return await self._change(sql.SWEEP if host_uuid == ANY_HOST else sql.SWEEP_ON_HOST, values)
+
+    async def prune_lifecycles(self, older_than: datetime, limit: int = 500) -> int:
+        values = {"older_than": validation.time("older_than", older_than), "most": limit}
+        return await self._change(sql.PRUNE, values)
+
+    # ------------------------------------------------------------ reading
+
+    async def find_cancelled(self, owner: str) -> list[str]:
+        return [row["id"] for row in await self._rows(sql.FIND_CANCELLED, {"by_owner": owner})]
+
+    async def get_lifecycle(self, lifecycle_id: str) -> Lifecycle | None:
+        return await self._first(sql.BY_ID, {"row_id": lifecycle_id})
+
+    async def get_lifecycle_by_ids(self, ids: Iterable[str]) -> list[Lifecycle]:
+        return await self._rows(sql.BY_IDS, {"ids": json.dumps(list(ids))})
 
     async def find_open_lifecycle(
         self, decky_name: str, operation: str, host_uuid: str | None = None
-    ) -> Row | None:
-        wanted = {"decky_name": decky_name, "operation": operation}
-        if host_uuid is None:
-            return await self._read(lambda c: sql.FIND_OPEN.first(c, wanted))
-        wanted["host"] = host_uuid
-        return await self._read(lambda c: sql.FIND_OPEN_ON_HOST.first(c, wanted))
+    ) -> Lifecycle | None:
+        statement = sql.FIND_OPEN if host_uuid is None else sql.FIND_OPEN_ON_HOST
+        wanted = {"decky_name": decky_name, "operation": operation, "host": host_uuid}
+        return await self._first(statement, wanted)
 
-    async def find_next_lifecycle(self, decky_name: str, host_uuid: str | None) -> Row | None:
-        decky = {"decky_name": decky_name, "host": sql.host_key(host_uuid)}
-        return await self._read(lambda c: sql.FIND_NEXT.first(c, decky))
+    async def find_next_lifecycle(self, decky_name: str, host_uuid: str | None) -> Lifecycle | None:
+        return await self._first(sql.FIND_NEXT, _decky(decky_name, host_uuid))
 
-    async def find_ready_lifecycles(self, host_uuid: str | None, limit: int) -> list[Row]:
-        wanted = {"host": sql.host_key(host_uuid), "most": limit}
-        return await self._read(lambda c: sql.FIND_READY.rows(c, wanted))
+    async def find_ready_lifecycles(self, host_uuid: str | None, limit: int) -> list[Lifecycle]:
+        return await self._rows(sql.FIND_READY, {"host": sql.host_key(host_uuid), "most": limit})
 
-    async def list_open_lifecycles(self, host_uuid: str | None = ANY_HOST) -> list[Row]:
-        if host_uuid == ANY_HOST:
-            return await self._read(lambda c: sql.LIST_OPEN.rows(c, {}))
-        return await self._read(lambda c: sql.LIST_OPEN_ON_HOST.rows(c, {"host": sql.host_key(host_uuid)}))
+    async def list_open_lifecycles(self, host_uuid: str | None = ANY_HOST) -> list[Lifecycle]:
+        statement = sql.LIST_OPEN if host_uuid == ANY_HOST else sql.LIST_OPEN_ON_HOST
+        return await self._rows(statement, {"host": sql.host_key(host_uuid)})
 
     async def list_lifecycles(
         self,
@@ -248,7 +270,7 @@ class SqlRepository(BaseRepository):
         host_uuid: str | None = None,
         since: datetime | None = None,
         limit: int = 50,
-    ) -> list[Row]:
+    ) -> list[Lifecycle]:
         statement = sql.listing(
             statuses=statuses,
             outcomes=outcomes,
@@ -258,89 +280,127 @@ class SqlRepository(BaseRepository):
             since=None if since is None else validation.time("since", since),
             limit=limit,
         )
-        return await self._read(lambda c: Query(statement).rows(c, {}))
+        return await self._rows(statement, {})
 
     async def get_deployed(self, decky_name: str, host_uuid: str | None) -> Deployed | None:
-        decky = {"decky_name": decky_name, "host": sql.host_key(host_uuid)}
-        row: Any = await self._read(lambda c: sql.FIND_DEPLOYED.first(c, decky))
+        row: Any = await self._first(sql.FIND_DEPLOYED, _decky(decky_name, host_uuid))
         return None if row is None else Deployed(row["document"], row["services"])
 
     async def list_deployed(
         self, *, host_uuid: str | None = ANY_HOST, decky_name: str | None = None
     ) -> list[DeployedDecky]:
-        statement = sql.deployed_deckies(host_uuid, decky_name)
-        found: list[Any] = await self._read(lambda c: Query(statement).rows(c, {}))
+        found: list[Any] = await self._rows(sql.deployed_deckies(host_uuid, decky_name), {})
         return [cast("DeployedDecky", {"host_uuid": row.pop("host") or None, **row}) for row in found]
 
     async def find_document(self, decky_name: str, host_uuid: str | None) -> dict[str, Any] | None:
-        decky = {"decky_name": decky_name, "host": sql.host_key(host_uuid)}
-
-        def find(connection: Connection) -> dict[str, Any] | None:
-            with connection.begin():
-                payloads = [row["payload"] or {} for row in sql.OPEN_PAYLOADS.rows(connection, decky)]
-                deployed: Any = sql.FIND_DEPLOYED.first(connection, decky) or {}
-            found = [payload["compose"] for payload in payloads if "compose" in payload]
-            document: dict[str, Any] | None = found[0] if found else deployed.get("document")
-            return document
-
-        return await self._read(find)
-
-    async def sweep_stale_lifecycle(
-        self, older_than: datetime, reason: str, *, host_uuid: str | None = ANY_HOST
-    ) -> int:
-        cut = validation.time("older_than", older_than)
-        values = {"older_than": cut, "reason": validation.error_text(reason), "now": validation.now()}
-        statement = sql.SWEEP
-        if host_uuid != ANY_HOST:
-            statement, values = sql.SWEEP_ON_HOST, values | {"host": sql.host_key(host_uuid)}
-        return await self._write_rows(lambda c: c.execute(statement, values).rowcount)
-
-    async def prune_lifecycles(self, older_than: datetime, limit: int = 500) -> int:
-        values = {"older_than": validation.time("older_than", older_than), "most": limit}
-        return await self._write_rows(lambda c: c.execute(sql.PRUNE, values).rowcount)
+        # One statement, so that a row that ends meanwhile is seen either way.
+        found: list[Any] = await self._rows(sql.DOCUMENTS, _decky(decky_name, host_uuid))
+        for row in sorted(found, key=lambda row: str(row["id"]), reverse=True):
+            if row["operation"] == "teardown":
+                return None
+            asked = row["value"] or {}
+            if (document := asked.get("compose") if row["operation"] else asked) is not None:
+                return cast("dict[str, Any]", document)
+        return None
 
     async def check(self) -> dict[str, str]:
-        facts = await self._read(_facts)
-        return {"path": str(self._file.path)} | facts
+        self._opened()
+        return await self._engine.facts()
+
+    # ------------------------------------------------------------ the engine
 
     async def _write(self, write: Write[T]) -> T:
-        return await self._opened().writes.write(write)
+        return await self._opened().write(write)
 
-    async def _write_rows(self, change: Callable[[Connection], int]) -> int:
-        return await self._write(Write("", [], change, change))
+    async def _change(self, statement: Statement, values: Values) -> int:
+        async def change(transaction: Transaction) -> int:
+            return await transaction.change(statement, values)
 
-    async def _read(self, query: Callable[[Connection], T]) -> T:
-        return await self._opened().reads.read(query)
+        return await self._write(_by_itself("", change))
 
-    def _opened(self) -> Store:
-        if self._store is None:
-            raise StoreUnusable(f"{self._file.path}: not open, call initialize() first")
-        return self._store
+    async def _rows(self, query: Statement, values: Values) -> list[Lifecycle]:
+        self._opened()
+        return cast("list[Lifecycle]", await self._engine.rows(query, values))
+
+    async def _first(self, query: Statement, values: Values) -> Lifecycle | None:
+        return next(iter(await self._rows(query, values)), None)
+
+    def _opened(self) -> GroupCommit:
+        if self._writes is None or self._opened_in is None:
+            raise StoreUnusable(f"{self._engine.name}: this repository is not open, call initialize() first")
+        pid, loop = self._opened_in
+        if pid != os.getpid():
+            raise StoreUnusable("this repository was opened before a fork: open one in each process")
+        if loop is not asyncio.get_running_loop():
+            raise StoreUnusable("this repository was opened in another event loop: open one in each")
+        return self._writes
 
 
-def _found(connection: Connection, lifecycle_id: str) -> dict[str, Any]:
-    row: Any = sql.STATE.first(connection, {"row_id": lifecycle_id})
-    if row is None:
+class _Acceptance:
+    """A row that is being accepted. Its id is made as late as can be, so that ids follow that order.
+
+    Attributes:
+        given: the id that the caller wants it to have, or "".
+        id: the one that it got.
+    """
+
+    def __init__(self, row: dict[str, Any], statement: Statement) -> None:
+        self._row = row
+        self._statement = statement
+        self.given: str = row["id"] or ""
+        self.id = self.given
+
+    def steps(self) -> list[Step]:
+        """Insert it, if its id is the newest or was given."""
+        self.id = self.given or ids.new_id()
+        horizon = "" if self.given else ids.horizon(self.id)
+        return [Step(self._statement, self._row | {"id": self.id, "horizon": horizon})]
+
+    async def try_again(self, transaction: Transaction) -> None:
+        """Say why it was refused, or give it an id behind one that came from a clock ahead of ours.
+
+        Raises:
+            LifecycleExists, DeckyBusy.
+        """
+        if self.given and await transaction.first(sql.STATE, {"row_id": self.given}) is not None:
+            raise LifecycleExists(f"lifecycle {self.given}: this id is taken")
+        name, host_uuid = self._row["decky_name"], self._row["host_uuid"]
+        if self._row["status"] == "running" and await transaction.first(
+            sql.FIND_RUNNING, _decky(name, host_uuid)
+        ):
+            raise _busy(self.id, name)
+        await _follow_newest(transaction)
+        await transaction.run(self.steps())
+
+
+def _by_itself(row: str, change: Callable[[Transaction], Awaitable[T]]) -> Write[T]:
+    def never(_: Found) -> T:
+        raise NotImplementedError
+
+    return Write(row, tuple, never, change)
+
+
+async def _follow_newest(transaction: Transaction) -> None:
+    if (newest := await transaction.first(sql.FIND_NEWEST, {"horizon": ids.horizon()})) is not None:
+        ids.follow(newest["id"])
+
+
+def _decky(decky_name: str, host_uuid: str | None) -> dict[str, Any]:
+    return {"decky_name": decky_name, "host": sql.host_key(host_uuid)}
+
+
+def _busy(lifecycle_id: str, decky_name: str) -> DeckyBusy:
+    return DeckyBusy(f"lifecycle {lifecycle_id}: another operation is running on {decky_name}")
+
+
+async def _state(transaction: Transaction, lifecycle_id: str) -> Found:
+    if (row := await transaction.first(sql.STATE, {"row_id": lifecycle_id})) is None:
         raise LifecycleNotFound(f"lifecycle {lifecycle_id}: no row has this id")
-    return dict(row)
+    return row
 
 
-def _open_state(connection: Connection, lifecycle_id: str) -> tuple[Status, str]:
-    row = _found(connection, lifecycle_id)
-    status: Status = row["status"]
-    if status not in OPEN:
-        raise LifecycleClosed(f"lifecycle {lifecycle_id} is {status}: nothing leaves a terminal row")
-    return status, row["decky_name"]
-
-
-def _facts(connection: Connection) -> dict[str, str]:
-    def ask(question: str) -> str:
-        return str(connection.exec_driver_sql(question).scalar())
-
-    with connection.begin():
-        return {
-            "schema": ask(f"SELECT version_num FROM {VERSION_TABLE}"),  # noqa: S608
-            "sqlite_version": ask("SELECT sqlite_version()"),
-            "journal_mode": ask("PRAGMA journal_mode"),
-            "integrity": ask("PRAGMA integrity_check(1)"),
-        }
+async def _open_state(transaction: Transaction, lifecycle_id: str) -> Found:
+    row = await _state(transaction, lifecycle_id)
+    if row["status"] not in OPEN:
+        raise LifecycleClosed(f"lifecycle {lifecycle_id} is {row['status']}: nothing leaves a terminal row")
+    return row

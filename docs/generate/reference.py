@@ -12,8 +12,8 @@ from reaper.cli import exit_status
 from reaper.cli.main import cli
 from reaper.settings import ReaperSettings, Seconds, SettingsError
 from repo import errors as store
-from repo.migrations.versions.r0001_initial import REFUSED
 from repo.models import HEAD, VERSION_TABLE, deployed, lifecycle
+from repo.sqlite.guards import REFUSED
 from worker.client import InvalidDocument, InvalidRequest
 from worker.liveness.locks import LocksUnusable
 from worker.queue import InvalidDSN, QueueUnavailable

@@ -12,8 +12,9 @@ from typing import Any
 from sqlalchemy import Connection, Row, column, inspect, select, table, text
 
 from repo.base import OPEN, OPERATIONS, TERMINAL
-from repo.errors import StoreUnusable
+from repo.errors import InvalidLifecycle, StoreUnusable
 from repo.models import lifecycle, to_text
+from repo.validation import check
 
 COLUMNS = (
     *("id", "decky_name", "host_uuid", "operation", "status", "error"),
@@ -71,6 +72,12 @@ def _adopted(row: Row[Any], newest: dict[tuple[str | None, str], str], now: str)
             f"row {row.id} of its table {lifecycle.name} has operation {row.operation!r} and status"
             f" {row.status!r}, which no DECNET writes: correct or delete that row first"
         )
+    try:
+        check("decky_name", row.decky_name)
+    except InvalidLifecycle as error:
+        raise StoreUnusable(
+            f"row {row.id} of its table {lifecycle.name}: {error}: correct or delete that row first"
+        ) from None
     values: dict[str, Any] = {**row._mapping, "outcome": None}
     for name in ("started_at", "updated_at", "completed_at"):
         values[name] = _time(row, name)

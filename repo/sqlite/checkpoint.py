@@ -5,6 +5,7 @@ SQLite 3.7.0 to 3.51.2 can corrupt a database when two processes checkpoint at o
 `<store>.lock`. It is not worth a second code path for newer versions: the lock costs microseconds.
 """
 
+import asyncio
 import fcntl
 import os
 import sqlite3
@@ -12,9 +13,11 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+import aiosqlite
+
 from repo.errors import StoreBusy
-from repo.files import open_private
 from repo.sqlite.connection import SqliteFile
+from repo.sqlite.files import open_private
 
 LOG_BYTES = 4 << 20
 """A log longer than this is copied back after the next commit."""
@@ -36,11 +39,11 @@ _FRAME_SALT = slice(8, 16)
 
 
 class Checkpoints:
-    """The right to checkpoint one store. One writer thread uses it."""
+    """The right to checkpoint one store. One writer uses it."""
 
     def __init__(self, file: SqliteFile) -> None:
         self._file = file
-        self._lock = open_private(Path(f"{file.path}.lock"))
+        self._lock = open_private(Path(f"{file.path}.lock"), like=file.path)
         self._log: int | None = None
         self._next_look = 0.0
         self._done = (b"", 0)  # generation of the log, and how many of its bytes a checkpoint has seen
@@ -51,7 +54,7 @@ class Checkpoints:
         if self._log is not None:
             os.close(self._log)
 
-    def acquire(self) -> None:
+    async def acquire(self) -> None:
         """Take the lock, waiting for as long as for any lock.
 
         Raises:
@@ -64,13 +67,13 @@ class Checkpoints:
                     f"{self._file.path}: another process has been opening or checkpointing it for"
                     f" {self._file.busy_timeout:g} s; see who with `fuser -v {self._file.path}.lock`"
                 )
-            time.sleep(0.01)
+            await asyncio.sleep(0.01)
 
     def release(self) -> None:
         """Give the lock back."""
         fcntl.flock(self._lock, fcntl.LOCK_UN)
 
-    def run_if_due(self, connection: sqlite3.Connection) -> None:
+    async def run_if_due(self, connection: aiosqlite.Connection) -> None:
         """Copy the log back if it has grown enough and nobody else is at it. Failing is no news: the commit
         before it is safe in the log, and the next one finds out what is wrong.
         """
@@ -88,17 +91,17 @@ class Checkpoints:
         patient = not self._reaches(_PATIENCE * LOG_BYTES, generation, frame)
         try:
             with suppress(sqlite3.Error):
-                frames = _copy_back(connection, "PASSIVE") if patient else self._insist(connection)
+                frames = await (_copy_back(connection, "PASSIVE") if patient else self._insist(connection))
                 self._done = generation, frames * frame
         finally:
             self.release()
 
-    def _insist(self, connection: sqlite3.Connection) -> int:
-        connection.execute(f"PRAGMA busy_timeout = {_LONGEST_STALL_MS}").close()
+    async def _insist(self, connection: aiosqlite.Connection) -> int:
+        await connection.execute(f"PRAGMA busy_timeout = {_LONGEST_STALL_MS}")
         try:
-            return _copy_back(connection, "RESTART")
+            return await _copy_back(connection, "RESTART")
         finally:
-            connection.execute(f"PRAGMA busy_timeout = {round(self._file.busy_timeout * 1000)}").close()
+            await connection.execute(f"PRAGMA busy_timeout = {round(self._file.busy_timeout * 1000)}")
 
     def _reaches(self, length: int, generation: bytes, frame: int) -> bool:
         """Whether the frame at `length` belongs to this generation; the file itself never shrinks."""
@@ -121,5 +124,6 @@ class Checkpoints:
         return True
 
 
-def _copy_back(connection: sqlite3.Connection, mode: str) -> int:
-    return int(connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()[1])
+async def _copy_back(connection: aiosqlite.Connection, mode: str) -> int:
+    ((_, frames, _),) = await connection.execute_fetchall(f"PRAGMA wal_checkpoint({mode})")
+    return int(frames)

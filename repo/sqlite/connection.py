@@ -6,11 +6,8 @@ import sqlite3
 from pathlib import Path
 from typing import Literal
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event
-from sqlalchemy.pool import NullPool
-
 from repo.errors import StoreMissing, StoreReplaced, StoreUnusable
-from repo.files import open_private
+from repo.sqlite.files import open_private, share
 
 Synchronous = Literal["FULL", "NORMAL", "EXTRA"]
 
@@ -46,7 +43,8 @@ class SqliteFile:
             f"PRAGMA journal_size_limit = {_JOURNAL_LIMIT}",
             "PRAGMA wal_autocheckpoint = 0",  # checkpoint.py does it
         )
-        self._identity: tuple[int, int] | None = None
+        self._shm = Path(f"{self.path}-shm")
+        self._identities: list[tuple[str, tuple[int, int] | None]] = []
 
     def prepare(self) -> None:
         """Make the file if it is missing.
@@ -77,37 +75,31 @@ class SqliteFile:
                 " use a local disk"
             )
 
-    def engine(self) -> Engine:
-        """An engine whose connections begin with `BEGIN`, or with their execution option `begin`."""
-        engine = create_engine(
-            URL.create("sqlite", database=str(self.path)),
-            poolclass=NullPool,
-            connect_args={"isolation_level": None, "check_same_thread": False},
-        )
-        event.listen(engine, "connect", self._set_up)
-        event.listen(engine, "begin", _begin)
-        return engine
+    def connect(self) -> sqlite3.Connection:
+        """A connection, set up; transactions are begun and ended by statements only."""
+        connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
+        try:
+            for pragma in self._pragmas:
+                connection.execute(pragma).close()
+        except sqlite3.Error:
+            connection.close()
+            raise
+        return connection
 
     def remember(self) -> None:
-        """Note which file this path leads to, for `check_same`."""
-        facts = self.path.stat()
-        self._identity = facts.st_dev, facts.st_ino
+        """Note which files are open, for `check_same`; give SQLite's the database's mode and group."""
+        for path in (self.wal, self._shm):
+            share(path, self.path)
+        self._identities = [(str(path), _identity(str(path))) for path in (self.path, self.wal, self._shm)]
 
     def check_same(self) -> None:
         """Raises:
-        StoreReplaced: the path leads to another file, or nowhere, since `remember`.
+        StoreReplaced: the path of a file that is open leads to another one, or nowhere, since `remember`.
         """
-        try:
-            facts = os.stat(self.path)  # noqa: PTH116 - called for every commit, and Path.stat is slower
-        except OSError:
-            facts = None
-        if facts is None or (facts.st_dev, facts.st_ino) != self._identity:
-            what = "was deleted" if facts is None else "was replaced by another file"
-            raise StoreReplaced(f"{self.path}: {what} while it was open; restart to use what is there now")
-
-    def _set_up(self, connection: sqlite3.Connection, _: object) -> None:
-        for pragma in self._pragmas:
-            connection.execute(pragma).close()
+        for path, identity in self._identities:
+            if (found := _identity(path)) != identity:
+                what = "was deleted" if found is None else "was replaced by another file"
+                raise StoreReplaced(f"{path}: {what} while it was open; restart to use what is there now")
 
 
 def file_system(path: Path, mounts: Path = Path("/proc/self/mountinfo")) -> str:
@@ -125,10 +117,12 @@ def file_system(path: Path, mounts: Path = Path("/proc/self/mountinfo")) -> str:
     return system
 
 
-def _begin(connection: Connection) -> None:
-    driver = connection.connection.driver_connection
-    assert driver is not None  # noqa: S101
-    driver.execute(connection.get_execution_options().get("begin", "BEGIN")).close()
+def _identity(path: str) -> tuple[int, int] | None:
+    try:
+        facts = os.stat(path)  # noqa: PTH116 - called for every commit, and Path.stat is slower
+    except OSError:
+        return None
+    return facts.st_dev, facts.st_ino
 
 
 def _kind(path: Path) -> str:

@@ -1,5 +1,6 @@
 """A store of its own for each test."""
 
+import asyncio
 import shutil
 import sqlite3
 from collections.abc import AsyncIterator, Iterator
@@ -10,15 +11,18 @@ import pytest
 
 from repo.base import BaseRepository
 from repo.factory import get_repository
-from repo.sqlite.connection import SqliteFile
-from repo.sqlite.store import Store
 
 
 @pytest.fixture(scope="session")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store with its schema, made once: a copy of it opens faster than a migration runs."""
     path = tmp_path_factory.mktemp("made") / "store.db"
-    Store(SqliteFile(path, synchronous="NORMAL", busy_timeout=5.0)).close()
+
+    async def make() -> None:
+        async with get_repository(db_path=path, synchronous="NORMAL"):
+            pass
+
+    asyncio.run(make())
     return path
 
 

@@ -7,7 +7,6 @@ import pytest
 from sqlalchemy.dialects import sqlite
 
 from repo import statements as sql
-from repo.sqlite.prepared import Prepared
 
 
 def _listing(decky_name: str | None) -> Any:
@@ -23,7 +22,7 @@ INDEXES: list[tuple[str, Any, set[str]]] = [
     ("find_open on a host", sql.FIND_OPEN_ON_HOST, BY_OPEN_DECKY),
     ("find_next", sql.FIND_NEXT, BY_OPEN_DECKY),
     ("find_asked", sql.FIND_ASKED, BY_OPEN_DECKY),
-    ("payloads", sql.OPEN_PAYLOADS, BY_OPEN_DECKY),
+    ("payloads", sql.DOCUMENTS, BY_OPEN_DECKY),
     ("list_open", sql.LIST_OPEN, PARTIAL),
     ("sweep", sql.SWEEP, {"decky_lifecycle_stale"}),
     ("cancelled", sql.FIND_CANCELLED, {"decky_lifecycle_cancelled"}),
@@ -47,11 +46,7 @@ def test_no_statement_scans_the_table(
     statement: Any,
     expected: set[str],
 ) -> None:
-    if isinstance(statement, Prepared):
-        text = statement.text
-    else:
-        options = {"render_postcompile": True}
-        text = str(statement.compile(dialect=sqlite.dialect(), compile_kwargs=options))
+    text = statement.on(sqlite.dialect()).text
     plan = shell.execute(f"EXPLAIN QUERY PLAN {text}", [None] * text.count("?"))
     steps = [step for *_, step in plan]
     for step in steps:

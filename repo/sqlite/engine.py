@@ -1,0 +1,205 @@
+"""SQLite through aiosqlite: one connection that writes, one that reads, each with its own thread."""
+
+import asyncio
+import logging
+import sqlite3
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+import aiosqlite
+from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
+
+from repo.engine import Compiled, Engine, Statement, Step, Transaction, Values
+from repo.errors import StoreError, StoreUnavailable
+from repo.migrations.run import is_current
+from repo.models import VERSION_TABLE
+from repo.sqlite.checkpoint import Checkpoints
+from repo.sqlite.connection import SqliteFile
+from repo.sqlite.errors import SqliteError, explained, is_refusal
+from repo.sqlite.migrate import bring_up
+
+_log = logging.getLogger(__name__)
+_dialect = SQLiteDialect_pysqlite(paramstyle="qmark")
+
+
+class SqliteEngine(Engine):
+    """One SQLite file."""
+
+    dialect = _dialect
+
+    def __init__(self, file: SqliteFile) -> None:
+        self.name = str(file.path)
+        self._file = file
+        self._checkpoints: Checkpoints | None = None
+        self._connections: list[aiosqlite.Connection] = []
+        self._unreadable: set[str] = set()
+
+    async def open(self) -> None:
+        try:
+            await self._open()
+        except Exception as error:
+            await self.close()
+            if (known := self.explained(error)) is not None:
+                raise known from None
+            if isinstance(error, StoreUnavailable) and self.name not in str(error):
+                raise type(error)(f"{self.name}: {error}") from None
+            raise
+
+    async def _open(self) -> None:
+        self._file.prepare()
+        self._checkpoints = Checkpoints(self._file)
+        # SQLite doesn't wait for whoever switches a new file to WAL, so that only one may do it
+        await self._checkpoints.acquire()
+        try:
+            self._writer = await self._connect()
+            if not await self._is_current():
+                await asyncio.to_thread(bring_up, self._file)
+        finally:
+            self._checkpoints.release()
+        self._reader = await self._connect()
+        await self._reader.execute_fetchall("SELECT 1 FROM sqlite_schema")  # so that -wal and -shm are there
+        self._file.remember()
+
+    async def _connect(self) -> aiosqlite.Connection:
+        connection = aiosqlite.Connection(self._file.connect, iter_chunk_size=64)
+        connection._thread.daemon = True  # a repository that was never closed must not hang at exit
+        await connection
+        self._connections.append(connection)
+        return connection
+
+    async def _is_current(self) -> bool:
+        try:
+            found = await self._writer.execute_fetchall(f"SELECT version_num FROM {VERSION_TABLE}")  # noqa: S608
+        except sqlite3.OperationalError as error:
+            if "no such table" in str(error):
+                return False
+            raise
+        return is_current([str(version) for (version,) in found])
+
+    async def close(self) -> None:
+        for connection in self._connections:
+            await connection.close()
+        self._connections.clear()
+        if self._checkpoints is not None:
+            self._checkpoints.close()
+            self._checkpoints = None
+
+    def abandon(self) -> None:
+        for connection in self._connections:
+            connection.stop()
+        self._connections.clear()
+        if self._checkpoints is not None:
+            self._checkpoints.close()
+            self._checkpoints = None
+
+    async def rows(self, query: Statement, values: Values) -> list[dict[str, Any]]:
+        self._file.check_same()
+        try:
+            return await self._fetch(self._reader, query.on(_dialect), values)
+        except sqlite3.Error as error:
+            raise explained(error, self._file.path, self._file.busy_timeout) from None
+
+    async def run_alone(self, step: Step) -> bool:
+        statement = step.statement.on(_dialect)
+        cursor = await self._writer.execute(statement.text, statement.parameters(step.values))
+        self._file.check_same()
+        return cursor.rowcount == 1
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Transaction]:
+        await self._writer.execute("BEGIN IMMEDIATE")
+        try:
+            yield _Transaction(self)
+            self._file.check_same()
+            await self._writer.execute("COMMIT")
+        except BaseException:
+            with suppress(sqlite3.Error):  # a full disk has rolled back by itself
+                await self._writer.execute("ROLLBACK")
+            raise
+
+    async def tidy_up(self) -> None:
+        if self._checkpoints is not None:
+            await self._checkpoints.run_if_due(self._writer)
+
+    def is_refusal(self, error: Exception) -> bool:
+        return is_refusal(error)
+
+    def explained(self, error: Exception) -> StoreError | None:
+        if isinstance(error, SqliteError):
+            return explained(error, self._file.path, self._file.busy_timeout)
+        return None
+
+    async def facts(self) -> dict[str, str]:
+        async def ask(question: str) -> str:
+            (found,) = await self._reader.execute_fetchall(question)
+            return str(found[0])
+
+        try:
+            self._file.check_same()
+            return {
+                "path": self.name,
+                "schema": await ask(f"SELECT version_num FROM {VERSION_TABLE}"),  # noqa: S608
+                "sqlite_version": await ask("SELECT sqlite_version()"),
+                "journal_mode": await ask("PRAGMA journal_mode"),
+                "integrity": await ask("PRAGMA integrity_check(1)"),
+            }
+        except sqlite3.Error as error:
+            raise explained(error, self._file.path, self._file.busy_timeout) from None
+
+    async def _fetch(
+        self, connection: aiosqlite.Connection, query: Compiled, values: Values
+    ) -> list[dict[str, Any]]:
+        found = await connection.execute_fetchall(query.text, query.parameters(values))
+        try:
+            return [query.row(each) for each in found]
+        except (TypeError, ValueError):
+            return self._readable(query, found)
+
+    def _readable(self, query: Compiled, found: Iterable[Sequence[Any]]) -> list[dict[str, Any]]:
+        rows = []
+        for each in found:
+            try:
+                rows.append(query.row(each))
+            except (TypeError, ValueError) as error:
+                if (name := str(each[0])) not in self._unreadable:
+                    self._unreadable.add(name)
+                    _log.error("%s: row %s can't be read and is left out: %s", self.name, name, error)
+        return rows
+
+
+class _Transaction(Transaction):
+    def __init__(self, engine: SqliteEngine) -> None:
+        self._engine = engine
+        self._connection = engine._writer
+
+    async def rows(self, query: Statement, values: Values) -> list[dict[str, Any]]:
+        return await self._engine._fetch(self._connection, query.on(_dialect), values)
+
+    async def run(self, steps: Sequence[Step]) -> bool:
+        batches: dict[tuple[Compiled, bool], list[tuple[Any, ...]]] = {}
+        for statement, values, exactly_one in steps:
+            compiled = statement.on(_dialect)
+            batches.setdefault((compiled, exactly_one), []).append(compiled.parameters(values))
+        for (compiled, exactly_one), rows in batches.items():
+            cursor = await self._connection.executemany(compiled.text, rows)
+            if exactly_one and cursor.rowcount != len(rows):
+                return False
+        return True
+
+    async def change(self, statement: Statement, values: Values) -> int:
+        compiled = statement.on(_dialect)
+        cursor = await self._connection.execute(compiled.text, compiled.parameters(values))
+        return cursor.rowcount
+
+    @asynccontextmanager
+    async def savepoint(self) -> AsyncIterator[None]:
+        await self._connection.execute("SAVEPOINT one")
+        try:
+            yield
+        except BaseException:
+            with suppress(sqlite3.Error):  # gone, where a full disk has rolled back by itself
+                await self._connection.execute("ROLLBACK TO one")
+                await self._connection.execute("RELEASE one")
+            raise
+        await self._connection.execute("RELEASE one")
