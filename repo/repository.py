@@ -4,7 +4,7 @@ import asyncio
 import json
 import os
 import weakref
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal, TypeVar, cast
 
@@ -51,25 +51,26 @@ class SqlRepository(BaseRepository):
         self._engine = engine
         self._writes: GroupCommit | None = None
         self._opened_in: tuple[int, asyncio.AbstractEventLoop] | None = None
-        self._end: weakref.finalize[..., Any] | None = None
+        self._session: AsyncGenerator[None] | None = None
 
     async def initialize(self) -> None:
-        if self._writes is None:
-            await self._engine.open()
+        if self._session is None:
+            session = _session(self._engine)
+            await anext(session)
+            self._session = session
             self._opened_in = os.getpid(), asyncio.get_running_loop()
             self._writes = GroupCommit(self._engine)
-            # for whoever forgets close(), at the latest when the interpreter exits
-            self._end = weakref.finalize(self, self._engine.abandon)
+            # for a loop that ends without asyncgens having been shut down, at the latest at exit
+            weakref.finalize(self, self._engine.abandon)
 
     async def close(self) -> None:
+        session, self._session = self._session, None
         writes, self._writes = self._writes, None
-        if writes is None or self._opened_in is None:
+        if session is None or writes is None or self._opened_in is None:
             return
-        if self._end is not None:
-            self._end.detach()
         if self._opened_in == (os.getpid(), asyncio.get_running_loop()):
             await writes.finish()
-            await self._engine.close()
+            await session.aclose()
         else:
             self._engine.abandon()
 
@@ -334,6 +335,15 @@ class SqlRepository(BaseRepository):
         if loop is not asyncio.get_running_loop():
             raise StoreUnusable("this repository was opened in another event loop: open one in each")
         return self._writes
+
+
+async def _session(engine: Engine) -> AsyncGenerator[None]:
+    """Open until it is closed: by `close`, or by the event loop, when nobody holds it or the loop ends."""
+    await engine.open()
+    try:
+        yield
+    finally:
+        await engine.close()
 
 
 class _Acceptance:

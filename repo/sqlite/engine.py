@@ -64,7 +64,11 @@ class SqliteEngine(Engine):
     async def _connect(self) -> aiosqlite.Connection:
         connection = aiosqlite.Connection(self._file.connect, iter_chunk_size=64)
         connection._thread.daemon = True  # a repository that was never closed must not hang at exit
-        await connection
+        try:
+            await connection
+        except sqlite3.Error:
+            connection._thread.join()  # it is ending, and would miss a loop that ends before it
+            raise
         self._connections.append(connection)
         return connection
 

@@ -89,5 +89,7 @@ def _is_text(name: str) -> CheckConstraint:
 def _is_time(name: str) -> CheckConstraint:
     """The one form that sorts as time does; SQLite turns a day that is none into another one."""
     second = f"substr({name}, 1, 19)"
-    shaped = f"typeof({name}) = 'text' AND {name} GLOB '{_TIME}' AND datetime({second}) IS {second}"
+    shaped = (
+        f"typeof({name}) = 'text' AND {name} GLOB '{_TIME}' AND datetime({second}, '+0 days') IS {second}"
+    )
     return CheckConstraint(f"{name} IS NULL OR ({shaped})", f"{name}_is_time")

@@ -189,14 +189,14 @@ async def test_a_lock_that_is_given_up_in_time(repository: BaseRepository, shell
 async def test_a_full_disk_is_said_and_survived(repository: BaseRepository) -> None:
     payload = {"compose": {"x": "y" * 200_000}}
     kept = await repository.create_lifecycle(DECKY)
-    driver = repository._store.writes._driver  # type: ignore[attr-defined]
-    pages = driver.execute("PRAGMA page_count").fetchone()[0]
-    driver.execute(f"PRAGMA max_page_count = {pages + 10}").close()
+    writer = repository._engine._writer  # type: ignore[attr-defined]
+    ((pages,),) = await writer.execute_fetchall("PRAGMA page_count")
+    await writer.execute_fetchall(f"PRAGMA max_page_count = {pages + 10}")
     results = await asyncio.gather(
         *(repository.create_lifecycle(DECKY | {"payload": payload}) for _ in range(3)), return_exceptions=True
     )
     assert [type(result) for result in results] == [StoreFull] * 3
-    driver.execute("PRAGMA max_page_count = 1000000").close()
+    await writer.execute_fetchall("PRAGMA max_page_count = 1000000")
     added = await repository.create_lifecycle(DECKY | {"payload": payload})
     assert [row["id"] for row in await repository.list_open_lifecycles()] == [kept, added]
 

@@ -44,9 +44,9 @@ def rows(shell: sqlite3.Connection) -> list[Any]:
 async def test_a_row_from_the_shell_is_one_of_ours(
     repository: BaseRepository, shell: sqlite3.Connection
 ) -> None:
-    insert(shell, started_at="2026-05-04T10:11:12Z", updated_at="2026-05-04 12:11:12+02:00")
+    insert(shell)
     (row,) = await repository.get_lifecycle_by_ids(["new"])
-    assert row["started_at"] == row["updated_at"] == "2026-05-04T10:11:12+00:00"
+    assert row["started_at"] == row["updated_at"] == "2026-05-04T10:11:12.123456+00:00"
     assert (row["attempt"], row["deliveries"], row["payload"]) == (1, 0, None)
     assert await repository.claim_lifecycle("new", "w") is not None
     assert await repository.sweep_stale_lifecycle(datetime.now(UTC) + timedelta(hours=1), "stale") == 1
@@ -68,6 +68,27 @@ async def test_a_row_from_the_shell_is_one_of_ours(
         {"decky_name": None},
         {"started_at": None},
         {"started_at": "yesterday"},
+        {"started_at": "2026-05-04T10:11:12Z"},
+        {"started_at": "2026-05-04 10:11:12 +02:00"},
+        {"started_at": "2026-05-04 10:11:12"},
+        {"started_at": "2026-02-31 10:11:12.000000"},
+        {"started_at": "2026-05-04 24:00:00.000000"},
+        {"started_at": "2026-13-01 10:11:12.000000"},
+        {"started_at": "0000-01-01 10:11:12.000000"},
+        {"started_at": 20260504},
+        {"started_at": b"2026-05-04 10:11:12.123456"},
+        {"claimed_at": "2026-05-04 12:11:12+02:00"},
+        {"attempt": "x"},
+        {"attempt": 0},
+        {"deliveries": "often"},
+        {"deliveries": -1},
+        {"deliveries": 1.5},
+        {"owner": b"me"},
+        {"outcome": "succeeded"},
+        {"outcome": "swept"},
+        {"status": "succeeded", "completed_at": NOW, "outcome": "failed"},
+        {"status": "failed", "completed_at": NOW, "outcome": "succeeded"},
+        {"status": "failed", "completed_at": NOW, "outcome": "gone"},
         {"updated_at": 5},
         {"payload": "{"},
         {"payload": "[1]"},
@@ -159,7 +180,7 @@ def test_only_terminal_rows_are_deleted(shell: sqlite3.Connection, rows: list[An
 def test_the_steps_that_are_allowed(shell: sqlite3.Connection, rows: list[Any]) -> None:
     insert(shell, id="other-host", decky_name="d2", host_uuid="host-1", status="running")
     for which, change in [
-        ("pending", "started_at = '2026-01-01', status = 'running'"),
+        ("pending", f"started_at = '{NOW}', status = 'running'"),
         ("pending", f"status = 'succeeded', completed_at = '{NOW}'"),
         ("running", f"status = 'failed', completed_at = '{NOW}', error = 'x'"),
         ("waiting", "status = 'running'"),
