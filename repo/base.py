@@ -8,6 +8,7 @@ and nothing leaves a terminal row. Rows come back as plain JSON-ready dicts whos
 strings in aware UTC. Every write has been committed, durably, when its call returns.
 """
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
@@ -27,6 +28,11 @@ OUTCOMES: Final[tuple[Outcome, ...]] = (
     *("succeeded", "failed", "timed_out", "cancelled"),
     *("interrupted", "swept", "expired", "lost"),
 )
+
+ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+"""What an id is, of a row or of a host."""
+DECKY_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+"""What a decky's name is, as DECNET takes it."""
 
 CANCELLED: Final = "cancelled by operator"
 """The error of a row that was cancelled."""

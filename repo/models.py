@@ -16,7 +16,7 @@ from sqlalchemy.orm import registry
 from sqlalchemy.types import TypeDecorator, TypeEngine, UserDefinedType
 from sqlmodel import Field, SQLModel
 
-from repo.base import Operation, Outcome, Status
+from repo.base import DECKY_NAME, ID, Operation, Outcome, Status
 
 HEAD: Final = "0001"
 """The revision that this code writes; a store that says so needs no migration, and no Alembic."""
@@ -24,8 +24,8 @@ HEAD: Final = "0001"
 VERSION_TABLE: Final = "decnet_reaper_version"
 """Not Alembic's usual name: DECNET keeps that one, for its own schema, in the same file."""
 
-Id = Annotated[str, StringConstraints(pattern=r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")]
-DeckyName = Annotated[str, StringConstraints(pattern=r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")]
+Id = Annotated[str, StringConstraints(pattern=ID.pattern)]
+DeckyName = Annotated[str, StringConstraints(pattern=DECKY_NAME.pattern)]
 
 
 def to_text(moment: datetime) -> str:

@@ -4,17 +4,16 @@
         lifecycle_id = await client.deploy("decky-01", compose=document)
         row = await client.wait(lifecycle_id, timeout=300)
 
-The row is written first and rung for second. If Redis is away the caller still gets its id: the reaper rings
-when the queue is back.
+The row is written first and enqueued second. If Redis is away the caller still gets its id: the row waits in
+the store, where workers and the reaper find it.
 """
 
 import asyncio
-import re
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
-from repo.base import OPEN, BaseRepository, Operation, Row
+from repo.base import DECKY_NAME, ID, OPEN, BaseRepository, Lifecycle, Operation
 from repo.errors import LifecycleNotFound
 from repo.factory import get_repository
 from worker.clock import now
@@ -26,9 +25,6 @@ from worker.queue import Delivery, Queue, QueueUnavailable
 from worker.settings import WorkerSettings, load
 
 __all__ = ["InvalidDocument", "InvalidRequest", "LifecycleClient"]
-
-_DECKY_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
-_HOST_UUID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 class LifecycleClient:
@@ -46,7 +42,7 @@ class LifecycleClient:
         self.repository: BaseRepository = get_repository(url=self.settings.database)
         self._queue = Queue(self.settings.redis)
         self._queue_away = False
-        # Rung behind the caller's back: a frozen Redis takes seconds to be given up, and the row is safe.
+        # Enqueued behind the caller's back: a frozen Redis takes seconds to be given up, and the row is safe.
         self._enqueuing: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
@@ -66,7 +62,7 @@ class LifecycleClient:
         """Accept a deploy.
 
         Args:
-            decky_name: `[a-z0-9][a-z0-9-]{0,62}`.
+            decky_name: `[A-Za-z0-9][A-Za-z0-9._-]{0,127}`.
             compose: the decky's Compose document, as a dict or as YAML text; at most 1 MiB.
             host_uuid: the host that the decky lives on; None for the master's own.
 
@@ -90,7 +86,7 @@ class LifecycleClient:
         """Accept a mutate: either pick among the services of the decky's document, or bring a new document.
 
         Args:
-            decky_name: `[a-z0-9][a-z0-9-]{0,62}`.
+            decky_name: `[A-Za-z0-9][A-Za-z0-9._-]{0,127}`.
             services: names as in the document ("decky-01-ssh") or without the decky's ("ssh"); the base
                 service is always kept.
             compose: a new Compose document.
@@ -143,22 +139,49 @@ class LifecycleClient:
                 "enqueued_at": accepted_at,
             }
         )
-        if not created:
-            return lifecycle_id
-        emit(
-            "lifecycle.accepted",
-            lifecycle_id=lifecycle_id,
-            decky_name=decky_name,
-            operation=operation,
-            host_uuid=host_uuid,
-            attempt=1,
-            retry_of=None,
-            started_at=accepted_at.isoformat(),
-        )
-        ringing = asyncio.create_task(self._enqueue(Delivery(lifecycle_id, 1, host_uuid, operation)))
-        self._enqueuing.add(ringing)
-        ringing.add_done_callback(self._enqueuing.discard)
+        if created:
+            emit(
+                "lifecycle.accepted",
+                lifecycle_id=lifecycle_id,
+                decky_name=decky_name,
+                operation=operation,
+                host_uuid=host_uuid,
+                attempt=1,
+                retry_of=None,
+                started_at=accepted_at.isoformat(),
+            )
+            self._enqueue_soon(Delivery(lifecycle_id, 1, host_uuid, operation))
         return lifecycle_id
+
+    async def retry(self, lifecycle_id: str) -> str:
+        """Accept the request of a row that has ended once more, as a new row that names the old one.
+
+        It is checked as a new request is: a mutate of a decky that was torn down since is refused.
+
+        Returns:
+            The new row's id.
+
+        Raises:
+            LifecycleNotFound: no such row.
+            TransitionRefused: it is still open.
+            InvalidRequest, InvalidDocument, InvalidLifecycle: the request can't be accepted now.
+            StoreUnavailable: nothing was accepted.
+        """
+        row = await self.get(lifecycle_id)
+        if row["status"] not in OPEN and (payload := row.get("payload")) is not None:
+            compose, services = payload.get("compose"), payload.get("services")
+            request = Request(row["decky_name"], row["host_uuid"], compose, services)
+            await OPERATIONS[row["operation"]].payload(request, self.repository)
+        retry = await self.get(await self.repository.retry_lifecycle(lifecycle_id))
+        emit("lifecycle.accepted", retry, started_at=retry["started_at"])
+        delivery = Delivery(retry["id"], retry["deliveries"], retry["host_uuid"], retry["operation"])
+        self._enqueue_soon(delivery)
+        return retry["id"]
+
+    def _enqueue_soon(self, delivery: Delivery) -> None:
+        enqueuing = asyncio.create_task(self._enqueue(delivery))
+        self._enqueuing.add(enqueuing)
+        enqueuing.add_done_callback(self._enqueuing.discard)
 
     async def _enqueue(self, delivery: Delivery) -> None:
         try:
@@ -169,7 +192,7 @@ class LifecycleClient:
                 emit("queue.unreachable", redis=self._queue.name, reason=str(error))
             self._queue_away = True
 
-    async def get(self, lifecycle_id: str) -> Row:
+    async def get(self, lifecycle_id: str) -> Lifecycle:
         """One row.
 
         Raises:
@@ -180,15 +203,22 @@ class LifecycleClient:
             raise LifecycleNotFound(f"there is no lifecycle {lifecycle_id}")
         return rows[0]
 
-    async def wait(self, lifecycle_id: str, timeout: float | None = None) -> Row:  # noqa: ASYNC109
+    async def wait(
+        self,
+        lifecycle_id: str,
+        timeout: float | None = None,  # noqa: ASYNC109
+        *,
+        follow: bool = False,
+    ) -> Lifecycle:
         """Wait for the end of a row.
 
         Args:
             lifecycle_id: the row.
             timeout: seconds; None waits for ever.
+            follow: where it was interrupted and is retried (`retry_id`), wait for the end of the retry.
 
         Returns:
-            The terminal row.
+            The terminal row; with `follow` the last retry's, whose id is another one.
 
         Raises:
             TimeoutError: it is still open after `timeout`.
@@ -196,12 +226,17 @@ class LifecycleClient:
         """
         pause = 0.01
         async with asyncio.timeout(timeout):
-            while (row := await self.get(lifecycle_id))["status"] in OPEN:
-                await asyncio.sleep(pause)
-                pause = min(0.25, pause * 1.5)
-        return row
+            while True:
+                row = await self.get(lifecycle_id)
+                if row["status"] in OPEN:
+                    await asyncio.sleep(pause)
+                    pause = min(0.25, pause * 1.5)
+                elif follow and row["retry_id"] is not None:
+                    lifecycle_id = row["retry_id"]
+                else:
+                    return row
 
-    async def progress(self, rows: Sequence[Row]) -> dict[str, str]:
+    async def progress(self, rows: Sequence[Lifecycle]) -> dict[str, str]:
         """What running operations are doing, for a person to look at.
 
         Args:
@@ -221,7 +256,7 @@ class LifecycleClient:
             return {}
         return found
 
-    async def cancel(self, lifecycle_id: str, timeout: float = 60) -> Row:  # noqa: ASYNC109
+    async def cancel(self, lifecycle_id: str, timeout: float = 60) -> Lifecycle:  # noqa: ASYNC109
         """Cancel: a pending row is closed at once, a running operation is ended by its worker.
 
         Args:
@@ -245,10 +280,12 @@ class LifecycleClient:
 
 
 def _check_target(decky_name: str, host_uuid: str | None) -> None:
-    if not isinstance(decky_name, str) or not _DECKY_NAME.fullmatch(decky_name):
+    if not isinstance(decky_name, str) or not DECKY_NAME.fullmatch(decky_name):
         raise InvalidRequest(
-            f"{decky_name!r} is no decky name: lower-case letters, digits and hyphens, at most 63,"
+            f"{decky_name!r} can't be a decky's name: letters, digits, '.', '_' and '-', at most 128,"
             " beginning with a letter or digit"
         )
-    if host_uuid is not None and not _HOST_UUID.fullmatch(host_uuid):
-        raise InvalidRequest(f"{host_uuid!r} is no host id: letters, digits, '.', '_' and '-', at most 64")
+    if host_uuid is not None and not ID.fullmatch(host_uuid):
+        raise InvalidRequest(
+            f"{host_uuid!r} can't be a host's id: letters, digits, '.', '_' and '-', at most 64"
+        )

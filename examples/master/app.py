@@ -30,7 +30,7 @@ from worker.logging.setup import configure
 MAX_IDS = 200
 LOOK_EVERY_S = 0.25
 
-DeckyName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
+DeckyName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
 HostUuid = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 Ids = Annotated[
     list[Annotated[str, Field(max_length=64)]],
@@ -82,7 +82,7 @@ class Lifecycle(BaseModel):
     id: str
     decky_name: str
     host_uuid: str | None
-    operation: Literal["deploy", "mutate"]
+    operation: Literal["deploy", "mutate", "teardown"]
     status: Literal["pending", "running", "succeeded", "failed"]
     error: str | None
     started_at: str = Field(json_schema_extra={"format": "date-time"})
@@ -159,6 +159,18 @@ async def mutate(
         name, services=wanted.services, compose=wanted.compose, host_uuid=wanted.host_uuid
     )
     return _accepted([lifecycle_id], request, response)
+
+
+@app.post("/deckies/{name}/teardown", status_code=202)
+async def teardown(
+    name: Annotated[DeckyName, Path()],
+    client: Client,
+    request: Request,
+    response: Response,
+    host_uuid: HostUuid | None = None,
+) -> Accepted:
+    """Accept that a decky is taken down; nothing is deployed on it afterwards."""
+    return _accepted([await client.teardown(name, host_uuid=host_uuid)], request, response)
 
 
 def _accepted(ids: list[str], request: Request, response: Response) -> Accepted:

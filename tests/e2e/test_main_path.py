@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from repo.errors import LifecycleClosed
-from tests.support.fleet import Fleet, running_fleet, wait_status
+from repo.errors import InvalidLifecycle, LifecycleClosed, LifecycleNotFound, TransitionRefused
+from tests.support.fleet import Fleet, accept, gated, running_fleet, wait_status
 from worker.client import InvalidDocument, InvalidRequest, LifecycleClient
 
 pytestmark = pytest.mark.anyio
@@ -89,6 +89,94 @@ async def test_a_service_that_exits_is_a_failed_deploy_with_its_reason(fleet: Fl
     assert "3" in (row["error"] or "")
 
 
+async def test_a_teardown_leaves_nothing_and_a_mutate_after_it_is_refused(fleet: Fleet) -> None:
+    await fleet.worker()
+    async with fleet.client() as client:
+        await deployed(fleet, client, "decky-01", "ssh")
+        await deployed(fleet, client, "decky-02")
+        lifecycle_id = await client.teardown("decky-01")
+        with pytest.raises(InvalidRequest, match="decky-01 was torn down: deploy it before"):
+            await client.mutate("decky-01", services=["ssh"])
+        row = await client.wait(lifecycle_id, timeout=30)
+        assert (row["operation"], row["status"], row["error"]) == ("teardown", "succeeded", None)
+        assert set(pids(str(fleet.root))) == {"decky-02"}
+        assert await client.repository.get_deployed("decky-01", None) is None
+        for change in ({"services": ["ssh"]}, {"compose": fleet.document("decky-01")}):
+            with pytest.raises(InvalidRequest, match="was torn down"):
+                await client.mutate("decky-01", **change)
+        again = await client.wait(await client.teardown("decky-01"), timeout=30)
+        assert again["status"] == "succeeded"
+        await deployed(fleet, client, "decky-01", "http")
+        assert set(pids(str(fleet.root))) == {"decky-01", "decky-01-http", "decky-02"}
+
+
+async def test_a_teardown_that_is_still_open_is_one_row(fleet: Fleet) -> None:
+    async with fleet.client() as client:
+        first = await client.teardown("decky-01")
+        assert await client.teardown("decky-01") == first
+        assert await client.teardown("decky-01", host_uuid="h1") != first
+
+
+async def test_a_name_as_decnet_takes_it_goes_all_the_way(fleet: Fleet) -> None:
+    await fleet.worker()
+    names = ["Decky_01.lan", "decky-01.lan", "D" * 128]
+    async with fleet.client() as client:
+        for name in names:
+            await deployed(fleet, client, name, "ssh")
+        assert len(list((fleet.root / "state" / "deckies").iterdir())) == 3
+        for name in names:
+            row = await client.wait(await client.teardown(name), timeout=30)
+            assert row["status"] == "succeeded", row["error"]
+        assert pids(str(fleet.root)) == {}
+
+
+async def test_who_waits_can_follow_the_retry(fleet: Fleet) -> None:
+    worker, _ = await fleet.worker(), await fleet.reaper()
+    async with fleet.client() as client:
+        lifecycle_id = await gated(fleet, client)
+        await worker.kill()
+        interrupted = await client.wait(lifecycle_id, timeout=30)
+        assert interrupted["status"] == "failed"
+        fleet.gate().touch()
+        await fleet.worker()
+        row = await client.wait(lifecycle_id, timeout=30, follow=True)
+        assert (row["status"], row["retry_of"]) == ("succeeded", lifecycle_id)
+        assert row["id"] == interrupted["retry_id"]
+
+
+async def test_the_same_again_is_a_new_row_that_names_the_old_one(fleet: Fleet) -> None:
+    await fleet.worker()
+    async with fleet.client() as client:
+        document = fleet.document("decky-01", gate=fleet.gate())
+        document["services"]["decky-01"]["healthcheck"]["retries"] = 1
+        failed = await client.wait(await client.deploy("decky-01", document), timeout=30)
+        assert failed["status"] == "failed"
+        fleet.gate().touch()
+        row = await client.wait(await client.retry(failed["id"]), timeout=30)
+        assert (row["status"], row["retry_of"], row["attempt"]) == ("succeeded", failed["id"], 1)
+        assert (await client.wait(await client.retry(row["id"]), timeout=30))["status"] == "succeeded"
+
+
+async def test_a_retry_is_refused_as_a_new_request_would_be(fleet: Fleet) -> None:
+    await fleet.worker()
+    async with fleet.client() as client:
+        await deployed(fleet, client, "decky-01", "ssh")
+        mutated = await client.mutate("decky-01", services=["ssh"])
+        await client.wait(mutated, timeout=30)
+        pending = await client.teardown("decky-01")
+        with pytest.raises(InvalidRequest, match="was torn down"):
+            await client.retry(mutated)
+        await client.wait(pending, timeout=30)
+        foreign = await accept(client, "decky-02", status="running")
+        with pytest.raises(TransitionRefused):
+            await client.retry(foreign)
+        await client.repository.update_lifecycle(foreign, {"status": "succeeded"})
+        with pytest.raises(InvalidLifecycle):
+            await client.retry(foreign)
+        with pytest.raises(LifecycleNotFound):
+            await client.retry("no-such-row")
+
+
 async def test_the_same_wish_is_one_row_and_a_changed_one_another(fleet: Fleet) -> None:
     async with fleet.client() as client:
         document = fleet.document("decky-01", "ssh", "http")
@@ -105,11 +193,11 @@ async def test_the_same_wish_is_one_row_and_a_changed_one_another(fleet: Fleet) 
 async def test_bad_requests_are_refused_before_a_row_exists(fleet: Fleet) -> None:
     async with fleet.client() as client:
         good = fleet.document("decky-01", "ssh")
-        for name in ("", "-x", "Decky", "a" * 64, "a/b", "a\n", "ü", "decky_01"):
-            with pytest.raises(InvalidRequest, match="is no decky name"):
+        for name in ("", "-x", ".x", "a" * 129, "a/b", "a\n", "ü", "a b"):
+            with pytest.raises(InvalidRequest, match="can't be a decky's name"):
                 await client.deploy(name, good)
         for host in ("", "a b", "../x", "h1\n"):
-            with pytest.raises(InvalidRequest, match="is no host id"):
+            with pytest.raises(InvalidRequest, match="can't be a host's id"):
                 await client.deploy("decky-01", good, host_uuid=host)
         bad: dict[str, Any] | str
         for bad in ("", "services: [", "- a", {}, {"services": {}}, {"services": {"a": {}, "b": {}}}):
@@ -226,11 +314,11 @@ async def test_the_command_line_tells_the_same_story(fleet: Fleet) -> None:
 @pytest.mark.parametrize(
     ("arguments", "status", "said"),
     [
-        (["deploy", "Bad_Name", "--compose", "-"], 2, "is no decky name"),
+        (["deploy", "bad name", "--compose", "-"], 2, "can't be a decky's name"),
         (["deploy", "decky-01", "--compose", "/no/such/file"], 2, "can't be read: No such file"),
         (["deploy", "decky-01", "--compose", "/"], 2, "can't be read: Is a directory"),
         (["deploy", "decky-01"], 2, "--compose"),
-        (["deploy", "decky-01", "--compose", "-", "--host", "a b"], 2, "is no host id"),
+        (["deploy", "decky-01", "--compose", "-", "--host", "a b"], 2, "can't be a host's id"),
         (["mutate", "decky-01", "--services", "ssh"], 2, "never been deployed"),
         (["mutate", "decky-01"], 2, "either"),
         (["status"], 2, "ID..."),

@@ -202,3 +202,16 @@ async def test_its_openapi_holds_under_schemathesis(fleet: Fleet, master: Master
     async with asyncio.timeout(2 * HANG_GUARD_S):
         said, _ = await process.communicate()
     assert process.returncode == 0, said.decode()
+
+
+async def test_a_decky_is_taken_down(master: Master) -> None:
+    await master.fleet.worker()
+    deployed = await master.deploy({"name": "decky-01", "compose": master.fleet.document("decky-01", "ssh")})
+    await master.ended(deployed.headers["location"])
+    accepted = await master.http.post("/deckies/decky-01/teardown")
+    assert accepted.status_code == 202
+    [row] = await master.ended(accepted.headers["location"])
+    assert (row["operation"], row["status"]) == ("teardown", "succeeded")
+    refused = await master.http.post("/deckies/decky-01/mutate", json={"services": ["ssh"]})
+    assert refused.status_code == 422
+    assert "torn down" in refused.json()["detail"]

@@ -24,7 +24,7 @@ from worker.client import InvalidDocument, InvalidRequest, LifecycleClient
 from worker.queue import InvalidDSN, Queue
 from worker.queue.jobs import Refused, read_job
 
-DECKY_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+DECKY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 DOCUMENT = {"services": {"decky-01": {"command": "sleep 1"}}}
 bounded = settings(
     max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -34,7 +34,7 @@ text = st.text(st.characters(codec=None), max_size=80)
 names = st.one_of(
     text,
     st.from_regex(DECKY_NAME, fullmatch=True).map(lambda name: name + "\n"),
-    st.sampled_from(["", "-a", "a" * 64, "A", "a_b", "a/b", "../a", "ä", "a\0", "--help", "a b", "."]),
+    st.sampled_from(["", "-a", "a" * 129, "A", "a_b", "a/b", "../a", "ä", "a\0", "--help", "a b", "."]),
 ).filter(lambda name: not DECKY_NAME.fullmatch(name))
 json_values = st.recursive(
     st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), text, st.binary(max_size=8)),
@@ -240,7 +240,7 @@ BAD_COMMANDS: list[tuple[list[str], bytes, int]] = [
     (["deploy", "decky-01", "--compose", "-"], b"x" * (2 << 20), 2),
     (["deploy", "decky-01", "--compose", "/dev/null"], b"", 2),
     (["deploy", "decky-01", "--compose", "/no/such"], b"", 2),
-    (["deploy", "a" * 64, "--compose", "-"], b"services: {a: {}}", 2),
+    (["deploy", "a" * 129, "--compose", "-"], b"services: {a: {}}", 2),
     (["mutate", "decky-01", "--services", ",,"], b"", 2),
     (["mutate", "decky-01", "--services", "a", "--compose", "-"], b"", 2),
     (["status", "no-such-id"], b"", 2),

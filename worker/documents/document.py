@@ -14,7 +14,7 @@ from worker.documents.limits import MAX_BYTES, MAX_DEPTH, InvalidDocument, too_d
 
 __all__ = ["MAX_BYTES", "InvalidDocument", "base_service", "choose", "parse", "select", "services_of"]
 
-_SERVICE_NAME = re.compile(r"[a-zA-Z0-9._][a-zA-Z0-9._-]{0,127}")
+_SERVICE_NAME = re.compile(r"[a-zA-Z0-9._][a-zA-Z0-9._-]{0,199}")
 _SHARED_NETWORK = "service:"
 _DECKY_LABEL = "decnet.fleet.decky"
 

@@ -49,13 +49,11 @@ async def _is_torn_down(request: Request, store: BaseRepository) -> bool:
 
 async def _brought_back(work: Work, previous: Deployed, error: OperationFailed) -> OperationFailed:
     """Bring the previous services back; the error that says both, what failed and what became of them."""
-    reason = str(error)[-_HALF_A_REASON:]
+    kind, reason = type(error), str(error)[-_HALF_A_REASON:]
     try:
         await work.apply(previous)
     except OperationFailed as second:
-        return OperationFailed(
+        return kind(
             f"{reason}\nand the previous services could not be brought back: {str(second)[-_HALF_A_REASON:]}"
         )
-    return OperationFailed(
-        f"{reason}\nthe previous services were brought back: {', '.join(previous.services)}"
-    )
+    return kind(f"{reason}\nthe previous services were brought back: {', '.join(previous.services)}")

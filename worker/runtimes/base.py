@@ -1,5 +1,6 @@
 """What brings a decky up: the interface of every runtime, and what they share."""
 
+import hashlib
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -8,13 +9,16 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 if TYPE_CHECKING:
     from worker.settings import WorkerSettings
 
+from repo.base import DECKY_NAME
 from repo.errors import DecnetReaperError
 
 MAX_REASON = 2000
 """Characters of a failure's reason that are kept, from its end: the last lines say why."""
 
 
-_DECKY_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+_PLAIN = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+_SLUG = 40
+_DIGITS = 16
 
 
 class OperationFailed(DecnetReaperError):
@@ -71,16 +75,26 @@ class Runtime(Protocol):
         """Take the decky down; does nothing where there is none. `lock_fd` and `tell` as for `apply`."""
 
 
+def project_name(decky_name: str) -> str:
+    """What a decky's Compose project and directory are called: a name for it alone, which Compose takes.
+
+    Its own name where that will do; else what is left of it, `_`, and a part of its SHA-256. Only names of
+    the second kind have a `_`, so that no two deckies share one.
+    """
+    if _PLAIN.fullmatch(decky_name):
+        return decky_name
+    slug = re.sub(r"[^a-z0-9]+", "-", decky_name.lower())[:_SLUG].strip("-")
+    return f"{slug}_{hashlib.sha256(decky_name.encode()).hexdigest()[:_DIGITS]}"
+
+
 def decky_directory(state_dir: Path, decky_name: str) -> Path:
     """The decky's own directory below the state directory, made if missing, for this user only.
 
-    Raises OperationFailed for a name that is no decky's, and for a state directory that can't be used.
+    Raises OperationFailed for a name that can't be a decky's, and for a state directory that can't be used.
     """
-    if not _DECKY_NAME.fullmatch(decky_name):
-        raise OperationFailed(
-            f"{decky_name[:80]!r} is no decky name: up to 63 of a-z, 0-9 and '-', not '-' first"
-        )
-    directory = state_dir / "deckies" / decky_name
+    if not DECKY_NAME.fullmatch(decky_name):
+        raise OperationFailed(f"{decky_name[:80]!r} can't be a decky's name")
+    directory = state_dir / "deckies" / project_name(decky_name)
     try:
         for path in (state_dir, directory.parent, directory):
             path.mkdir(mode=0o700, parents=True, exist_ok=True)

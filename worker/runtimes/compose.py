@@ -11,7 +11,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Self
 
-from worker.runtimes.base import MAX_REASON, OperationFailed, RuntimeUnavailable, decky_directory
+from worker.runtimes.base import (
+    MAX_REASON,
+    OperationFailed,
+    RuntimeUnavailable,
+    decky_directory,
+    project_name,
+)
 from worker.runtimes.subprocesses import Finished, environment, run
 from worker.settings import WorkerSettings
 
@@ -135,7 +141,15 @@ class ComposeRuntime:
             command, _ = await self._compose()
         except RuntimeUnavailable as error:
             raise OperationFailed(str(error)) from None
-        return [*command, "--ansi", "never", "--progress", "plain", "--project-name", decky_name]
+        return [
+            *command,
+            "--ansi",
+            "never",
+            "--progress",
+            "plain",
+            "--project-name",
+            project_name(decky_name),
+        ]
 
     async def _compose(self) -> "_Compose":
         """Compose, once one of version 2 has answered."""
@@ -186,7 +200,15 @@ def _listing(compose: Sequence[str], decky_name: str) -> list[str]:
         return [*compose, "ps", "--all", "--format", "{{.Service}},{{.State}},{{.Status}}"]
     docker = compose[: compose.index("compose")]
     fields = f'{{{{.Label "{_SERVICE}"}}}},{{{{.State}}}},{{{{.Status}}}}'
-    return [*docker, "ps", "--all", "--filter", f"label={_PROJECT}={decky_name}", "--format", fields]
+    return [
+        *docker,
+        "ps",
+        "--all",
+        "--filter",
+        f"label={_PROJECT}={project_name(decky_name)}",
+        "--format",
+        fields,
+    ]
 
 
 def _in_trouble(listing: Finished) -> list[_Container]:

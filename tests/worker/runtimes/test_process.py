@@ -290,11 +290,11 @@ async def test_ended_services_leave_no_zombie(decky: Decky) -> None:
         os.kill(pid, 0)
 
 
-@pytest.mark.parametrize("name", ["", "../x", "-x", "Decky", "a" * 64, "x/y"])
+@pytest.mark.parametrize("name", ["", "../x", "-x", ".", "a" * 129, "x/y"])
 async def test_a_name_that_is_no_decky_is_refused_before_a_path_is_made_of_it(
     decky: Decky, name: str
 ) -> None:
-    with pytest.raises(OperationFailed, match="no decky name"):
+    with pytest.raises(OperationFailed, match="can't be a decky's name"):
         await decky.runtime.apply(name, {"services": {"d": IDLE}}, lock_fd=-1, tell=print)
 
 
