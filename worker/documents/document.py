@@ -17,6 +17,7 @@ __all__ = ["MAX_BYTES", "InvalidDocument", "base_service", "choose", "parse", "s
 _SERVICE_NAME = re.compile(r"[a-zA-Z0-9._][a-zA-Z0-9._-]{0,199}")
 _SHARED_NETWORK = "service:"
 _DECKY_LABEL = "decnet.fleet.decky"
+_NUMBER = re.compile(r"\d+")
 
 
 def parse(source: Mapping[str, Any] | str, decky_name: str) -> dict[str, Any]:
@@ -43,15 +44,20 @@ def _from_yaml(text: str) -> object:
 
 def base_service(document: Mapping[str, Any], decky_name: str) -> str:
     """The service that owns the decky's address: the one named like the decky, else the one whose network
-    the others share, else the only one. Raises InvalidDocument where none of these tells."""
+    the others share, else the only one. Raises InvalidDocument where none of these tells, and for another
+    decky's document."""
     services = document["services"]
     if decky_name in services:
         return decky_name
     shared = _shared_services(services)
-    if len(shared) == 1:
-        return shared[0]
-    if len(services) == 1:
-        return str(next(iter(services)))
+    candidates = shared if len(shared) == 1 else list(services)
+    if len(candidates) == 1:
+        if _is_of_another(candidates[0], services, decky_name):
+            raise InvalidDocument(
+                f"this is the document of {candidates[0]!r}, not of {decky_name}:"
+                f" name its base service {decky_name!r}"
+            )
+        return candidates[0]
     raise InvalidDocument(
         f"no base service for {decky_name}: name one service {decky_name!r}, "
         f"or let the others share one network (`network_mode: service:NAME`); services: {_listing(services)}"
@@ -192,6 +198,19 @@ def _network_owner(service: Mapping[str, Any]) -> str | None:
 def _shared_services(services: Mapping[str, Any]) -> list[str]:
     owners = (_network_owner(service) for service in services.values())
     return list(dict.fromkeys(owner for owner in owners if owner is not None))
+
+
+def _is_of_another(base: str, services: Mapping[str, Any], decky_name: str) -> bool:
+    """Whether a document, as its base and its names tell, was written for another decky.
+
+    The base says so by its label, by services that are named after it, as DECNET names them, or by a name
+    that differs from the decky's in its number alone.
+    """
+    return (
+        _label(services[base], _DECKY_LABEL) not in (None, decky_name)
+        or any(name.startswith(f"{base}-") for name in services)
+        or _NUMBER.sub("", base) == _NUMBER.sub("", decky_name)
+    )
 
 
 def _label(service: Mapping[str, Any], key: str) -> str | None:

@@ -39,6 +39,10 @@ def command(
     if (services is None) == (compose is None):
         raise click.UsageError("a mutate takes either --services A,B or --compose FILE")
     chosen = None if services is None else [part.strip() for part in services.split(",") if part.strip()]
+    if chosen == []:
+        raise click.UsageError(
+            "--services names no service; for the base alone name that, as in the document"
+        )
 
     async def work(client: LifecycleClient) -> int:
         documents = {} if compose is None else dict(document_files.of_file(names, compose))

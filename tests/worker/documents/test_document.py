@@ -208,6 +208,19 @@ def test_the_base_is_named_like_the_decky_or_shares_its_network_or_is_alone() ->
     assert "decky-02-ssh" in refusal(TWO_DECKIES, "decky-03")
 
 
+@pytest.mark.parametrize(
+    "services",
+    [
+        {"decky-01": {}},
+        {"decky-01": {}, "decky-01-ssh": {"network_mode": "service:decky-01"}},
+        {"web": {}, "web-ssh": {"network_mode": "service:web"}},
+        {"base": {"labels": {"decnet.fleet.decky": "web"}}, "ssh": {"network_mode": "service:base"}},
+    ],
+)
+def test_the_document_of_another_decky_is_refused(services: Any) -> None:
+    assert "this is the document of" in refusal({"services": services}, "decky-99")
+
+
 def test_a_decky_has_all_services_unless_the_document_has_several_deckies() -> None:
     one = {"services": {"ssh": {}, "d": {}, "http": {"network_mode": "service:d"}}}
     assert services_of(one, "d") == ["d", "ssh", "http"]
