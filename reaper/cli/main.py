@@ -40,6 +40,8 @@ SECTIONS = (
         {
             "deploy": "Bring deckies up from a Compose document.",
             "mutate": "Change the services that deckies expose.",
+            "teardown": "Take deckies down.",
+            "retry": "Ask for the same again.",
             "cancel": "Cancel what is pending or running.",
         },
     ),
@@ -47,6 +49,7 @@ SECTIONS = (
         "What happens",
         "observe",
         {
+            "deckies": "Show what each decky runs now.",
             "list": "List rows, newest first.",
             "status": "Show rows by id, errors in full.",
             "watch": "A live table of rows, open ones first.",

@@ -2,8 +2,9 @@
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import wraps
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import click
 
@@ -44,9 +45,6 @@ class Duration(click.ParamType[float]):
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
 host_option = click.option("--host", metavar="UUID", help="The host that the decky lives on.")
-wait_option = click.option(
-    "--wait", is_flag=True, help="Wait for the end, retries included; exit with 1 if it failed."
-)
 dry_run_option = click.option("--dry-run", is_flag=True, help="Say what would be done.")
 compose_option = click.option(
     "--compose",
@@ -54,6 +52,41 @@ compose_option = click.option(
     metavar="FILE",
     help="A Compose document (YAML or JSON); - for standard input.",
 )
+
+
+class Wait(NamedTuple):
+    """Whether, and how long, a command waits for what it submitted.
+
+    Attributes:
+        wanted: wait for the end.
+        timeout: seconds; None waits as long as a worker is there.
+    """
+
+    wanted: bool
+    timeout: float | None
+
+
+def wait_options(command: Callable[..., int]) -> Callable[..., int]:
+    """--wait and --timeout, together the argument `wait`, a `Wait`."""
+
+    @click.option(
+        "--wait",
+        is_flag=True,
+        help="Wait for the end, retries included; exit with 1 if it failed, with 3 if no worker is there.",
+    )
+    @click.option(
+        "--timeout",
+        type=Duration(),
+        metavar="DURATION",
+        help="With --wait: exit with 3 after so long (5m); the work goes on.",
+    )
+    @wraps(command)
+    def with_wait(*arguments: Any, wait: bool, timeout: float | None, **more: Any) -> int:
+        if timeout is not None and not wait:
+            raise click.UsageError("--timeout is for --wait")
+        return command(*arguments, wait=Wait(wait, timeout), **more)
+
+    return with_wait
 
 
 def since_option(default: str | None = None) -> Callable[[F], F]:

@@ -60,8 +60,15 @@ def names_argument(*, required: bool = True) -> Callable[[F], F]:
     )
 
 
-ids_argument = click.argument("ids", metavar="ID...", nargs=-1, required=True, shell_complete=_offer_ids)
-decky_option = click.option("--decky", metavar="NAME", shell_complete=_offer_deckies, help="Only this decky.")
+def ids_argument(*, required: bool = True) -> Callable[[F], F]:
+    """Ids of rows, or their last eight characters."""
+    metavar = "ID..." if required else "[ID]..."
+    return click.argument("ids", metavar=metavar, nargs=-1, required=required, shell_complete=_offer_ids)
+
+
+def decky_option(meaning: str = "Only this decky.") -> Callable[[F], F]:
+    """--decky."""
+    return click.option("--decky", metavar="NAME", shell_complete=_offer_deckies, help=meaning)
 
 
 def filter_options(command: F) -> F:
@@ -69,7 +76,7 @@ def filter_options(command: F) -> F:
     for option in (
         since_option(),
         click.option("--host", metavar="UUID", help="Only deckies of this host."),
-        decky_option,
+        decky_option(),
         click.option(
             "--state",
             "states",

@@ -5,7 +5,7 @@ from datetime import datetime
 import click
 
 from reaper.cli.options import json_option, limit_option
-from reaper.cli.output.table import show_rows
+from reaper.cli.output.table import say_empty, show_rows
 from reaper.cli.selection import filter_options, statuses_of
 from reaper.cli.session import with_repository
 from repo.base import BaseRepository, Status
@@ -43,7 +43,11 @@ def command(
         rows = await repository.list_lifecycles(
             statuses=statuses, decky_name=decky, host_uuid=host, since=since, limit=limit
         )
-        show_rows(rows, as_json=as_json)
+        if rows or as_json:
+            show_rows(rows, as_json=as_json)
+        else:
+            filtered = statuses or decky or host or since
+            say_empty("no row is like that" if filtered else "there are no rows yet")
         return 0
 
     return with_repository(work)

@@ -11,7 +11,7 @@ from repo.base import BaseRepository
 
 
 @click.command()
-@ids_argument
+@ids_argument()
 @json_option
 def command(ids: tuple[str, ...], as_json: bool) -> int:
     """Show rows by id, errors in full.

@@ -22,7 +22,7 @@ from repo.base import BaseRepository
     show_default=True,
     help="The file to write; its ending says what: .html, .svg or .png.",
 )
-@decky_option
+@decky_option()
 @click.option("--host", metavar="UUID", help="Only deckies of this host.")
 @limit_option(5000, default=500)
 def command(since: datetime, output: Path, decky: str | None, host: str | None, limit: int) -> int:

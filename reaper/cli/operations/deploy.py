@@ -1,15 +1,14 @@
 """`decnet-reaper deploy`."""
 
-import asyncio
 from pathlib import Path
 
 import click
 
 from reaper.cli import exit_status
 from reaper.cli.operations import document_files
-from reaper.cli.operations.session import with_client
-from reaper.cli.options import compose_option, host_option, json_option, wait_option
-from reaper.cli.output.wait import follow, warn_of_host
+from reaper.cli.operations.session import submit, with_client
+from reaper.cli.options import Wait, compose_option, host_option, json_option, wait_options
+from reaper.cli.output.wait import warn_of_host
 from reaper.cli.selection import names_argument
 from worker.client import LifecycleClient
 
@@ -24,14 +23,14 @@ from worker.client import LifecycleClient
     help="Deploy each *.yaml, *.yml and *.json of DIR; a file is named like its decky.",
 )
 @host_option
-@wait_option
+@wait_options
 @json_option
 def command(
     names: tuple[str, ...],
     compose: str | None,
     fleet: Path | None,
     host: str | None,
-    wait: bool,
+    wait: Wait,
     as_json: bool,
 ) -> int:
     """Bring deckies up from a Compose document.
@@ -64,9 +63,8 @@ def command(
                 exit_status.report(reason, exit_status.BAD_INPUT)
             return exit_status.report(str(error), exit_status.BAD_INPUT)
         deploys = [client.deploy(name, document, host_uuid=host) for name, document in asked]
-        ids = await asyncio.gather(*deploys)
         warn_of_host(client.settings, host)
         several = fleet is not None or len(names) > 1
-        return await follow(client, ids, wait=wait, as_json=as_json, several=several)
+        return await submit(client, deploys, wait=wait, as_json=as_json, several=several)
 
     return with_client(work)

@@ -3,9 +3,9 @@
 import click
 
 from reaper.cli.operations import document_files
-from reaper.cli.operations.session import with_client
-from reaper.cli.options import compose_option, host_option, json_option, wait_option
-from reaper.cli.output.wait import follow, warn_of_host
+from reaper.cli.operations.session import submit, with_client
+from reaper.cli.options import Wait, compose_option, host_option, json_option, wait_options
+from reaper.cli.output.wait import warn_of_host
 from reaper.cli.selection import names_argument
 from worker.client import LifecycleClient
 
@@ -15,14 +15,14 @@ from worker.client import LifecycleClient
 @click.option("--services", metavar="A,B", help="The services to expose; the base is always kept.")
 @compose_option
 @host_option
-@wait_option
+@wait_options
 @json_option
 def command(
     names: tuple[str, ...],
     services: str | None,
     compose: str | None,
     host: str | None,
-    wait: bool,
+    wait: Wait,
     as_json: bool,
 ) -> int:
     """Change the services that deckies expose.
@@ -46,11 +46,11 @@ def command(
 
     async def work(client: LifecycleClient) -> int:
         documents = {} if compose is None else dict(document_files.of_file(names, compose))
-        ids = [
-            await client.mutate(name, services=chosen, compose=documents.get(name), host_uuid=host)
+        mutates = [
+            client.mutate(name, services=chosen, compose=documents.get(name), host_uuid=host)
             for name in dict.fromkeys(names)
         ]
         warn_of_host(client.settings, host)
-        return await follow(client, ids, wait=wait, as_json=as_json, several=len(names) > 1)
+        return await submit(client, mutates, wait=wait, as_json=as_json, several=len(names) > 1)
 
     return with_client(work)

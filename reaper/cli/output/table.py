@@ -1,8 +1,8 @@
 """Rows for people and for scripts.
 
-A table fits the terminal that it is printed on: ids are whole where there is room, else their last eight
-characters, which every command takes for an id; errors stand in the row, else beneath it. What is piped is
-never cut and has one line a row.
+A table fits the terminal that it is printed on: where there is no room, ids are cut to their last eight
+characters, which every command takes for an id, then columns are left out, then long names are cut. Errors
+stand in the row, else beneath it. What is piped is never cut and has one line a row.
 """
 
 import json
@@ -21,14 +21,14 @@ from worker.logging.console import printable, tail
 COLOURS = {"pending": "yellow", "running": "cyan", "succeeded": "green", "failed": "red"}
 
 _ROW_FIELDS = (
-    *("id", "decky_name", "host_uuid", "operation", "status", "error"),
+    *("id", "decky_name", "host_uuid", "operation", "status", "outcome", "error"),
     *("started_at", "claimed_at", "completed_at", "updated_at"),
-    *("attempt", "retry_of", "owner", "cancel_requested_at", "deliveries", "enqueued_at"),
+    *("attempt", "retry_of", "retry_id", "owner", "cancel_requested_at", "deliveries", "enqueued_at"),
 )
-_NUMBERS = {"age", "wait", "took", "try"}
 _GAP = "  "
 _INDENT = "    "
 _LEAST_ERROR = 24
+_LEAST_NAME = 8
 
 
 class Spans(NamedTuple):
@@ -45,6 +45,35 @@ class Spans(NamedTuple):
     took: float | None
 
 
+class Column(NamedTuple):
+    """One column of a table.
+
+    Attributes:
+        heading: what stands above it.
+        texts: a text a row.
+        number: whether it is aligned to the right.
+        may_drop: where there is no room, columns with the highest number go first; 0 stays.
+        may_cut: whether long texts may be cut, and marked with an ellipsis, where there still is none.
+        coloured: whether its texts are states, printed in their colours.
+    """
+
+    heading: str
+    texts: Sequence[str]
+    number: bool = False
+    may_drop: int = 0
+    may_cut: bool = False
+    coloured: bool = False
+
+    @property
+    def width(self) -> int:
+        return max(map(len, (self.heading, *self.texts)))
+
+
+def seconds_since(moment: datetime, now: datetime | None = None) -> float:
+    """Seconds from a moment until now, not below zero."""
+    return max(0.0, round(((now or datetime.now(UTC)) - moment).total_seconds(), 3))
+
+
 def spans(row: Lifecycle, moment: datetime | None = None) -> Spans:
     """How long a row has been there.
 
@@ -56,13 +85,10 @@ def spans(row: Lifecycle, moment: datetime | None = None) -> Spans:
     accepted = datetime.fromisoformat(row["started_at"])
     claimed = None if row["claimed_at"] is None else datetime.fromisoformat(row["claimed_at"])
     ended = None if row["completed_at"] is None else datetime.fromisoformat(row["completed_at"])
-
-    def between(start: datetime, end: datetime) -> float:
-        return max(0.0, round((end - start).total_seconds(), 3))
-
+    age = seconds_since(accepted, now)
     if claimed is None:
-        return Spans(between(accepted, now), None if ended else between(accepted, now), None)
-    return Spans(between(accepted, now), between(accepted, claimed), between(claimed, ended or now))
+        return Spans(age, None if ended else age, None)
+    return Spans(age, seconds_since(accepted, claimed), seconds_since(claimed, ended or now))
 
 
 def public(row: Lifecycle, moment: datetime | None = None) -> dict[str, Any]:
@@ -96,6 +122,17 @@ def show_rows(rows: Sequence[Lifecycle], *, as_json: bool, whole_errors: bool = 
         click.echo(line)
 
 
+def print_table(columns: Sequence[Column]) -> None:
+    """Print a table that fits its terminal."""
+    for line in _lines(_fitted(columns, terminal_width())):
+        click.echo(line.rstrip())
+
+
+def say_empty(what: str) -> None:
+    """Say on standard error that there is nothing to show, and what there is not."""
+    click.echo(f"decnet-reaper: {what}", err=True)
+
+
 def terminal_width() -> int | None:
     """Columns of the terminal that stdout is; None if it is none."""
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
@@ -112,62 +149,83 @@ def table(
 
     Args:
         rows: from the store.
-        width: columns to stay within, where names are not too long for that; None for no limit.
+        width: columns to stay within; None for no limit.
         moment, whole_errors: as `spans` and `show_rows` take them.
     """
-    with_host = any(row["host_uuid"] for row in rows)
+    columns = _fitted(_columns(rows, moment), width)
     errors = [printable(row["error"] or "") for row in rows]
-    cells = [_cells(row, moment, with_host=with_host) for row in rows]
-    headings = ["id", "decky", *(["host"] if with_host else []), "operation", "state", "age", "wait", "took"]
-    headings.append("try")
-    if width is not None and _width(headings, cells) > width:
-        cells = [[tail(row["id"]), *rest] for row, (_, *rest) in zip(rows, cells, strict=True)]
-    widths = [max(map(len, column)) for column in zip(headings, *cells, strict=True)]
-    room = None if width is None else width - sum(widths) - len(_GAP) * len(widths)
     longest = max(map(len, errors), default=0)
+    room = None if width is None else width - _width(columns) - len(_GAP)
     beside = room is None or longest <= room
-    shown = [
-        click.style(
-            _aligned(headings, headings, widths) + (_GAP + "error" if longest and beside else ""), bold=True
-        )
-    ]
-    for row, texts, error in zip(rows, cells, errors, strict=True):
-        line = _aligned(headings, texts, widths, row["status"])
+    heading, *lines = _lines(columns)
+    shown = [click.style(heading + (_GAP + "error" if longest and beside else ""), bold=True)]
+    for row, line, error in zip(rows, lines, errors, strict=True):
         shown.append(f"{line}{_GAP}{error}" if error and beside else line.rstrip())
         if error and not beside and width is not None:
             shown += _beneath((row["error"] or "") if whole_errors else error, width, whole=whole_errors)
     return shown
 
 
-def _cells(row: Lifecycle, moment: datetime | None, *, with_host: bool) -> list[str]:
-    age, wait, took = spans(row, moment)
+def _columns(rows: Sequence[Lifecycle], moment: datetime | None) -> list[Column]:
+    measured = [spans(row, moment) for row in rows]
+    hosts = [printable(row["host_uuid"] or "-") for row in rows]
     return [
-        printable(row["id"]),
-        printable(row["decky_name"]),
-        *([printable(row["host_uuid"] or "-")] if with_host else []),
-        row["operation"],
-        row["status"],
-        span(age),
-        span(wait),
-        span(took),
-        str(row["attempt"]),
+        Column("id", [printable(row["id"]) for row in rows]),
+        Column("decky", [printable(row["decky_name"]) for row in rows], may_cut=True),
+        *([Column("host", hosts, may_cut=True)] if any(row["host_uuid"] for row in rows) else []),
+        Column("operation", [row["operation"] for row in rows]),
+        Column("state", [row["status"] for row in rows], coloured=True),
+        Column("age", [span(each.age) for each in measured], number=True, may_drop=1),
+        Column("wait", [span(each.wait) for each in measured], number=True, may_drop=3),
+        Column("took", [span(each.took) for each in measured], number=True, may_drop=2),
+        Column("try", [str(row["attempt"]) for row in rows], number=True, may_drop=4),
     ]
 
 
-def _width(headings: list[str], cells: list[list[str]]) -> int:
-    columns = zip(headings, *cells, strict=True)
-    return sum(max(map(len, column)) + len(_GAP) for column in columns)
+def _fitted(columns: Sequence[Column], width: int | None) -> list[Column]:
+    """The columns, made to fit: ids cut, then columns left out, then names cut."""
+    fitted = list(columns)
+
+    def excess() -> int:
+        return _width(fitted) - (width or sys.maxsize)
+
+    if excess() > 0:
+        fitted = [
+            column._replace(texts=[tail(text) for text in column.texts]) if column.heading == "id" else column
+            for column in fitted
+        ]
+    for column in sorted(columns, key=lambda column: -column.may_drop):
+        if excess() > 0 and column.may_drop:
+            fitted.remove(column)
+    for place, column in enumerate(fitted):
+        if column.may_cut and (over := excess()) > 0:
+            room = max(_LEAST_NAME, column.width - over)
+            fitted[place] = column._replace(texts=[_cut(text, room) for text in column.texts])
+    return fitted
 
 
-def _aligned(headings: list[str], texts: list[str], widths: list[int], status: str = "") -> str:
-    padded = [
-        text.rjust(width) if heading in _NUMBERS else text.ljust(width)
-        for heading, text, width in zip(headings, texts, widths, strict=True)
-    ]
-    if status:
-        state = headings.index("state")
-        padded[state] = click.style(padded[state], fg=COLOURS[status])
-    return _GAP.join(padded)
+def _width(columns: Sequence[Column]) -> int:
+    return sum(column.width for column in columns) + len(_GAP) * (len(columns) - 1)
+
+
+def _cut(text: str, room: int) -> str:
+    return text if len(text) <= room else text[: room - 1] + "…"
+
+
+def _lines(columns: Sequence[Column]) -> list[str]:
+    """The heading, and a line a row."""
+    headings = [column.heading for column in columns]
+    rows = zip(*(column.texts for column in columns), strict=True)
+    return [_GAP.join(_cells(columns, texts)) for texts in (headings, *rows)]
+
+
+def _cells(columns: Sequence[Column], texts: Sequence[str]) -> list[str]:
+    cells = []
+    for column, text in zip(columns, texts, strict=True):
+        cell = text.rjust(column.width) if column.number else text.ljust(column.width)
+        colour = COLOURS.get(text) if column.coloured else None
+        cells.append(click.style(cell, fg=colour) if colour else cell)
+    return cells
 
 
 def _beneath(error: str, width: int, *, whole: bool) -> list[str]:
@@ -175,7 +233,7 @@ def _beneath(error: str, width: int, *, whole: bool) -> list[str]:
     if whole:
         parts = [part for line in error.splitlines() for part in textwrap.wrap(printable(line), room)]
     else:
-        parts = [error if len(error) <= room else error[: room - 1] + "…"]
+        parts = [_cut(error, room)]
     return [_INDENT + click.style(part, fg="red") for part in parts]
 
 

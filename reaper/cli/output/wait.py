@@ -1,58 +1,70 @@
-"""Waiting for rows: what they wait for, how far they are, and how they ended, retries included."""
+"""Waiting for rows: how far they are, and how they ended, retries included."""
 
 import asyncio
 import sys
 import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from datetime import datetime
 
 import click
 
-from reaper.cli.exit_status import FAILED
+from reaper.cli import exit_status
+from reaper.cli.options import Wait
 from reaper.cli.output.table import public, span, spans, to_json
-from repo.base import OPEN, BaseRepository, Lifecycle
+from repo.base import OPEN, Lifecycle
 from worker.client import LifecycleClient
-from worker.logging.console import printable
+from worker.logging.console import printable, tail
 from worker.settings import WorkerSettings
 
 _LONGEST_PAUSE_S = 0.25
+_NO_WORKER_S = 15.0
+"""How long nothing runs on a host and its first pending row is not taken, until no worker is there."""
+
+
+class GaveUp(Exception):
+    """The waiting is over and the rows are not; says why, and what to do."""
 
 
 async def follow(
-    client: LifecycleClient, ids: Sequence[str], *, wait: bool, as_json: bool, several: bool
+    client: LifecycleClient, ids: Sequence[str], *, wait: Wait, as_json: bool, several: bool
 ) -> int:
     """Print what became of submitted rows.
 
     Args:
         client: where they were submitted.
         ids: the rows.
-        wait: wait for their ends; on a terminal, with live progress.
+        wait: wait for their ends; on a terminal with live progress, piped with a line for each state.
         as_json: print JSON.
         several: print a list even if it is one row.
 
     Returns:
-        The exit status: 0, or 1 if one failed.
+        The exit status: 0, 1 if one failed, or 3 if the waiting was given up.
     """
     begun = time.monotonic()
-    rows = await (_wait(client, ids) if wait else _rows(client.repository, ids))
+    waiting = _Waiting(client, ids, wait.timeout, quiet=as_json)
+    gave_up = ""
+    try:
+        if wait.wanted:
+            await waiting.until_ended()
+    except GaveUp as error:
+        gave_up = str(error)
+    rows = await waiting.rows()
+    failed = [row for row in rows if row["status"] == "failed"]
     if as_json:
         shown = [public(row) for row in rows]
         click.echo(to_json(shown if several else shown[0]))
-    elif not wait:
+    elif not wait.wanted:
         for row in rows:
             click.echo(f"{row['id']}  {row['decky_name']}" if several else row["id"])
-    elif not several:
+    elif not several and not gave_up:
         click.echo(_summary(rows[0]))
-    else:
-        failed = [row for row in rows if row["status"] == "failed"]
+    elif several:
         for row in failed:
             click.echo(_summary(row))
-        took = span(time.monotonic() - begun)
-        click.echo(
-            f"{len(rows)} deckies: {len(rows) - len(failed)} succeeded, {len(failed)} failed, in {took}"
-        )
-    return FAILED if wait and any(row["status"] == "failed" for row in rows) else 0
+        click.echo(f"{len(rows)} deckies: {_counts(rows)}, in {span(time.monotonic() - begun)}")
+    if gave_up:
+        return exit_status.report(gave_up, exit_status.UNAVAILABLE)
+    return exit_status.FAILED if wait.wanted and failed else 0
 
 
 def warn_of_host(settings: WorkerSettings, host_uuid: str | None) -> None:
@@ -67,60 +79,118 @@ def warn_of_host(settings: WorkerSettings, host_uuid: str | None) -> None:
         )
 
 
-async def _rows(repository: BaseRepository, ids: Sequence[str]) -> list[Lifecycle]:
-    by_id = {row["id"]: row for row in await repository.get_lifecycle_by_ids(ids)}
-    return [by_id[lifecycle_id] for lifecycle_id in ids]
+class _Waiting:
+    """Rows that are waited for; in place of one that was retried, its retry."""
+
+    def __init__(
+        self, client: LifecycleClient, ids: Sequence[str], timeout: float | None, *, quiet: bool
+    ) -> None:
+        self._client, self._repository = client, client.repository
+        self._latest = list(ids)
+        self._ended: dict[str, Lifecycle] = {}
+        self._begun = self._moved_at = time.monotonic()
+        self._timeout = timeout
+        self._quiet = quiet or sys.stderr.isatty()
+        self._states: dict[str, str] = {}
+
+    async def rows(self) -> list[Lifecycle]:
+        """The rows as they are now, in the order in which they were asked for."""
+        by_id = {row["id"]: row for row in await self._repository.get_lifecycle_by_ids(self._latest)}
+        return [by_id[lifecycle_id] for lifecycle_id in self._latest]
+
+    async def until_ended(self) -> None:
+        """Wait for all of them.
+
+        Raises:
+            GaveUp: no worker is there, or it took too long.
+        """
+        try:
+            await self._poll()
+        except asyncio.CancelledError:
+            click.echo(f"decnet-reaper: no longer waiting, the work goes on: {self._hint()}", err=True)
+            raise
+
+    async def _poll(self) -> None:
+        pause = 0.01
+        async with AsyncExitStack() as terminal:
+            shown = None
+            if sys.stderr.isatty():
+                # Here, since rich takes 0.1 s, which scripts need not wait for.
+                from reaper.cli.output.progress_line import progress_line
+
+                shown = await terminal.enter_async_context(progress_line(self._client, len(self._latest)))
+            while open_rows := await self._look():
+                if shown is not None:
+                    await shown.update(open_rows, self._ended)
+                await self._check_patience(open_rows)
+                await asyncio.sleep(pause)
+                pause = min(_LONGEST_PAUSE_S, pause * 1.5)
+
+    async def _look(self) -> list[Lifecycle]:
+        """Those that are still open, as they are now."""
+        asked = [lifecycle_id for lifecycle_id in self._latest if lifecycle_id not in self._ended]
+        rows = await self._repository.get_lifecycle_by_ids(asked)
+        for row in rows:
+            if self._states.get(row["id"]) != row["status"]:
+                self._states[row["id"]] = row["status"]
+                self._moved_at = time.monotonic()
+                self._print_state(row)
+            if row["status"] in OPEN:
+                continue
+            if row["retry_id"] is None:
+                self._ended[row["id"]] = row
+            else:
+                self._latest[self._latest.index(row["id"])] = row["retry_id"]
+                return await self._look()
+        return [row for row in rows if row["status"] in OPEN]
+
+    def _print_state(self, row: Lifecycle) -> None:
+        if self._quiet or (row["status"] not in OPEN and row["retry_id"] is None):
+            return
+        line = _state(row)
+        if row["retry_id"] is not None:
+            line += f": {printable(row['error'] or '')}; tried again as {tail(row['retry_id'])}"
+        click.echo(line, err=True)
+
+    async def _check_patience(self, open_rows: Sequence[Lifecycle]) -> None:
+        now = time.monotonic()
+        if self._timeout is not None and now - self._begun > self._timeout:
+            raise GaveUp(f"not ended after {span(self._timeout)}; the work goes on: {self._hint()}")
+        if now - self._moved_at > _NO_WORKER_S:
+            if not await self._somebody_works(open_rows):
+                raise GaveUp(
+                    f"no worker takes the {open_rows[0]['operation']} of {open_rows[0]['decky_name']}: is one"
+                    f" running? See decnet-reaper doctor. It waits for one: {self._hint()}"
+                )
+            self._moved_at = now
+
+    async def _somebody_works(self, open_rows: Sequence[Lifecycle]) -> bool:
+        open_there = [
+            row
+            for host in {row["host_uuid"] for row in open_rows}
+            for row in await self._repository.list_open_lifecycles(host)
+        ]
+        return any(row["status"] == "running" for row in open_there)
+
+    def _hint(self) -> str:
+        if len(self._latest) == 1:
+            return f"decnet-reaper status {self._latest[0]}"
+        return "decnet-reaper watch"
 
 
-async def _wait(client: LifecycleClient, ids: Sequence[str]) -> list[Lifecycle]:
-    """The terminal rows, in the order of `ids`; for one that was retried, its last retry's."""
-    try:
-        return await _ends(client, list(ids))
-    except asyncio.CancelledError:
-        what = f"decnet-reaper status {ids[0]}" if len(ids) == 1 else "decnet-reaper watch"
-        click.echo(f"decnet-reaper: no longer waiting, the work goes on: {what}", err=True)
-        raise
+def _state(row: Lifecycle) -> str:
+    return f"{row['operation']} of {row['decky_name']} {row['status']}"
 
 
-async def _ends(client: LifecycleClient, latest: list[str]) -> list[Lifecycle]:
-    repository, ended = client.repository, dict[str, Lifecycle]()
-    pause = 0.01
-    async with AsyncExitStack() as terminal:
-        shown = None
-        if sys.stderr.isatty():
-            # Here, since rich takes 0.1 s, which scripts need not wait for.
-            from reaper.cli.output.progress_line import progress_line
-
-            shown = await terminal.enter_async_context(progress_line(client, len(latest)))
-        while True:
-            asked = [lifecycle_id for lifecycle_id in latest if lifecycle_id not in ended]
-            rows = await repository.get_lifecycle_by_ids(asked)
-            for row in rows:
-                if row["status"] not in OPEN:
-                    retry = await _retry_of(repository, row)
-                    if retry is None:
-                        ended[row["id"]] = row
-                    else:
-                        latest[latest.index(row["id"])] = retry["id"]
-            if all(lifecycle_id in ended for lifecycle_id in latest):
-                return [ended[lifecycle_id] for lifecycle_id in latest]
-            if shown is not None:
-                await shown.update(rows, ended)
-            await asyncio.sleep(pause)
-            pause = min(_LONGEST_PAUSE_S, pause * 1.5)
-
-
-async def _retry_of(repository: BaseRepository, row: Lifecycle) -> Lifecycle | None:
-    if row["status"] != "failed":
-        return None
-    later = await repository.list_lifecycles(
-        decky_name=row["decky_name"], since=datetime.fromisoformat(row["started_at"]), limit=1000
-    )
-    return next((other for other in later if other["retry_of"] == row["id"]), None)
+def _counts(rows: Sequence[Lifecycle]) -> str:
+    count = {
+        status: sum(row["status"] == status for row in rows) for status in ("succeeded", "failed", *OPEN)
+    }
+    return ", ".join(f"{number} {status}" for status, number in count.items() if number or status not in OPEN)
 
 
 def _summary(row: Lifecycle) -> str:
-    line = f"{row['operation']} of {row['decky_name']} {row['status']} ({row['id']}, {_how_long(row)})"
+    line = f"{_state(row)} ({row['id']}, {_how_long(row)})"
     return line if row["error"] is None else f"{line}: {printable(row['error'])}"
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from reaper.cli.output.progress_line import in_short, waits_for
 from reaper.cli.output.table import Spans, span, spans, table
-from repo.base import Row
+from repo.base import Lifecycle
 
 NOON = datetime(2026, 5, 4, 12, tzinfo=UTC)
 NOW = NOON + timedelta(seconds=100)
@@ -60,7 +60,7 @@ def test_open_rows_count_on_and_ended_ones_stand(fields: dict[str, Any], expecte
     assert spans(row(**fields), NOW) == expected
 
 
-def lines(rows: list[Row], width: int | None, **more: Any) -> list[str]:
+def lines(rows: list[Lifecycle], width: int | None, **more: Any) -> list[str]:
     return [click.unstyle(line) for line in table(rows, width, moment=NOW, **more)]
 
 
@@ -88,6 +88,19 @@ def test_hosts_have_a_column_where_there_are_any() -> None:
     assert "host" in lines([row(), row(2, host_uuid="h1")], None)[0].split()
 
 
+@pytest.mark.parametrize("width", [30, 40, 50, 60, 80, 120])
+def test_a_row_is_a_line_of_any_terminal(width: int) -> None:
+    rows = [row(number, "d" * 60, "running", host_uuid="h" * 36, claimed_at=3) for number in (1, 2)]
+    short = [row(number, status="running", claimed_at=3) for number in (1, 2)]
+    for shown in (lines(rows, width) if width > 40 else [], lines(short, width) if width > 35 else []):
+        assert max(map(len, shown), default=0) <= width
+    assert len(lines(rows, width)) == 3
+    assert lines(short, width)[1].split()[:2] == [
+        short[0]["id"][-8:] if width < 100 else short[0]["id"],
+        "decky-01",
+    ]
+
+
 @pytest.mark.parametrize(
     ("before", "said"),
     [
@@ -103,7 +116,7 @@ def test_hosts_have_a_column_where_there_are_any() -> None:
         ([row(9, status="pending")], ""),
     ],
 )
-def test_why_a_row_waits(before: list[Row], said: str) -> None:
+def test_why_a_row_waits(before: list[Lifecycle], said: str) -> None:
     asking = row(5)
     assert waits_for(asking, [*before, asking]) == said
 
