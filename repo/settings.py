@@ -19,7 +19,7 @@ from repo.errors import DecnetReaperError
 
 PREFIX = "DECNET_REAPER_"
 DEFAULT_CONFIG = Path("/etc/decnet-reaper/config.toml")
-NOT_SETTINGS = {"CONFIG", "BOOT_ID", "STRICT_EVENTS"}
+NOT_SETTINGS = {"CONFIG", "PRIVATE", "BOOT_ID", "STRICT_EVENTS"}
 
 _UNITS = {"": 1, "ms": 0.001, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "w": 604800}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]*)")
@@ -53,17 +53,29 @@ SYSTEM_STATE_DIR = Path("/var/lib/decnet-reaper")
 """Where a system-wide installation keeps what must last."""
 
 
-def is_ours(directory: Path) -> bool:
-    """Whether this user is root, or the one that a system-wide installation gave this directory to."""
+def is_private(environ: Mapping[str, str] = os.environ) -> bool:
+    """Whether a store and a queue of one's own were asked for, with DECNET_REAPER_PRIVATE=1."""
+    return environ.get(PREFIX + "PRIVATE", "") not in {"", "0"}
+
+
+def is_system_wide(directory: Path) -> bool:
+    """Whether this directory of a system-wide installation is the one to use.
+
+    It is for root, for the directory's owner, and, where the service is installed (its configuration is
+    there), for everybody: who may not use it is told so, instead of given an empty store of his own.
+    """
+    if is_private():
+        return False
     try:
-        return os.geteuid() in {0, directory.stat().st_uid}
+        owner = directory.stat().st_uid
     except OSError:
-        return os.geteuid() == 0
+        owner = 0
+    return os.geteuid() in {0, owner} or DEFAULT_CONFIG.exists()
 
 
 def default_state_dir() -> Path:
-    """/var/lib/decnet-reaper for root and for its owner, below $XDG_STATE_HOME for another user."""
-    return SYSTEM_STATE_DIR if is_ours(SYSTEM_STATE_DIR) else _home("XDG_STATE_HOME", ".local/state")
+    """/var/lib/decnet-reaper where `is_system_wide` says so, else below $XDG_STATE_HOME."""
+    return SYSTEM_STATE_DIR if is_system_wide(SYSTEM_STATE_DIR) else _home("XDG_STATE_HOME", ".local/state")
 
 
 class StoreSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -91,7 +103,7 @@ def _convert(kind: type, value: object) -> object:
     if kind is Path:
         if not isinstance(value, str) or not value:
             raise ValueError("expected a path")
-        return Path(value)
+        return Path(value).expanduser().absolute()
     raise NotImplementedError(kind)
 
 
@@ -110,6 +122,8 @@ def _credentials(environ: Mapping[str, str], names: set[str]) -> dict[str, str]:
 def _config(environ: Mapping[str, str]) -> tuple[str, dict[str, Any]]:
     named = environ.get(PREFIX + "CONFIG")
     path = Path(named) if named else DEFAULT_CONFIG
+    if not named and is_private(environ):
+        return str(path), {}
     try:
         return str(path), tomllib.loads(path.read_text())
     except FileNotFoundError:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from repo.settings import Seconds, SettingsError, StoreSettings, is_ours, load
+from repo.settings import Seconds, SettingsError, StoreSettings, is_system_wide, load
 from worker.runtimes.registry import RUNTIMES
 
 __all__ = ["Seconds", "WorkerSettings", "load"]
@@ -16,8 +16,8 @@ Host = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z"
 
 
 def default_runtime_dir() -> Path:
-    """/run/decnet-reaper for root and for its owner, below $XDG_RUNTIME_DIR (else /tmp) for another user."""
-    if is_ours(system := Path("/run/decnet-reaper")):
+    """/run/decnet-reaper where `is_system_wide` says so, else below $XDG_RUNTIME_DIR, else /tmp."""
+    if is_system_wide(system := Path("/run/decnet-reaper")):
         return system
     base = os.environ.get("XDG_RUNTIME_DIR")
     return Path(base) / "decnet-reaper" if base else Path(f"/tmp/decnet-reaper-{os.geteuid()}")  # noqa: S108

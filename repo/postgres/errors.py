@@ -60,13 +60,21 @@ def explained(error: Exception, name: str, waited: float = 0) -> StoreError:
     said = first_line(error)
     match _state(error):
         case "55P03":
-            return StoreBusy(f"{name}: another session holds a lock on this row; see pg_stat_activity, try again")
+            return StoreBusy(
+                f"{name}: another session holds a lock on this row; see pg_stat_activity, try again"
+            )
         case "57014":
-            return StoreBusy(f"{name}: a statement took longer than the server's statement_timeout allows; try again")
+            return StoreBusy(
+                f"{name}: a statement took longer than the server's statement_timeout allows; try again"
+            )
         case "40001" | "40P01":
-            return StoreBusy(f"{name}: other sessions wrote the same rows at once, again and again; try again")
+            return StoreBusy(
+                f"{name}: other sessions wrote the same rows at once, again and again; try again"
+            )
         case "53100":
-            return StoreFull(f"{name}: no space is left on the server ({said}); free some, nothing needs a restart")
+            return StoreFull(
+                f"{name}: no space is left on the server ({said}); free some, nothing needs a restart"
+            )
         case "25006":
             return StoreUnusable(
                 f"{name}: takes no writes, it is a standby or read-only; name the primary, or all servers with"

@@ -174,7 +174,8 @@ async def _free_functions(connection: Connection) -> list[str]:
 
 async def _remove(connection: Connection, host_uuid: str) -> bool:
     cursor = await connection.execute(
-        "SELECT role_name FROM decnet_reaper_host WHERE host_uuid = %s AND role_name IS NOT NULL", (host_uuid,)
+        "SELECT role_name FROM decnet_reaper_host WHERE host_uuid = %s AND role_name IS NOT NULL",
+        (host_uuid,),
     )
     found = await cursor.fetchone()
     if found is None:

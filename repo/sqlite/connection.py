@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from repo.errors import StoreMissing, StoreReplaced, StoreUnusable
-from repo.sqlite.files import open_private, share
+from repo.files import make_directory, open_private, share, who_may_use
 
 Synchronous = Literal["FULL", "NORMAL", "EXTRA"]
 
@@ -53,21 +53,25 @@ class SqliteFile:
             StoreMissing: it is not there, and was not to be made.
             StoreUnusable: it can't be used where it is.
         """
+        directory = self.path.parent
+        if os.path.isdir(directory) and not os.access(directory, os.W_OK | os.X_OK):  # noqa: PTH112 - never raises
+            raise StoreUnusable(f"{self.path}: {who_may_use(directory)}")
         if not self._create and not os.path.lexists(self.path):
             raise StoreMissing(f"{self.path}: no store is there, and none was asked to be made")
         try:
-            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_directory(directory)
             if not self.path.exists():
                 os.close(open_private(self.path))
         except OSError as error:
             raise StoreUnusable(f"{self.path}: can't be made, {error.strerror}: {error.filename}") from None
         if not self.path.is_file():
             raise StoreUnusable(f"{self.path}: a {_kind(self.path)}, not a file; name a file for the store")
-        if not os.access(self.path, os.R_OK | os.W_OK) or not os.access(self.path.parent, os.W_OK | os.X_OK):
-            raise StoreUnusable(
-                f"{self.path}: can't be written by user {os.geteuid()}; check the owner and the mode of the"
-                " file and of its directory (SQLite keeps two more files beside it)"
-            )
+        for file in (self.path, self.wal, Path(f"{self.path}-shm")):
+            if file.exists() and not os.access(file, os.R_OK | os.W_OK):
+                raise StoreUnusable(
+                    f"{file}: can't be written by user {os.geteuid()}; check its owner and mode (a store that"
+                    " several users share lies in a directory of their group, with mode 2770)"
+                )
         system = file_system(self.path)
         if _NETWORK.fullmatch(system):
             raise StoreUnusable(

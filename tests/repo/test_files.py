@@ -139,8 +139,60 @@ def test_a_file_that_may_not_be_written(made: Path, file_mode: int, directory_mo
             [sys.executable, "-c", AS_NOBODY, path], capture_output=True, text=True, check=True
         ).stdout
         path.parent.chmod(0o755)
-    assert said.startswith(f"StoreUnusable {path}: can't be written by user")
+    assert said.startswith(
+        f"StoreUnusable {path}: user nobody may not use it, but root alone; for a store of"
+    )
     assert said.count("\n") == 1
+
+
+IN_GROUP = """
+import asyncio, os, sys
+from repo.factory import get_repository
+
+async def main():
+    async with get_repository(db_path=sys.argv[1]) as repository:
+        await repository.create_lifecycle({"decky_name": "decky-01", "operation": "deploy"})
+        print(len(await repository.list_open_lifecycles()))
+
+try:
+    asyncio.run(main())
+except Exception as error:
+    print(type(error).__name__, error)
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="acts as several users, which takes root")
+def test_a_store_in_a_directory_of_a_group_is_its_members_and_nobody_elses() -> None:
+    group = 54321
+    with TemporaryDirectory() as directory:
+        Path(directory).chmod(0o755)
+        shared = Path(directory) / "shared"
+        shared.mkdir()
+        os.chown(shared, 54320, group)
+        shared.chmod(0o2770)
+        path = shared / "store.db"
+
+        def act(user: int, *, member: bool) -> str:
+            groups = ["--groups", str(group)] if member else ["--clear-groups"]
+            become = ["setpriv", "--reuid", str(user), "--regid", str(user), *groups]
+            act = (
+                [*become, sys.executable, "-c", IN_GROUP, str(path)]
+                if user
+                else [sys.executable, "-c", IN_GROUP, path]
+            )
+            return subprocess.run(act, capture_output=True, text=True, check=True, umask=0o077).stdout
+
+        assert act(0, member=False) == "1\n"
+        assert act(54320, member=True) == "2\n"
+        assert act(54322, member=True) == "3\n"
+        facts = [file.stat() for file in shared.iterdir()]
+        assert {(status.st_mode & 0o777, status.st_gid) for status in facts} == {(0o660, group)}
+        said = act(54323, member=False)
+        assert said.startswith(
+            f"StoreUnusable {path}: user 54323 may not use it, but 54320 and the members of"
+        )
+        assert "DECNET_REAPER_PRIVATE=1" in said
+        assert said.count("\n") == 1
 
 
 async def test_a_newer_schema(path: Path) -> None:

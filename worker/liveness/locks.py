@@ -20,7 +20,7 @@ from typing import NamedTuple
 import msgspec
 
 from repo.errors import DecnetReaperError
-from repo.sqlite.files import open_private
+from repo.files import open_private
 
 # As in /proc/locks: number, kind, mode, access, pid of the taker, device and inode, range.
 _LOCK = re.compile(r"^lock:\s+\d+: FLOCK\s+\S+\s+\S+\s+(\d+) ", re.MULTILINE)

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from repo.base import Outcome, Row
-from repo.sqlite.files import open_private
+from repo.files import open_private
 from worker.logging.events import OUTCOMES
 
 _SLOT = 128

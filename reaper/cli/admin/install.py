@@ -64,9 +64,11 @@ def install(prefix: Path, *, dry_run: bool, command: Path | None = None) -> list
     if system.live(prefix):
         done.append(system.run(dry_run, "systemd-sysusers", "/etc/sysusers.d/decnet-reaper.conf"))
         done.append(system.run(dry_run, "systemd-tmpfiles", "--create", "/etc/tmpfiles.d/decnet-reaper.conf"))
+        done += system.mend_owners(dry_run)
     if system.booted(prefix):
         done.append(system.run(dry_run, "systemctl", "daemon-reload"))
         done.append("next: systemctl enable --now decnet-reaper.target")
+        done.append("next: usermod -aG decnet-reaper NAME, for each user who is to submit and read")
     return done
 
 

@@ -5,6 +5,8 @@ import subprocess
 from pathlib import Path
 
 from repo.errors import DecnetReaperError
+from repo.files import SERVICE_USER, give_to_service
+from repo.settings import SYSTEM_STATE_DIR
 
 COMMAND = Path("/usr/bin/decnet-reaper")
 """What the units as shipped call; replaced by where the command really is."""
@@ -47,6 +49,18 @@ def files(command: Path = COMMAND) -> dict[Path, str]:
 def manual_pages() -> dict[Path, str]:
     """The man pages, by their places below the root."""
     return {_MANUAL / page.name: page.read_text() for page in sorted(shipped("docs/man").iterdir())}
+
+
+def mend_owners(dry_run: bool) -> list[str]:
+    """Give what root made in the state directory before the service was there to the service's user."""
+    done = []
+    for path in sorted(SYSTEM_STATE_DIR.glob(f"{SYSTEM_STATE_DIR.name}.db*")):
+        for each in [path, *(sorted(path.iterdir()) if path.is_dir() else ())]:
+            if each.stat(follow_symlinks=False).st_uid == 0:
+                done.append(f"gave {each} to the user {SERVICE_USER}")
+                if not dry_run:
+                    give_to_service(each)
+    return done
 
 
 def live(prefix: Path) -> bool:

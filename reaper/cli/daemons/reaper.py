@@ -1,15 +1,13 @@
 """`decnet-reaper reaper`."""
 
-import asyncio
-
 import click
 
-from reaper.cli.logging import settings_of_daemon
+from reaper.cli.daemons.run_daemon import run_daemon
 from reaper.daemon import run_reaper
 
 
 @click.command()
-def command() -> None:
+def command() -> int:
     """Run one reaper.
 
     It closes each row whose worker is gone. Several may run.
@@ -19,4 +17,4 @@ def command() -> None:
       decnet-reaper reaper
       systemctl start decnet-reaper              after `decnet-reaper install`
     """
-    asyncio.run(run_reaper(settings_of_daemon()))
+    return run_daemon(run_reaper)

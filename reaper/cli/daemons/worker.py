@@ -1,15 +1,13 @@
 """`decnet-reaper worker`."""
 
-import asyncio
-
 import click
 
-from reaper.cli.logging import settings_of_daemon
+from reaper.cli.daemons.run_daemon import run_daemon
 from worker.daemon import run_worker
 
 
 @click.command()
-def command() -> None:
+def command() -> int:
     """Run one worker.
 
     It takes jobs off the queue and runs them, ten at a time unless set otherwise. SIGTERM lets it
@@ -21,4 +19,4 @@ def command() -> None:
       DECNET_REAPER_MAX_JOBS=4 decnet-reaper worker
       systemctl start decnet-worker@1            after `decnet-reaper install`
     """
-    asyncio.run(run_worker(settings_of_daemon()))
+    return run_daemon(run_worker)
