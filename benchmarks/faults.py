@@ -86,13 +86,18 @@ FAULTS = (
     ),
     Fault(
         "Redis killed and replaced by an empty one, while jobs run and are submitted",
-        "jobs in flight finish, submits succeed, one line when it goes and one when it is back; all run once",
+        "jobs in flight finish, what is submitted runs, each once; a line when it goes and when it is back",
         ("test_redis_killed",),
     ),
     Fault(
         "Redis frozen; read-only; wrong password (seconds; 30 s with `-m long`)",
         "no hang, no crash, one line each, goes on unaided",
         ("test_redis_frozen", "test_redis_read_only", "test_a_wrong_password"),
+    ),
+    Fault(
+        "Redis full; at the edge of its memory; without ZMSCORE; a key of ours of another type",
+        "one line when it can't be used, one when it can; no row waits for it; `doctor` says it",
+        ("test_half_usable.py",),
     ),
     Fault(
         "FLUSHALL with 1,000 pending rows",

@@ -28,7 +28,7 @@ class WorkerSettings(StoreSettings, frozen=True, kw_only=True):
 
     Attributes:
         runtime_dir: what a reboot may empty: the decky locks, the embedded queue's socket.
-        redis: DSN of the queue: redis://, rediss:// or unix://.
+        redis: DSN of the queue: redis://, rediss://, unix:// or redis+sentinel://.
         host_uuid: the host that this worker serves; none for the master's own deckies.
         runtime: what brings deckies up, an entry of `worker.runtimes.registry`; "auto" takes Compose where it
             answers, else local processes.

@@ -145,7 +145,10 @@ EVENTS: Final[dict[str, Event]] = {
         WARNING, "a job that we did not write was dropped", "look who writes to Redis", ("job_id", "reason")
     ),
     "queue.unreachable": Event(
-        ERROR, "Redis went away (once per outage)", "bring Redis back; nothing is lost", ("redis", "reason")
+        ERROR,
+        "Redis can't be used (once per outage)",
+        "mend Redis; nothing is lost, work goes on",
+        ("redis", "reason"),
     ),
     "queue.recovered": Event(INFO, "Redis is back", "nothing", ("redis", "down_s")),
     "store.unavailable": Event(
