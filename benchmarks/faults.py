@@ -100,6 +100,11 @@ FAULTS = (
         ("test_half_usable.py",),
     ),
     Fault(
+        "Sentinel: the master killed, frozen; jobs that its replica never got; a sentinel dead",
+        "jobs in flight are recorded, work goes on meanwhile, lost jobs are enqueued again",
+        ("test_sentinel.py",),
+    ),
+    Fault(
         "FLUSHALL with 1,000 pending rows",
         "all rung again in one pass, each runs once; a long queue gets no duplicates",
         ("test_a_flush_with",),

@@ -70,19 +70,23 @@ async def working(
 ) -> AsyncIterator[Worked]:
     worked = Worked(dsn, max_jobs=max_jobs, host_uuid=host_uuid, store=store)
     run = asyncio.create_task(worked.worker.run())
-    async with asyncio.timeout(HANG_GUARD):
-        yield worked
-    await worked.worker.close()
-    await run
+    try:
+        async with asyncio.timeout(HANG_GUARD):
+            yield worked
+    finally:
+        await worked.worker.close()
+        await run
 
 
 @asynccontextmanager
 async def enqueueing(dsn: str, store: Store | None = None) -> AsyncIterator[Queue]:
     queue = Queue(dsn)
     queue.store = store
-    async with asyncio.timeout(HANG_GUARD):
-        yield queue
-    await queue.close()
+    try:
+        async with asyncio.timeout(HANG_GUARD):
+            yield queue
+    finally:
+        await queue.close()
 
 
 def deliveries(*lifecycle_ids: str, number: int = 1, host_uuid: str | None = None) -> list[Delivery]:

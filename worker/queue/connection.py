@@ -12,13 +12,7 @@ from typing import Any
 from arq.connections import ArqRedis
 from redis.asyncio import BlockingConnectionPool
 from redis.asyncio.sentinel import MasterNotFoundError, Sentinel, SentinelConnectionPool
-from redis.exceptions import (
-    AuthenticationWrongNumberOfArgsError,
-    ClusterCrossSlotError,
-    ClusterDownError,
-    MovedError,
-    RedisError,
-)
+from redis.exceptions import AuthenticationWrongNumberOfArgsError, RedisError
 
 from repo.errors import DecnetReaperError
 from worker.queue.dsn import Server
@@ -38,6 +32,13 @@ OPERATION_TIMEOUT = 5.0
 
 _IN_SCRIPT = re.compile(r"\.? script: [0-9a-f]{40}, on .*$")
 """What Redis adds to an error in a script."""
+_TLS_ALERTS = {
+    "TLSV13_ALERT_CERTIFICATE_REQUIRED": "it wants a client's certificate, give ssl_certfile and ssl_keyfile",
+    "TLSV1_ALERT_UNKNOWN_CA": "it doesn't trust our certificate",
+    "WRONG_VERSION_NUMBER": "what answers there speaks no TLS",
+}
+_CLUSTER = ("MOVED ", "ASK ", "CROSSSLOT ", "CLUSTERDOWN ")
+"""How a cluster's node begins its errors."""
 _OTHER_STORE = "OTHERSTORE "
 """How our scripts begin the error that the queue is another store's."""
 
@@ -54,9 +55,6 @@ class QueueUnusable(QueueUnavailable):
 
 class ClusterNode(RedisError):
     """A server that says of itself that it is a node of a cluster."""
-
-
-_CLUSTER = (ClusterNode, ClusterCrossSlotError, ClusterDownError, MovedError)
 
 
 class _SentinelPool(SentinelConnectionPool, BlockingConnectionPool):
@@ -123,10 +121,12 @@ def _reason(server: Server, error: BaseException, store: Store | None) -> str:
             f"this queue belongs to the store {printable(name)} ({printable(theirs)}), not to {ours}:"
             " use that store, or give this one another Redis, or another database of it"
         )
-    if isinstance(error, _CLUSTER):
+    if _is_cluster(error):
         return "this is a Redis cluster, which can't be used: give a single server or Sentinel"
     if text.startswith("WRONGTYPE"):
         return f"a key that we use (decnet-reaper:...) is something else here, delete it ({text})"
+    if isinstance(error, MasterNotFoundError) and "AuthenticationError" in text:
+        return "the sentinels refuse us, check sentinel_username and sentinel_password"
     if isinstance(error, MasterNotFoundError):
         return f"no sentinel that answers knows a living master called {server.master}"
     if isinstance(error, AuthenticationWrongNumberOfArgsError):
@@ -136,7 +136,9 @@ def _reason(server: Server, error: BaseException, store: Store | None) -> str:
     if isinstance(below, ssl.SSLCertVerificationError):
         return f"its certificate is not trusted: {below.verify_message}"
     if isinstance(below, ssl.SSLError):
-        return f"TLS failed, does it speak TLS there? ({below.reason or text})"
+        return f"TLS failed: {_TLS_ALERTS.get(below.reason, below.reason or text)}"
+    if text.startswith("Timeout connecting") and "rediss" in server.name:
+        return "no answer to TLS in time, is that a port for TLS?"
     if isinstance(below, OSError) and below.errno:
         return os.strerror(below.errno)
     return text
@@ -166,4 +168,8 @@ async def reaching(server: Server, store: Store | None = None) -> AsyncIterator[
 
 def unusable(error: BaseException) -> bool:
     """Whether waiting doesn't mend it."""
-    return isinstance(error, _CLUSTER) or str(error).startswith(_OTHER_STORE)
+    return _is_cluster(error) or str(error).startswith(_OTHER_STORE)
+
+
+def _is_cluster(error: BaseException) -> bool:
+    return isinstance(error, ClusterNode) or str(error).startswith(_CLUSTER)

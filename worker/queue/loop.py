@@ -19,6 +19,7 @@ from typing import Any, cast
 
 from arq.cron import CronJob
 from arq.worker import Function, Worker
+from redis.exceptions import ConnectionError
 
 from worker.logging.events import emit
 from worker.queue.connection import REDIS_ERRORS, connect, disconnect, explain
@@ -211,11 +212,14 @@ class Loop(Worker):
     async def _back_off(self, error: Exception) -> None:
         if not isinstance(error, REDIS_ERRORS):
             emit("worker.loop_failed", reason=_in_short(error), exc_info=error)
+        first = not self._failed.is_set()
         self._failed.set()
-        self._outage.failed("poll", explain(self._server, error, self._store))
         await self._forget_token()
         with contextlib.suppress(*REDIS_ERRORS):
             await self.pool.connection_pool.disconnect(inuse_connections=False)
+        if first and type(error) is ConnectionError:
+            return  # closed, by an idle limit or a failover: no outage if the next connection holds
+        self._outage.failed("poll", explain(self._server, error, self._store))
         # Jittered, so that a fleet doesn't return in step.
         pause, self._pause = self._pause, min(2 * self._pause, _BACK_OFF[1])
         with contextlib.suppress(TimeoutError):

@@ -29,6 +29,20 @@ async def test_an_outage_leaves_running_jobs_alone_and_is_told_once(redis_server
         assert (worked.outages.empty(), worked.recoveries.empty()) == (True, True)
 
 
+async def test_connections_that_are_closed_are_no_outage(redis_server: RedisServer) -> None:
+    async with (
+        enqueueing(redis_server.dsn) as queue,
+        working(redis_server.dsn) as worked,
+        redis_server.client() as client,
+    ):
+        for name in "abc":
+            await redis_server.idle_workers(1)
+            await client.client_kill_filter(_type="normal", skipme=True)
+            await queue.enqueue(deliveries(name))
+            assert await worked.started.get() == name
+        assert worked.outages.empty()
+
+
 async def test_a_worker_waits_for_redis_at_its_start(redis_server: RedisServer) -> None:
     redis_server.kill()
     async with working(redis_server.dsn) as worked:
