@@ -14,8 +14,8 @@ pytestmark = [pytest.mark.systemd, pytest.mark.timeout(600)]
 
 HOW_TO = Path(__file__).parents[2] / "docs" / "how-to"
 PASSWORD = "the-new-one"  # noqa: S105 - as the page has it
-# Instead of the network: wheels that were fetched before, and Docker's group without Docker.
-PREPARED = "export PIP_NO_INDEX=1 PIP_FIND_LINKS=/root/wheels; groupadd --force docker"
+# Our wheel lies there, and for want of a network those that it needs; and Docker's group without Docker.
+PREPARED = "cd /root/wheels; export PIP_NO_INDEX=1 PIP_FIND_LINKS=/root/wheels; groupadd --force docker"
 
 
 @pytest.fixture(scope="module")

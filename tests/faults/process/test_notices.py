@@ -107,8 +107,9 @@ async def test_what_is_no_notice_is_not_heard(fleet: Fleet) -> None:
         lost = await lose_a_unit(fleet, client)
         await after_stop(fleet)
         assert (await client.get(lost))["status"] == "failed"
-        bad = [line["event"] for line in reaper.lines if line["level"] in {"warning", "error"}]
-        assert bad == ["lifecycle.swept"]
+        bad = {line["event"] for line in reaper.lines if line["level"] in {"warning", "error"}}
+        # A healthcheck that was just being started when its worker was killed is a survivor.
+        assert bad - {"lifecycle.survivors_ended"} == {"lifecycle.swept"}
 
 
 async def test_the_last_of_two_reapers_is_told_and_a_deep_directory_is_no_hindrance(tmp_path: Path) -> None:
