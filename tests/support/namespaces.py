@@ -8,19 +8,18 @@ import subprocess
 from itertools import count
 from typing import Self
 
-import pytest
+from tests.support.needs import lacking, need
 
 _numbers = count(1)
 
 
-def need_root() -> None:
-    """Skip the test where no namespace can be made; fail it where the session must try everything."""
-    if os.geteuid() == 0 and subprocess.run(["ip", "netns"], check=False, capture_output=True).returncode == 0:
-        return
-    reason = "network namespaces need root, and iproute2 and iptables installed"
-    if os.environ.get("DECNET_REQUIRE_E2E") == "1":
-        pytest.fail(reason, pytrace=False)
-    pytest.skip(reason)
+def need_namespaces() -> None:
+    """Skip the test where no namespace can be made."""
+    need("ip", "iptables")
+    if os.geteuid() != 0:
+        lacking("root")
+    if subprocess.run(["ip", "netns"], check=False, capture_output=True).returncode:
+        lacking("network namespaces")
 
 
 class Namespace:
@@ -32,7 +31,7 @@ class Namespace:
     """
 
     def __init__(self) -> None:
-        need_root()
+        need_namespaces()
         number = next(_numbers)
         self.name = f"decnet-{os.getpid()}-{number}"
         self._cable = f"dn{os.getpid() % 100_000}-{number}"

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Literal, Self
 
 import psycopg
-import pytest
 
+from tests.support.needs import need
 from tests.support.postgres_server import ADMIN, PostgresServer, free_port, server_user
 
 
@@ -23,11 +23,7 @@ class PgBouncer:
     """
 
     def __init__(self, server: PostgresServer, mode: Literal["transaction", "session"]) -> None:
-        if shutil.which("pgbouncer") is None:
-            reason = "no PgBouncer is installed: apt-get install pgbouncer"
-            if os.environ.get("DECNET_REQUIRE_E2E") == "1":
-                pytest.fail(reason, pytrace=False)
-            pytest.skip(reason)
+        need("pgbouncer")
         self._directory = Path(tempfile.mkdtemp(prefix="pgb-", dir="/tmp"))
         self.port = free_port()
         users = self._directory / "users"

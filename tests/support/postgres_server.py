@@ -16,11 +16,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
-from typing import Never, Self
+from typing import Self
 from urllib.parse import quote
 
 import psycopg
-import pytest
+
+from tests.support.needs import lacking
 
 START_S = 60.0
 ADMIN = "postgres"
@@ -47,17 +48,8 @@ def find_postgres() -> Path | None:
 
 
 def required_postgres() -> Path:
-    """The same; without one the test is skipped, or fails where the session must try everything."""
-    if (programs := find_postgres()) is not None:
-        return programs
-    reason = "no PostgreSQL server is installed: apt-get install postgresql"
-    if os.environ.get("DECNET_REQUIRE_E2E") == "1":
-        _fail(reason)
-    pytest.skip(reason)
-
-
-def _fail(reason: str) -> Never:
-    pytest.fail(reason, pytrace=False)
+    """The same; without one the test is skipped."""
+    return find_postgres() or lacking("postgresql")
 
 
 class PostgresServer:
