@@ -5,14 +5,18 @@ the driver itself: SQLAlchemy's own execution costs ten times what SQLite does (
 microseconds for a row by its id).
 """
 
+import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, NamedTuple
 
-from sqlalchemy import CompoundSelect, Dialect, Select, UpdateBase
+from sqlalchemy import CompoundSelect, Dialect, Integer, Select, UpdateBase
+from sqlalchemy.types import TypeEngine
 
 from repo.errors import StoreError
+
+_log = logging.getLogger(__name__)
 
 Clause = UpdateBase | Select[Any] | CompoundSelect[Any]
 Values = Mapping[str, Any]
@@ -34,10 +38,7 @@ class Compiled:
         self._constants = {name: value for name, value in compiled.params.items() if value is not None}
         selected = list(clause.selected_columns) if isinstance(clause, Select | CompoundSelect) else []
         self.columns = [column.name for column in selected]
-        found = [
-            (column.name, column.type.dialect_impl(dialect).result_processor(dialect, None))
-            for column in selected
-        ]
+        found = [(column.name, _converter(column.type, dialect)) for column in selected]
         self._converted = [(name, convert) for name, convert in found if convert is not None]
 
     def parameters(self, values: Values) -> tuple[Any, ...]:
@@ -56,6 +57,18 @@ class Compiled:
             if (value := row[name]) is not None:
                 row[name] = convert(value)
         return row
+
+
+def _converter(kind: TypeEngine[Any], dialect: Dialect) -> Callable[[Any], Any] | None:
+    return (
+        _number if isinstance(kind, Integer) else kind.dialect_impl(dialect).result_processor(dialect, None)
+    )
+
+
+def _number(value: Any) -> int:
+    if not isinstance(value, int):
+        raise TypeError(f"{value!r} is no number")
+    return value
 
 
 class Statement:
@@ -152,6 +165,22 @@ class Engine(Reader):
 
     name: str
     dialect: Dialect
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._unreadable: set[str] = set()
+
+    def read(self, query: Compiled, found: Iterable[Sequence[Any]]) -> list[dict[str, Any]]:
+        """The rows of a query, from the driver's. One that can't be read must not hide the others."""
+        rows = []
+        for each in found:
+            try:
+                rows.append(query.row(each))
+            except (TypeError, ValueError) as error:
+                if (which := str(each[0])) not in self._unreadable:
+                    self._unreadable.add(which)
+                    _log.error("%s: row %s can't be read and is left out: %s", self.name, which, error)
+        return rows
 
     @abstractmethod
     async def open(self) -> None:

@@ -34,9 +34,15 @@ def to_text(moment: datetime) -> str:
 
 
 def to_iso(found: str | datetime) -> str:
-    """ISO 8601 in aware UTC, from what the database holds."""
+    """ISO 8601 in aware UTC, from what the database holds.
+
+    Raises:
+        ValueError, TypeError: that is no time as `to_text` writes it.
+    """
     if isinstance(found, datetime):
         return found.astimezone(UTC).isoformat(timespec="microseconds")
+    if len(found) != 26 or datetime.fromisoformat(found).tzinfo is not None:
+        raise ValueError(f"{found!r} is no time")
     return f"{found[:10]}T{found[11:]}+00:00"
 
 

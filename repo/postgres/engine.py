@@ -33,7 +33,7 @@ class PostgresEngine(Engine):
     dialect = _dialect
 
     def __init__(self, server: Server, *, patience: float, create: bool) -> None:
-        self.name = server.name
+        super().__init__(server.name)
         self._server = server
         self._create = create
         self._writer = Session(server, patience, prepare=True)

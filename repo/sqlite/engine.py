@@ -1,9 +1,8 @@
 """SQLite through aiosqlite: one connection that writes, one that reads, each with its own thread."""
 
 import asyncio
-import logging
 import sqlite3
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
@@ -19,7 +18,6 @@ from repo.sqlite.connection import SqliteFile
 from repo.sqlite.errors import SqliteError, explained, is_refusal
 from repo.sqlite.migrate import bring_up
 
-_log = logging.getLogger(__name__)
 _dialect = SQLiteDialect_pysqlite(paramstyle="qmark")
 
 
@@ -29,11 +27,10 @@ class SqliteEngine(Engine):
     dialect = _dialect
 
     def __init__(self, file: SqliteFile) -> None:
-        self.name = str(file.path)
+        super().__init__(str(file.path))
         self._file = file
         self._checkpoints: Checkpoints | None = None
         self._connections: list[aiosqlite.Connection] = []
-        self._unreadable: set[str] = set()
 
     async def open(self) -> None:
         try:
@@ -155,21 +152,7 @@ class SqliteEngine(Engine):
         self, connection: aiosqlite.Connection, query: Compiled, values: Values
     ) -> list[dict[str, Any]]:
         found = await connection.execute_fetchall(query.text, query.parameters(values))
-        try:
-            return [query.row(each) for each in found]
-        except (TypeError, ValueError):
-            return self._readable(query, found)
-
-    def _readable(self, query: Compiled, found: Iterable[Sequence[Any]]) -> list[dict[str, Any]]:
-        rows = []
-        for each in found:
-            try:
-                rows.append(query.row(each))
-            except (TypeError, ValueError) as error:
-                if (name := str(each[0])) not in self._unreadable:
-                    self._unreadable.add(name)
-                    _log.error("%s: row %s can't be read and is left out: %s", self.name, name, error)
-        return rows
+        return self.read(query, found)
 
 
 class _Transaction(Transaction):

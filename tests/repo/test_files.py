@@ -31,6 +31,7 @@ from repo.sqlite.connection import file_system
 
 pytestmark = pytest.mark.anyio
 DECKY = {"decky_name": "d1", "operation": "deploy"}
+NOW = "2026-05-04 10:11:12.123456"
 
 
 async def refusal(path: Path) -> str:
@@ -251,6 +252,70 @@ async def test_a_full_disk_is_said_and_survived(repository: BaseRepository) -> N
     await writer.execute_fetchall("PRAGMA max_page_count = 1000000")
     added = await repository.create_lifecycle(DECKY | {"payload": payload})
     assert [row["id"] for row in await repository.list_open_lifecycles()] == [kept, added]
+
+
+@pytest.mark.parametrize("beside", ["-wal", "-shm"])
+async def test_a_log_that_was_deleted_acknowledges_no_more_rows(
+    repository: BaseRepository, path: Path, beside: str
+) -> None:
+    kept = await repository.create_lifecycle(DECKY)
+    Path(f"{path}{beside}").unlink()
+    with pytest.raises(StoreReplaced, match=f"{beside}: was deleted"):
+        await repository.create_lifecycle(DECKY)
+    with pytest.raises(StoreReplaced, match=f"{beside}: was deleted"):
+        await repository.update_lifecycle(kept, {"status": "running"})
+    with pytest.raises(StoreReplaced, match=f"{beside}: was deleted"):
+        await repository.get_lifecycle(kept)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be in two groups")
+async def test_what_lies_beside_a_shared_store_has_its_mode_and_group(path: Path) -> None:
+    os.chown(path, -1, 4)
+    path.chmod(0o660)
+    async with get_repository(db_path=path) as repository:
+        await repository.create_lifecycle(DECKY)
+        for beside in ("-wal", "-shm", ".lock"):
+            facts = Path(f"{path}{beside}").stat()
+            assert (stat.S_IMODE(facts.st_mode), facts.st_gid) == (0o660, 4)
+
+
+async def test_a_row_that_cannot_be_read_hides_no_other(
+    repository: BaseRepository, shell: sqlite3.Connection, caplog: pytest.LogCaptureFixture
+) -> None:
+    kept = await repository.create_lifecycle(DECKY)
+    shell.execute("PRAGMA ignore_check_constraints = ON")  # as a store that an older SQLite wrote to may be
+    for row, columns in {
+        "bad-time": {"started_at": "2026-02-31 10:11:12.123456"},
+        "bad-text": {"started_at": "yesterday"},
+        "bad-number": {"deliveries": "often"},
+        "bad-json": {"payload": "{"},
+    }.items():
+        values = {
+            "id": row,
+            "started_at": NOW,
+            "updated_at": NOW,
+            "deliveries": 0,
+            "payload": None,
+            **columns,
+        }
+        shell.execute(
+            "INSERT INTO decky_lifecycle"
+            " (id, decky_name, operation, status, started_at, updated_at, deliveries, payload)"
+            " VALUES (:id, 'd2', 'deploy', 'pending', :started_at, :updated_at, :deliveries, :payload)",
+            values,
+        )
+    for _ in range(2):
+        assert {row["id"] for row in await repository.list_open_lifecycles()} == {kept, "bad-json"}
+        assert {row["id"] for row in await repository.list_lifecycles()} == {kept, "bad-json"}
+        everything = ["bad-time", "bad-text", "bad-number", "bad-json", kept]
+        assert [row["id"] for row in await repository.get_lifecycle_by_ids(everything)] == [kept]
+    named = [record.getMessage() for record in caplog.records if "left out" in record.getMessage()]
+    assert sorted(line.split("row ")[1].split()[0] for line in named) == [
+        "bad-json",
+        "bad-number",
+        "bad-text",
+        "bad-time",
+    ]
 
 
 @pytest.mark.parametrize("how", ["deleted", "replaced"])
