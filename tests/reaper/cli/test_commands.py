@@ -74,7 +74,7 @@ async def test_one_document_for_several_deckies(fleet: Fleet) -> None:
     assert status == 0
     assert set(err.splitlines()) <= states("deploy", 1, 2)
     assert out.startswith("2 deckies: 2 succeeded, 0 failed, in ")
-    rows = await run_json(fleet, "mutate", "decky-01", "decky-02", "--services", "")
+    rows = await run_json(fleet, "mutate", "decky-01", "decky-02", "--services", "ssh")
     assert [(row["decky_name"], row["operation"]) for row in rows] == [
         ("decky-01", "mutate"),
         ("decky-02", "mutate"),
