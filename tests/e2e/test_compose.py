@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from tests.support.docker_engine import ComposeDecky
+from tests.support.docker_engine import ComposeDecky, docker
 from tests.support.fleet import HANG_GUARD_S
 from worker.documents import document as documents
 from worker.liveness.locks import DeckyLock, DeckyLocks
-from worker.runtimes.base import OperationFailed
+from worker.runtimes.base import OperationFailed, project_name
 from worker.runtimes.compose import ComposeRuntime
 from worker.runtimes.registry import choose_runtime
 from worker.runtimes.subprocesses import exited
@@ -141,6 +141,62 @@ async def test_a_failure_carries_its_real_reason(
     assert said in reason
     assert "\x1b" not in reason
     assert "Creating" not in reason
+
+
+async def test_what_a_document_builds_is_built_again_when_its_context_has_changed(
+    compose_decky: ComposeDecky, docker_image: str, lock: DeckyLock, tmp_path: Path
+) -> None:
+    decky, context = compose_decky, tmp_path / "context"
+    context.mkdir()
+    (context / "Dockerfile").write_text(
+        "ARG BASE_IMAGE\nFROM $BASE_IMAGE\nCOPY index.html /srv/index.html\n"
+    )
+    document = decky.document("http")
+    http = document["services"][f"{decky.name}-http"]
+    del http["image"]
+    http["build"] = {"context": str(context), "args": {"BASE_IMAGE": docker_image}}
+    for page in ("the first page", "a changed page"):
+        (context / "index.html").write_text(page)
+        await apply(decky, document, lock, tmp_path)
+        assert page in await decky.answer(80, b"GET /index.html HTTP/1.0\r\n\r\n")
+
+    (context / "Dockerfile").write_text(f"FROM {docker_image}\nRUN echo no such package; exit 7\n")
+    reason = await refused(decky, document, lock, tmp_path)
+    assert "no such package" in reason
+    assert "exit code: 7" in reason
+    docker("image", "rm", "--force", f"{decky.name}-{decky.name}-http")
+
+
+async def test_an_external_network_that_is_not_there_is_named_with_what_to_do(
+    compose_decky: ComposeDecky, lock: DeckyLock, tmp_path: Path
+) -> None:
+    document = compose_decky.document(networks=[f"{compose_decky.name}-lan"])
+    document["networks"] = {f"{compose_decky.name}-lan": {"external": True}}
+    reason = await refused(compose_decky, document, lock, tmp_path)
+    assert f"`docker network create {compose_decky.name}-lan`" in reason
+    docker("network", "create", f"{compose_decky.name}-lan")
+    await apply(compose_decky, document, lock, tmp_path)
+    await ComposeRuntime(tmp_path).remove(compose_decky.name)
+    docker("network", "rm", f"{compose_decky.name}-lan")
+
+
+async def test_a_name_that_compose_does_not_take_is_a_project_of_its_own(
+    docker_image: str, tmp_path: Path
+) -> None:
+    deckies = [ComposeDecky(docker_image), ComposeDecky(docker_image)]
+    lower = deckies[0].name
+    deckies[1].name = f"{lower.title()}.lan"
+    with pytest.raises(OperationFailed):
+        await ComposeRuntime(tmp_path).apply("a/b", deckies[0].document(), lock_fd=0, tell=print)
+    for decky in deckies:
+        held = DeckyLocks(tmp_path).try_lock(decky.name, None)
+        assert held is not None
+        with held:
+            await apply(decky, decky.document(), held, tmp_path)
+    projects = docker("ps", "--format", '{{.Label "com.docker.compose.project"}}').splitlines()
+    for decky in deckies:
+        assert project_name(decky.name) in projects
+        await ComposeRuntime(tmp_path).remove(decky.name)
 
 
 async def test_only_the_deckys_own_services_of_a_document_with_several_are_touched(

@@ -25,6 +25,7 @@ _CHECK_PATIENCE: Final = 20.0
 _VERSION: Final = re.compile(r"v?(\d+)\.\d+")
 _PROJECT: Final = "com.docker.compose.project"
 _SERVICE: Final = "com.docker.compose.service"
+_NO_NETWORK: Final = re.compile(r"network (\S+) declared as external, but could not be found")
 _EXIT_STATUS: Final = re.compile(r"\((\d+)\)")
 _OUTPUT_LINES: Final = 10
 _LOG_LINES: Final = 5
@@ -96,6 +97,8 @@ class ComposeRuntime:
 
         # Orphans are this decky's own former services: the project is the decky.
         up = [*compose, "up", "--detach", "--wait", "--remove-orphans", "--quiet-pull"]
+        if any("build" in service for service in document["services"].values()):
+            up.append("--build")  # or a changed context would be ignored, and the row say succeeded
         inherit = functools.partial(run, env=environment(), pass_fds=(lock_fd,))
         finished = await inherit(up, on_line=tell)
         listing = _listing(compose, decky_name)
@@ -109,7 +112,7 @@ class ComposeRuntime:
             await asyncio.sleep(_LOOK_EVERY)
             blamed = _in_trouble(await inherit(listing))
             looks -= 1
-        reasons = [_said(finished)] if finished.status != 0 else []
+        reasons = [_said(finished), *_missing_networks(finished)] if finished.status != 0 else []
         for container in blamed[:_MAX_BLAMED]:
             logs = ["logs", "--no-color", "--no-log-prefix", "--tail", str(_LOG_LINES), container.service]
             last = await inherit([*compose, *logs])
@@ -224,6 +227,16 @@ def _said(finished: Finished) -> str:
         _tail(telling[-_OUTPUT_LINES:], MAX_REASON // 3)
         or f"docker compose exited with status {finished.status}"
     )
+
+
+def _missing_networks(finished: Finished) -> list[str]:
+    """What to do about the networks that the document takes as given and the engine doesn't have."""
+    found = [missing[1] for line in finished.lines if (missing := _NO_NETWORK.search(line))]
+    return [
+        f"the network {name} isn't there, and the document takes it as external: `decnet deploy` makes"
+        f" DECNET's own, `docker network create {name}` a plain bridge"
+        for name in dict.fromkeys(found)
+    ]
 
 
 def _tail(lines: list[str], characters: int) -> str:
