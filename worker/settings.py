@@ -32,6 +32,7 @@ class WorkerSettings(StoreSettings, frozen=True, kw_only=True):
         host_uuid: the host that this worker serves; none for the master's own deckies.
         runtime: what brings deckies up, an entry of `worker.runtimes.registry`; "auto" takes Compose where it
             answers, else local processes.
+        runtime_command: the program of the command runtime, as words or as a list of them.
         compose_command: the Compose command, as words; empty to look for one.
         max_jobs: operations that one worker runs at a time.
         max_attempts: how often an interrupted operation is tried in all.
@@ -45,6 +46,7 @@ class WorkerSettings(StoreSettings, frozen=True, kw_only=True):
     redis: str = ""
     host_uuid: Host | None = None
     runtime: str = "auto"
+    runtime_command: str | list[str] = ""
     compose_command: str = ""
     max_jobs: Positive = 10
     max_attempts: Positive = 2

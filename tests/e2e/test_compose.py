@@ -148,9 +148,7 @@ async def test_what_a_document_builds_is_built_again_when_its_context_has_change
 ) -> None:
     decky, context = compose_decky, tmp_path / "context"
     context.mkdir()
-    (context / "Dockerfile").write_text(
-        "ARG BASE_IMAGE\nFROM $BASE_IMAGE\nCOPY index.html /srv/index.html\n"
-    )
+    (context / "Dockerfile").write_text("ARG BASE_IMAGE\nFROM $BASE_IMAGE\nCOPY index.html /srv/index.html\n")
     document = decky.document("http")
     http = document["services"][f"{decky.name}-http"]
     del http["image"]

@@ -46,7 +46,9 @@ class RowAtWork:
         lock_fd = self._lock.fd
         await self._in_time(
             Mask(selected),
-            lambda tell: self._runtime.apply(self.decky_name, selected, lock_fd=lock_fd, tell=tell),
+            lambda tell: self._runtime.apply(
+                self.decky_name, selected, lock_fd=lock_fd, tell=tell, operation=self._row["operation"]
+            ),
         )
 
     async def remove(self) -> None:

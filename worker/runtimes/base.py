@@ -1,6 +1,8 @@
 """What brings a decky up: the interface of every runtime, and what they share."""
 
 import hashlib
+import json
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -55,14 +57,21 @@ class Runtime(Protocol):
         """What it will use, in one line for a doctor. Raises RuntimeUnavailable where that can't be used."""
 
     async def apply(
-        self, decky_name: str, document: dict[str, Any], *, lock_fd: int, tell: Callable[[str], None]
+        self,
+        decky_name: str,
+        document: dict[str, Any],
+        *,
+        lock_fd: int,
+        tell: Callable[[str], None],
+        operation: str = "deploy",
     ) -> None:
         """Make the decky exactly this document, which holds this decky's services only.
 
         Services that are not in it are removed, unchanged ones are left untouched. Returns once every service
         is up. `lock_fd` is the decky's locked file; children that could still change the decky inherit it.
         `tell` takes a line for each thing that it does, as it does it; it returns at once and hides secrets.
-        Raises OperationFailed. When cancelled, ends and awaits its children before it lets go.
+        `operation` is what it is done for. Raises OperationFailed. When cancelled, ends and awaits its children
+        before it lets go.
         """
 
     async def remove(
@@ -101,3 +110,16 @@ def decky_directory(state_dir: Path, decky_name: str) -> Path:
     except OSError as error:
         raise OperationFailed(f"the state directory {state_dir} can't be used: {error.strerror}") from None
     return directory
+
+
+def write_document(file: Path, document: dict[str, Any]) -> None:
+    """Replace a decky's document at once and for good, for this user only. Raises OperationFailed."""
+    new = file.with_suffix(".new")
+    try:
+        with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as stream:
+            json.dump(document, stream, indent=1, ensure_ascii=False)
+            stream.flush()
+            os.fsync(stream.fileno())
+        new.replace(file)
+    except OSError as error:
+        raise OperationFailed(f"the document can't be written to {file}: {error.strerror}") from None

@@ -3,8 +3,6 @@
 import asyncio
 import contextlib
 import functools
-import json
-import os
 import re
 import shutil
 from collections.abc import Callable, Sequence
@@ -17,6 +15,7 @@ from worker.runtimes.base import (
     RuntimeUnavailable,
     decky_directory,
     project_name,
+    write_document,
 )
 from worker.runtimes.subprocesses import Finished, environment, run
 from worker.settings import WorkerSettings
@@ -88,11 +87,17 @@ class ComposeRuntime:
         return f"{' '.join(command)} {version}, whose engine answers"
 
     async def apply(
-        self, decky_name: str, document: dict[str, Any], *, lock_fd: int, tell: Callable[[str], None]
+        self,
+        decky_name: str,
+        document: dict[str, Any],
+        *,
+        lock_fd: int,
+        tell: Callable[[str], None],
+        operation: str = "deploy",
     ) -> None:
         """Make the decky's project exactly this document; see `worker.runtimes.base.Runtime`."""
         file = decky_directory(self._state_dir, decky_name) / "compose.yaml"
-        _write(file, json.dumps(document, indent=1, ensure_ascii=False))
+        write_document(file, document)
         compose = [*await self._project(decky_name), "--file", str(file)]
 
         # Orphans are this decky's own former services: the project is the decky.
@@ -241,16 +246,3 @@ def _missing_networks(finished: Finished) -> list[str]:
 
 def _tail(lines: list[str], characters: int) -> str:
     return "\n".join(lines)[-characters:]
-
-
-def _write(file: Path, text: str) -> None:
-    """Replace a file at once and for good, for this user only."""
-    new = file.with_suffix(".new")
-    try:
-        with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        new.replace(file)
-    except OSError as error:
-        raise OperationFailed(f"the document can't be written to {file}: {error.strerror}") from None

@@ -81,7 +81,13 @@ class ProcessRuntime:
         return "local processes, not containers"
 
     async def apply(
-        self, decky_name: str, document: dict[str, Any], *, lock_fd: int, tell: Callable[[str], None]
+        self,
+        decky_name: str,
+        document: dict[str, Any],
+        *,
+        lock_fd: int,
+        tell: Callable[[str], None],
+        operation: str = "deploy",
     ) -> None:
         """Make the decky's processes exactly this document's services; see `worker.runtimes.base.Runtime`.
 

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
 RUNTIMES: Final[dict[str, str]] = {
     "compose": "worker.runtimes.compose:ComposeRuntime",
+    "command": "worker.runtimes.command:CommandRuntime",
     "process": "worker.runtimes.process:ProcessRuntime",
 }
 """Where each one's class is. It is imported when it is chosen, since most commands need none."""
