@@ -105,6 +105,11 @@ FAULTS = (
         ("test_sentinel.py",),
     ),
     Fault(
+        "two stores with one Redis",
+        "the second one's daemons are refused at the start, with a line that names both; its clients are warned",
+        ("test_two_stores.py",),
+    ),
+    Fault(
         "FLUSHALL with 1,000 pending rows",
         "all rung again in one pass, each runs once; a long queue gets no duplicates",
         ("test_a_flush_with",),

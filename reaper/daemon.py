@@ -124,12 +124,14 @@ async def run_reaper(settings: ReaperSettings) -> None:
     """Run one reaper until it is told to stop. Its first pass needs no Redis.
 
     Raises:
-        StoreUnavailable, LocksUnusable: at the start; nothing was changed.
+        StoreUnavailable, QueueUnusable, LocksUnusable: at the start; nothing was changed.
         StoreReplaced: another file is where the store was; whoever starts this again has it used.
     """
     locks = DeckyLocks(settings.runtime_dir)
     queue = Queue(settings.redis)
     async with get_repository(url=settings.database) as repository:
+        queue.store = await repository.identify()
+        await queue.refuse_others(settings.host_uuid)
         notifier = Notifier()
         outage = Outage(queue.name)
         sweeper = Sweeper(repository, queue, locks, settings, outage=outage)
@@ -145,6 +147,7 @@ async def run_reaper(settings: ReaperSettings) -> None:
             interval=settings.reap_interval,
             host_uuid=settings.host_uuid,
             outage=outage,
+            store=queue.store,
         )
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, beat.stop.set)

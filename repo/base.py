@@ -68,6 +68,18 @@ class Lifecycle(TypedDict):
 Row = Lifecycle  # its former name
 
 
+class StoreIdentity(NamedTuple):
+    """Which store this is.
+
+    Attributes:
+        id: random, and made with the store.
+        name: for people: its path, or its URL without its password.
+    """
+
+    id: str
+    name: str
+
+
 class Ending(NamedTuple):
     """What became of an attempt to end a row.
 
@@ -345,6 +357,10 @@ class BaseRepository(ABC):
     @abstractmethod
     async def prune_lifecycles(self, older_than: datetime, limit: int = 500) -> int:
         """Remove up to `limit` terminal rows that ended before `older_than`; returns how many."""
+
+    @abstractmethod
+    async def identify(self) -> StoreIdentity:
+        """Which store this is."""
 
     @abstractmethod
     async def check(self) -> dict[str, str]:

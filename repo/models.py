@@ -171,6 +171,19 @@ class DeckyDeployed(Base, table=True):
     updated_at: datetime = Field(sa_type=UtcTime, description="when")
 
 
+class Store(Base, table=True):
+    """Which store this is: one row."""
+
+    __tablename__: ClassVar[Any] = "decnet_reaper_store"
+
+    id: str = Field(
+        primary_key=True,
+        sa_type=String(64),
+        description="random, and made with the store; a queue carries it",
+    )
+
+
 metadata = Base.metadata
 lifecycle = metadata.tables["decky_lifecycle"]
 deployed = metadata.tables["decky_deployed"]
+store = metadata.tables["decnet_reaper_store"]

@@ -23,6 +23,7 @@ from repo.base import (
     Operation,
     Outcome,
     Status,
+    StoreIdentity,
 )
 from repo.engine import Engine, Statement, Step, Transaction, Values
 from repo.errors import (
@@ -303,6 +304,11 @@ class SqlRepository(BaseRepository):
             if (document := asked.get("compose") if row["operation"] else asked) is not None:
                 return cast("dict[str, Any]", document)
         return None
+
+    async def identify(self) -> StoreIdentity:
+        self._opened()
+        (row,) = await self._engine.rows(sql.STORE, {})
+        return StoreIdentity(row["id"], self._engine.name)
 
     async def check(self) -> dict[str, str]:
         self._opened()

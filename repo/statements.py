@@ -27,7 +27,7 @@ from sqlalchemy import (
 
 from repo.base import ANY_HOST
 from repo.engine import Clause, Statement
-from repo.models import deployed, lifecycle
+from repo.models import deployed, lifecycle, store
 
 _t = lifecycle.c
 _d = deployed.c
@@ -322,6 +322,8 @@ FIND_READY = Statement(
 FIND_CANCELLED = Statement(
     select(_t.id).where(_RUNNING, _t.cancel_requested_at.is_not(None), _t.owner == bindparam("by_owner"))
 )
+STORE = Statement(select(store.c.id))
+
 DOCUMENTS = Statement(
     union_all(
         select(_t.id, _t.operation, _t.payload.label("value")).where(_OPEN, _same_decky),

@@ -47,6 +47,7 @@ class LifecycleClient:
 
     async def __aenter__(self) -> Self:
         await self.repository.initialize()
+        self._queue.store = await self.repository.identify()
         return self
 
     async def __aexit__(

@@ -28,7 +28,7 @@ async def run_worker(settings: WorkerSettings) -> None:
     """Run one worker until it is told to stop.
 
     Raises:
-        StoreUnavailable, RuntimeUnavailable, LocksUnusable: at the start; nothing was changed.
+        StoreUnavailable, QueueUnusable, RuntimeUnavailable, LocksUnusable: at the start; nothing was changed.
         StoreReplaced: another file is where the store was. What runs is ended with this process, and whoever
             starts it again has the new file used.
     """
@@ -37,6 +37,8 @@ async def run_worker(settings: WorkerSettings) -> None:
     owner = Owner.mine()
     queue = Queue(settings.redis)
     async with get_repository(url=settings.database) as repository:
+        queue.store = await repository.identify()
+        await queue.refuse_others(settings.host_uuid)
         executor = Executor(repository, queue, locks, runtime, settings, owner)
         stop = asyncio.Event()
         replaced: list[StoreReplaced] = []
@@ -62,6 +64,7 @@ async def run_worker(settings: WorkerSettings) -> None:
             # Longer than an operation and its roll-back can take: our own deadline rules.
             job_timeout=4 * settings.operation_timeout + 300,
             outage=outage,
+            store=queue.store,
         )
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)

@@ -34,7 +34,7 @@ _DEPLOYED = ("decky_name", "host", "document", "services", "lifecycle_id", "upda
 
 # INSERT and UPDATE by column, since a role that has them for a whole table may lock it and stop everybody.
 _GRANTS = (
-    "GRANT SELECT ON decky_lifecycle, decky_deployed, decnet_reaper_version TO {role}",
+    "GRANT SELECT ON decky_lifecycle, decky_deployed, decnet_reaper_version, decnet_reaper_store TO {role}",
     "GRANT INSERT ({inserted}), UPDATE ({updated}) ON decky_lifecycle TO {role}",
     "GRANT INSERT ({deployed}), UPDATE ({deployed}) ON decky_deployed TO {role}",
     "GRANT EXECUTE ON FUNCTION decnet_reaper_own_host(), decnet_reaper_hold_presence(varchar),"

@@ -6,7 +6,8 @@ from contextlib import asynccontextmanager
 
 import msgspec
 
-from worker.queue import Delivery, Outage, Queue, QueueWorker, Store
+from repo.base import StoreIdentity
+from worker.queue import Delivery, Outage, Queue, QueueWorker
 
 JOBS = "decnet-reaper:-:jobs"
 SECRET = "hunter2"  # noqa: S105  # looked for in every message
@@ -38,7 +39,12 @@ class Worked:
     """A worker whose handlers report that they start, then wait to be let go."""
 
     def __init__(
-        self, dsn: str, *, max_jobs: int = 10, host_uuid: str | None = None, store: Store | None = None
+        self,
+        dsn: str,
+        *,
+        max_jobs: int = 10,
+        host_uuid: str | None = None,
+        store: StoreIdentity | None = None,
     ) -> None:
         self.started: asyncio.Queue[str] = asyncio.Queue()
         self.ended: asyncio.Queue[str] = asyncio.Queue()
@@ -66,7 +72,7 @@ class Worked:
 
 @asynccontextmanager
 async def working(
-    dsn: str, *, max_jobs: int = 10, host_uuid: str | None = None, store: Store | None = None
+    dsn: str, *, max_jobs: int = 10, host_uuid: str | None = None, store: StoreIdentity | None = None
 ) -> AsyncIterator[Worked]:
     worked = Worked(dsn, max_jobs=max_jobs, host_uuid=host_uuid, store=store)
     run = asyncio.create_task(worked.worker.run())
@@ -79,7 +85,7 @@ async def working(
 
 
 @asynccontextmanager
-async def enqueueing(dsn: str, store: Store | None = None) -> AsyncIterator[Queue]:
+async def enqueueing(dsn: str, store: StoreIdentity | None = None) -> AsyncIterator[Queue]:
     queue = Queue(dsn)
     queue.store = store
     try:

@@ -78,7 +78,7 @@ class RedisProgram:
         self._process.send_signal(number)
 
     @contextlib.asynccontextmanager
-    async def client(self, **options: Any) -> AsyncIterator[Redis]:
+    async def client(self, **options: Any) -> AsyncIterator[Any]:
         if self._tls:
             files = {"ssl_certfile": self._tls("client.crt"), "ssl_keyfile": self._tls("client.key")}
             options |= {"ssl": True, "ssl_ca_certs": self._tls("ca.crt"), **files}

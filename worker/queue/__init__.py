@@ -22,7 +22,7 @@ a job (see `loop`). Nothing outside this package knows arq.
 from worker.queue.connection import QueueUnavailable, QueueUnusable
 from worker.queue.dsn import InvalidDSN
 from worker.queue.enqueue import Queue
-from worker.queue.jobs import Delivery, DeliveryState, Store
+from worker.queue.jobs import Delivery, DeliveryState
 from worker.queue.outage import Outage
 from worker.queue.store_poll import StorePoll
 from worker.queue.workers import QueueWorker, SweepCron
@@ -36,7 +36,6 @@ __all__ = [
     "QueueUnavailable",
     "QueueUnusable",
     "QueueWorker",
-    "Store",
     "StorePoll",
     "SweepCron",
 ]

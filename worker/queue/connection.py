@@ -14,9 +14,10 @@ from redis.asyncio import BlockingConnectionPool
 from redis.asyncio.sentinel import MasterNotFoundError, Sentinel, SentinelConnectionPool
 from redis.exceptions import AuthenticationWrongNumberOfArgsError, RedisError
 
+from repo.base import StoreIdentity
 from repo.errors import DecnetReaperError
 from worker.queue.dsn import Server
-from worker.queue.jobs import Store, decode, encode
+from worker.queue.jobs import decode, encode
 
 REDIS_ERRORS = (RedisError, OSError)
 """What a server that is away, frozen, read-only or not ours raises (OSError: refused, reset, timed out)."""
@@ -100,7 +101,7 @@ async def disconnect(redis: ArqRedis) -> None:
             await sentinel.aclose(close_connection_pool=True)
 
 
-def explain(server: Server, error: BaseException, store: Store | None = None) -> str:
+def explain(server: Server, error: BaseException, store: StoreIdentity | None = None) -> str:
     """One line for people: which server, and what is wrong with it.
 
     Args:
@@ -111,7 +112,7 @@ def explain(server: Server, error: BaseException, store: Store | None = None) ->
     return f"{server.name}: {_reason(server, error, store)}"
 
 
-def _reason(server: Server, error: BaseException, store: Store | None) -> str:
+def _reason(server: Server, error: BaseException, store: StoreIdentity | None) -> str:
     text = _IN_SCRIPT.sub("", " ".join(str(error).split())) or type(error).__name__
     below = error.__context__
     if text.startswith(_OTHER_STORE):
@@ -150,7 +151,7 @@ def printable(text: str) -> str:
 
 
 @contextlib.asynccontextmanager
-async def reaching(server: Server, store: Store | None = None) -> AsyncIterator[None]:
+async def reaching(server: Server, store: StoreIdentity | None = None) -> AsyncIterator[None]:
     """Turn whatever Redis does wrong, silence included, into `QueueUnavailable` or `QueueUnusable`."""
     task = asyncio.current_task()
     asked_to_end = task.cancelling() if task else 0

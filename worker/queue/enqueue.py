@@ -13,21 +13,25 @@ from arq.constants import expires_extra_ms
 from arq.jobs import serialize_job
 from redis.exceptions import NoPermissionError
 
+from repo.base import StoreIdentity
 from worker.queue.connection import (
     ClusterNode,
     QueueUnavailable,
+    QueueUnusable,
     connect,
     disconnect,
     reaching,
 )
 from worker.queue.dsn import parse_dsn
-from worker.queue.jobs import Delivery, DeliveryState, Store, encode, key, line_key
+from worker.queue.jobs import Delivery, DeliveryState, encode, key, line_key
 
 _LUA = Path(__file__).parent / "lua"
 _ENQUEUE, _STATES = ((_LUA / name).read_text() for name in ("enqueue.lua", "states.lua"))
 
 _BATCH = 1000
 """Deliveries in one round trip."""
+_PATIENCE = 1.0
+"""Seconds for which a daemon's start waits for an answer; its first sweep must not need Redis."""
 _TOKENS = 64
 """Tokens kept in a wake list: no more workers than that are woken at once."""
 _LINE_KEPT_S = 600
@@ -63,7 +67,7 @@ class Queue:
     """
 
     def __init__(self, dsn: str) -> None:
-        self.store: Store | None = None
+        self.store: StoreIdentity | None = None
         self._server = parse_dsn(dsn)
         self._redis = connect(self._server, connections=16, queue=key(None, "jobs"))
         self._enqueue_script = self._redis.register_script(_ENQUEUE)
@@ -105,7 +109,7 @@ class Queue:
                 async with reaching(self._server, self.store):
                     await self._enqueue_script(
                         keys=[key(host_uuid, name) for name in ("jobs", "wake", "store")],
-                        args=[str(self.store or ""), now, expires_extra_ms, _TOKENS, *jobs],
+                        args=[" ".join(self.store or ()), now, expires_extra_ms, _TOKENS, *jobs],
                     )
 
     async def states(self, deliveries: Sequence[Delivery]) -> list[DeliveryState]:
@@ -139,12 +143,26 @@ class Queue:
             await self._states_script(keys=[key(host_uuid, "jobs")], args=["none"])
             await self._enqueue_script(
                 keys=[key(host_uuid, name) for name in ("jobs", "wake", "store")],
-                args=[str(self.store or ""), 0, 1, _TOKENS],
+                args=[" ".join(self.store or ()), 0, 1, _TOKENS],
             )
             await self._redis.set(key(host_uuid, "probe"), "", px=1000)
         kind = "Valkey" if "valkey_version" in facts else "Redis"
         version = facts.get(f"{kind.lower()}_version")
         return f"{kind} {version}" if version else kind
+
+    async def refuse_others(self, host_uuid: str | None = None) -> None:
+        """Refuse, at a daemon's start, a queue that will never do. One that doesn't answer may be right.
+
+        Raises:
+            QueueUnusable: as `check`.
+        """
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                await self.check(host_uuid)
+        except QueueUnusable:
+            raise
+        except (QueueUnavailable, TimeoutError):
+            return  # whoever works waits for it, and looks then
 
     async def _facts(self) -> dict[str, Any]:
         try:

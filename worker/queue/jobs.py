@@ -28,18 +28,6 @@ DeliveryState = Literal["queued", "picked", "absent"]
 """`queued`: waiting in the queue; `picked`: a worker took it (and may have died since); `absent`: neither."""
 
 
-class Store(NamedTuple):
-    """The store that a queue belongs to."""
-
-    id: str
-    """Made with the store, and without spaces."""
-    name: str
-    """For people: its path, or its URL without a password."""
-
-    def __str__(self) -> str:
-        return f"{self.id} {self.name}"
-
-
 class Delivery(NamedTuple):
     """One job for one row. Each has its own id: a killed worker's stays taken for minutes."""
 

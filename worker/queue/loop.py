@@ -21,10 +21,11 @@ from arq.cron import CronJob
 from arq.worker import Function, Worker
 from redis.exceptions import ConnectionError
 
+from repo.base import StoreIdentity
 from worker.logging.events import emit
 from worker.queue.connection import REDIS_ERRORS, connect, disconnect, explain
 from worker.queue.dsn import Server
-from worker.queue.jobs import Refused, Store, decode, encode, key, read_job
+from worker.queue.jobs import Refused, decode, encode, key, read_job
 from worker.queue.outage import Outage
 
 _POLL = (Path(__file__).parent / "lua" / "poll.lua").read_text()
@@ -72,7 +73,7 @@ class Loop(Worker):
         deferred: bool,
         keep: float,
         outage: Outage,
-        store: Store | None,
+        store: StoreIdentity | None,
     ) -> None:
         super().__init__(
             functions,
@@ -149,7 +150,7 @@ class Loop(Worker):
         limits = [due, ttl, keep, self._me, self.room]
         picked = await self._poll_script(
             keys=self._keys,
-            args=[str(self._store or ""), _STORE_KEPT_MS, *limits, len(ended), *ended, *self.tasks],
+            args=[" ".join(self._store or ()), _STORE_KEPT_MS, *limits, len(ended), *ended, *self.tasks],
         )
         self._ended.difference_update(ended)
         for job_id, body in zip(picked[::2], picked[1::2], strict=True):

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, cast
 from arq.cron import cron
 from arq.worker import func
 
-from repo.base import OPERATIONS
+from repo.base import OPERATIONS, StoreIdentity
 from worker.queue.dsn import parse_dsn
-from worker.queue.jobs import Store, key, sweep_function
+from worker.queue.jobs import key, sweep_function
 from worker.queue.loop import Loop
 from worker.queue.outage import Outage
 
@@ -56,7 +56,7 @@ class QueueWorker:
         max_jobs: int = 10,
         job_timeout: float,
         outage: Outage,
-        store: Store | None = None,
+        store: StoreIdentity | None = None,
     ) -> None:
         async def execute(_ctx: dict[Any, Any], lifecycle_id: str) -> None:
             await handler(lifecycle_id)
@@ -136,7 +136,7 @@ class SweepCron:
         interval: float,
         host_uuid: str | None = None,
         outage: Outage,
-        store: Store | None = None,
+        store: StoreIdentity | None = None,
     ) -> None:
         async def run_sweep(_ctx: dict[Any, Any]) -> None:
             await sweep()

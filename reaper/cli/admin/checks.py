@@ -1,5 +1,6 @@
 """The doctor's checks: each returns what it found, or raises what is wrong and what to do about it."""
 
+import contextlib
 import ctypes
 import fcntl
 import os
@@ -7,6 +8,7 @@ import shutil
 from pathlib import Path
 
 from reaper.settings import ReaperSettings
+from repo.errors import StoreError
 from repo.factory import get_repository
 from worker.liveness.locks import DeckyLocks
 from worker.queue import Queue, QueueUnavailable, QueueUnusable
@@ -44,8 +46,11 @@ async def schema(settings: ReaperSettings) -> str:
 
 
 async def queue(settings: ReaperSettings) -> str:
-    """Redis or Valkey answers, and this host's queue can be read and written."""
+    """Redis or Valkey answers, and this host's queue can be read and written, and is this store's."""
     redis = Queue(settings.redis)
+    with contextlib.suppress(StoreError):  # the check of the store says it
+        async with get_repository(url=settings.database) as repository:
+            redis.store = await repository.identify()
     try:
         return f"{redis.name}, {await redis.check(settings.host_uuid)}"
     except QueueUnusable as error:

@@ -1,10 +1,11 @@
-"""The lifecycle table with its guards, and what each decky runs.
+"""The lifecycle table with its guards, what each decky runs, and which store this is.
 
 A `decky_lifecycle` that DECNET made (see `repo.migrations.adoption`) is rebuilt as this one.
 """
 
 from importlib import import_module
 from types import ModuleType
+from uuid import uuid4
 
 import sqlalchemy as sa
 from alembic import op
@@ -20,7 +21,7 @@ OPEN = "status IN ('pending', 'running')"
 
 
 def upgrade() -> None:
-    """Make both tables; rows that DECNET wrote move into the first."""
+    """Make the tables; rows that DECNET wrote move into the first."""
     guards = import_module(GUARDS[op.get_bind().dialect.name])
     found = adoption.take(op.get_bind())
     _lifecycle_table(guards)
@@ -28,6 +29,8 @@ def upgrade() -> None:
         adoption.give_back(op.get_bind())
     _lifecycle_indexes()
     _deployed_table(guards)
+    table = op.create_table("decnet_reaper_store", sa.Column("id", sa.String(64), primary_key=True))
+    op.bulk_insert(table, [{"id": uuid4().hex}])
     for trigger in guards.triggers():
         op.execute(sa.text(trigger.replace(":", "\\:")))
 
