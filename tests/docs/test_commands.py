@@ -19,7 +19,7 @@ import click
 import pytest
 
 from reaper.cli.main import cli
-from reaper.cli.observe.logs import IDENTIFIERS
+from reaper.cli.observe.log_sources import IDENTIFIERS
 from tests.support.decnet import Decnet
 from tests.support.fleet import HANG_GUARD_S
 from tests.support.needs import need

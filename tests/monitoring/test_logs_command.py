@@ -1,5 +1,6 @@
 """`decnet-reaper logs`: one story, in order, from a file, from standard input, or from the journal."""
 
+import itertools
 import json
 import os
 import stat
@@ -9,7 +10,7 @@ from random import Random
 import pytest
 from click.testing import CliRunner, Result
 
-from reaper.cli.observe.logs import IDENTIFIERS
+from reaper.cli.observe.log_sources import IDENTIFIERS
 from reaper.cli.observe.logs import command as logs
 
 RECORDED = Path(__file__).with_name("recorded.log")
@@ -75,7 +76,7 @@ def test_level_and_since_choose() -> None:
 @pytest.mark.parametrize(
     ("arguments", "status", "said"),
     [
-        (["nobody", "--file", str(RECORDED)], 2, "says nothing of nobody"),
+        (["nobody", "--file", str(RECORDED)], 2, "nothing was logged about nobody in"),
         (["--file", "/no/such/file"], 2, "can't be read"),
         (["--since", "soon", "--file", str(RECORDED)], 2, "such as 10m"),
         (["--follow", "--file", str(RECORDED)], 2, "not a file"),
@@ -92,9 +93,55 @@ def test_what_is_no_line_of_ours_is_passed_over() -> None:
     assert events(call("--file", "-", "--json", stdin=noise)) == ["worker.stopped"]
 
 
+def entry(message: object, **fields: str) -> str:
+    """An entry as `journalctl --output=json` prints it."""
+    return json.dumps({"MESSAGE": message, **fields})
+
+
+def test_a_command_of_root_is_believed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    accepted = next(text for text in RECORDED.read_text().splitlines() if "lifecycle.accepted" in text)
+    journalctl = tmp_path / "journalctl"
+    journalctl.write_text(
+        f"#!/bin/sh\necho '{entry(accepted, SYSLOG_IDENTIFIER='decnet-command', _UID='0')}'\n"
+    )
+    journalctl.chmod(journalctl.stat().st_mode | stat.S_IXUSR)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert events(call("--since", "2026-01-01", "--json")) == ["lifecycle.accepted"]
+
+
+ODD = [None, 0, -1.5, "", "two", [], [1, {}], {}, {"a": [None]}, True, "\x1b[2J", "9" * 400]
+
+
+def test_fields_of_any_kind_are_shown_somehow() -> None:
+    names = [
+        *("timestamp", "level", "lifecycle_id", "decky_name", "operation", "attempt", "retry_of", "retry_id"),
+        *("owner", "duration_s", "queue_wait_s", "error", "reason", "exception", "logger", "another"),
+    ]
+    kinds = ["lifecycle.running", "lifecycle.accepted", "lifecycle.failed", "reaper.swept", "worker.stopped"]
+    odd_lines = itertools.product(kinds, names, ODD)
+    noise = [json.dumps({"event": kind, "lifecycle_id": "x", name: odd}) for kind, name, odd in odd_lines]
+    result = call("--file", "-", stdin="\n".join(noise))
+    assert result.exit_code == 0, result.exception
+    assert len(result.stdout.splitlines()) >= len(noise)
+    assert "\x1b" not in result.stdout
+
+
 def test_the_journal_is_asked_for_our_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     journalctl = tmp_path / "journalctl"
-    journalctl.write_text(f'#!/bin/sh\necho "$@" >{tmp_path}/asked\ncat {RECORDED}\n')
+    forged = json.dumps(swept() | {"event": "lifecycle.failed", "error": "forged"})
+    entries = [
+        entry(text, _SYSTEMD_UNIT="decnet-worker@1.service") for text in RECORDED.read_text().splitlines()
+    ]
+    entries += [
+        entry(forged, SYSLOG_IDENTIFIER="decnet-worker", _SYSTEMD_UNIT="user@1000.service"),
+        entry(forged, SYSLOG_IDENTIFIER="decnet-worker", _UID="1000"),
+        entry(forged, SYSLOG_IDENTIFIER="decnet-command", _UID="4294967294"),
+        entry(None, _SYSTEMD_UNIT="decnet-worker@1.service"),
+        entry([123, 34], _SYSTEMD_UNIT="decnet-worker@1.service"),
+        "not JSON",
+    ]
+    (tmp_path / "entries").write_text("\n".join(entries))
+    journalctl.write_text(f'#!/bin/sh\necho "$@" >{tmp_path}/asked\ncat {tmp_path}/entries\n')
     journalctl.chmod(journalctl.stat().st_mode | stat.S_IXUSR)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     assert events(call("killed-00", "--json")) == STORY

@@ -175,13 +175,10 @@ def test_a_store_in_a_directory_of_a_group_is_its_members_and_nobody_elses() -> 
 
         def act(user: int, *, member: bool) -> str:
             groups = ["--groups", str(group)] if member else ["--clear-groups"]
-            become = ["setpriv", "--reuid", str(user), "--regid", str(user), *groups]
-            act = (
-                [*become, sys.executable, "-c", IN_GROUP, str(path)]
-                if user
-                else [sys.executable, "-c", IN_GROUP, path]
-            )
-            return subprocess.run(act, capture_output=True, text=True, check=True, umask=0o077).stdout
+            become = ["setpriv", "--reuid", str(user), "--regid", str(user), *groups] if user else []
+            command = [*become, sys.executable, "-c", IN_GROUP, str(path)]
+            done = subprocess.run(command, capture_output=True, text=True, check=True, umask=0o077)
+            return str(done.stdout)
 
         assert act(0, member=False) == "1\n"
         assert act(54320, member=True) == "2\n"

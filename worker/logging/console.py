@@ -78,8 +78,9 @@ class ConsoleLine:
 
     def _facts(self, line: Line) -> list[str]:
         facts = []
-        if (line.get("attempt") or 1) > 1:
-            facts.append(f"try {line['attempt']}")
+        attempt = line.get("attempt")
+        if isinstance(attempt, int) and attempt > 1:
+            facts.append(f"try {attempt}")
         if line.get("event") == "lifecycle.running":
             facts.append(f"waited {_span(line.get('queue_wait_s'))}")
         elif line.get("duration_s") is not None:
@@ -88,9 +89,9 @@ class ConsoleLine:
             facts.append(f"retried as {tail(line['retry_id'])}")
         if line.get("retry_of") and line.get("event") == "lifecycle.accepted":
             facts.append(f"repeats {tail(line['retry_of'])}")
-        if line.get("event") in _BY_WORKER and (owner := Owner.parse(line.get("owner"))) is not None:
+        if line.get("event") in _BY_WORKER and (owner := Owner.parse(str(line.get("owner")))) is not None:
             facts.append(f"pid {owner.pid}")
-        idle = {None, 0} if line.get("event") == "reaper.swept" else {None}
+        idle = (None, 0) if line.get("event") == "reaper.swept" else (None,)
         pairs = {key: value for key, value in line.items() if key not in _NOT_AS_PAIRS}
         said = str(line.get("reason", ""))
         return facts + [

@@ -124,6 +124,10 @@ class ProcessRuntime:
         """End all processes of the decky; its logs stay."""
         await self._end(decky_name, lambda process: True)
 
+    def runs(self, decky_name: str) -> bool:
+        """Whether any process of the decky runs."""
+        return any(True for _ in self._processes(decky_name))
+
     def _processes(self, decky_name: str) -> Iterator[_Process]:
         decky = f"DECNET_DECKY={decky_name}".encode()
         for pid in pids():

@@ -15,13 +15,15 @@ from pathlib import Path
 
 import click
 
+from reaper.cli.daemons.kept import Stop, keep, run_once
+from reaper.cli.daemons.up_log import UpLog
 from reaper.cli.logging import settings_of_daemon
 from reaper.settings import ReaperSettings
+from repo.factory import get_repository
 from worker.liveness.locks import LocksUnusable
 from worker.queue import QueueUnavailable
 from worker.queue.server import find_server, server_command, wait_ready
-
-_RESTART_S = 0.5
+from worker.runtimes.process import ProcessRuntime
 
 
 @click.command()
@@ -29,7 +31,8 @@ _RESTART_S = 0.5
 def command(workers: int) -> int:
     """Run everything in this terminal.
 
-    Store, queue, workers and reaper; Ctrl-C ends them in order.
+    Store, queue, workers and reaper. Ctrl-C ends them in order, when what runs is done; a second Ctrl-C ends
+    what runs. `decnet-reaper logs` shows their log, in another terminal too.
 
     \b
     Examples:
@@ -53,23 +56,59 @@ async def run_up(settings: ReaperSettings, workers: int) -> int:
         LocksUnusable: another `up` runs there, or the directories can't be used.
         QueueUnavailable: no server binary was found, or it didn't start.
     """
-    stop = asyncio.Event()
+    stop = Stop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        asyncio.get_running_loop().add_signal_handler(number, stop.ask)
     with _only_one(settings.runtime_dir):
-        daemons = [_ours("reaper"), *[_ours("worker")] * workers]
-        # The queue ends last, so that the daemons' end is not an outage.
-        stop_server = asyncio.Event()
+        # The queue ends last, so that the daemons' end is not an outage, and the reaper after the workers.
+        stop_server, stop_reaper = Stop(), Stop()
         server = asyncio.create_task(_serve(settings, stop_server))
         try:
             await _server_ready(settings, server)
-            kept = [asyncio.create_task(_keep(command, stop)) for command in daemons]
-            click.echo("decnet-reaper is up; deploy from another terminal, end it with Ctrl-C", err=True)
+            async with get_repository(url=settings.database):
+                log = UpLog(settings)  # made after the store, whose directory it lies in
+            reaper = asyncio.create_task(keep(_ours("reaper"), stop_reaper, log))
+            kept = [asyncio.create_task(keep(_ours("worker"), stop, log)) for _ in range(workers)]
+            _say(f"up, store {settings.database}; deploy from another terminal, end it with Ctrl-C")
+            await stop.asked.wait()
+            await _say_what_is_waited_for(settings)
             await asyncio.gather(*kept)
+            if stop.now.is_set():
+                await run_once(_ours("sweep"), log)
+            stop_reaper.ask()
+            await reaper
+            await log.drain()
         finally:
-            stop_server.set()
+            stop_server.ask()
             await server
+    await _say_what_still_runs(settings)
     return 0
+
+
+def _say(text: str) -> None:
+    click.echo(f"decnet-reaper: {text}", err=True)
+
+
+async def _say_what_is_waited_for(settings: ReaperSettings) -> None:
+    async with get_repository(url=settings.database) as repository:
+        rows = await repository.list_open_lifecycles(settings.host_uuid)
+    running = [f"{row['operation']} of {row['decky_name']}" for row in rows if row["status"] == "running"]
+    if running:
+        _say(
+            f"stopping when {', '.join(running)} is done, in {settings.stop_grace:.0f} s at most;"
+            " Ctrl-C again ends that now"
+        )
+
+
+async def _say_what_still_runs(settings: ReaperSettings) -> None:
+    runtime = ProcessRuntime(settings.state_dir)
+    folders = (settings.state_dir / "deckies").glob("*")
+    names = sorted(folder.name for folder in folders if runtime.runs(folder.name))
+    if names:
+        _say(
+            f"these deckies still run, as local processes: {', '.join(names)}. To end them:"
+            f" decnet-reaper up, then decnet-reaper teardown {' '.join(names)}"
+        )
 
 
 @contextlib.contextmanager
@@ -96,7 +135,7 @@ def _socket(settings: ReaperSettings) -> Path:
     return settings.runtime_dir / "queue.sock"
 
 
-async def _serve(settings: ReaperSettings, stop: asyncio.Event) -> None:
+async def _serve(settings: ReaperSettings, stop: Stop) -> None:
     if settings.redis != f"unix://{_socket(settings)}":
         return  # somebody else's Redis
     binary = find_server()
@@ -107,7 +146,7 @@ async def _serve(settings: ReaperSettings, stop: asyncio.Event) -> None:
         )
     data = settings.state_dir / "queue"
     data.mkdir(mode=0o700, parents=True, exist_ok=True)
-    await _keep(server_command(binary, _socket(settings), data), stop)
+    await keep(server_command(binary, _socket(settings), data), stop, None)
 
 
 async def _server_ready(settings: ReaperSettings, server: asyncio.Task[None]) -> None:
@@ -118,27 +157,3 @@ async def _server_ready(settings: ReaperSettings, server: asyncio.Task[None]) ->
         await server
     else:
         await ready
-
-
-async def _keep(command: list[str], stop: asyncio.Event) -> None:
-    """Keep one process running until told to stop; then let it end."""
-    told = asyncio.create_task(stop.wait())
-    while True:
-        # Its own session: Ctrl-C is for us, and we end the daemons in order.
-        process = await asyncio.create_subprocess_exec(
-            *("setpriv", "--pdeathsig", "KILL", "--", *command),
-            stdin=asyncio.subprocess.DEVNULL,
-            # The daemons log to stderr; the server greets on stdout, which would break the log's lines.
-            stdout=asyncio.subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        ended = asyncio.create_task(process.wait())
-        await asyncio.wait({ended, told}, return_when=asyncio.FIRST_COMPLETED)
-        if stop.is_set():
-            with contextlib.suppress(ProcessLookupError):
-                process.terminate()
-            await ended
-            return
-        await asyncio.wait({told}, timeout=_RESTART_S)
-        if stop.is_set():
-            return

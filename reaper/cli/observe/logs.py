@@ -2,21 +2,22 @@
 
 import json
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
-from typing import IO, Any, NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import click
 
-from reaper.cli.exit_status import BAD_INPUT, UNAVAILABLE, report
+from reaper.cli.exit_status import BAD_INPUT, report
+from reaper.cli.observe.log_sources import file_lines, journal_lines, up_lines
 from reaper.cli.options import Since
+from reaper.cli.session import load_settings
+from repo.settings import SYSTEM_STATE_DIR
 from worker.logging.console import ConsoleLine, when
 
-IDENTIFIERS = ("decnet-worker", "decnet-reaper", "decnet-reaper-sweep", "decnet-command")
-"""What our lines are called in the journal (SyslogIdentifier=): daemons, the sweep, people's commands."""
 LEVELS = ("debug", "info", "warning", "error")
 
 Line = dict[str, Any]
@@ -66,7 +67,7 @@ class Wanted(NamedTuple):
     "--file",
     type=click.Path(allow_dash=True),
     metavar="FILE",
-    help="Read this log instead of the journal; - for standard input.",
+    help="Read this log instead; - for standard input.",
 )
 @click.option(
     "--since",
@@ -75,40 +76,54 @@ class Wanted(NamedTuple):
     help="A duration such as 10m, or an ISO 8601 time (default: 1h, with an ID all).",
 )
 @click.option("--level", type=click.Choice(LEVELS), default="debug", help="The least level to show.")
-@click.option("-f", "--follow", is_flag=True, help="Go on with what the journal gets.")
+@click.option("-f", "--follow", is_flag=True, help="Go on with what comes.")
 @click.option("--json", "as_json", is_flag=True, help="Print the lines as they are, for scripts.")
 def command(
     about: str, file: str | None, since: datetime | None, level: str, follow: bool, as_json: bool
 ) -> None:
     """Print the log of a decky or an attempt.
 
-    In order, retries included; without an ID or a DECKY, of all. An ID may be given by its last eight
-    characters, as other commands and this one print it. Read is the journal, where the units and the commands
-    log; what `decnet-reaper up` logs stands in its terminal.
+    All that was logged about it, in order, its retries included; without an ID or a DECKY, about everything
+    in the last hour. The last eight characters of an id will do. Where the service is installed this reads
+    the journal, else the log that `decnet-reaper up` keeps in the state directory.
 
     \b
     Examples:
       decnet-reaper logs decky-01
       decnet-reaper logs 6b6c9d21 --follow
       decnet-reaper logs --since 10m --level warning
-      decnet-reaper up 2>fleet.log, then decnet-reaper logs --file fleet.log decky-01
+      journalctl -o cat -u 'decnet-*' --since -1d | decnet-reaper logs --file - decky-01
     """
     if file is not None and follow:
-        raise click.UsageError("--follow reads the journal, not a file")
+        raise click.UsageError("--follow is for the journal or the log of up, not a file")
     earliest = since or (None if about or file else datetime.now(UTC) - timedelta(hours=1))
     wanted = Wanted(about, level, earliest)
     shown = 0
-    with _file(file) if file is not None else _journal(earliest, follow=follow) as source:
+    where, source_of = _source(file, earliest, follow=follow)
+    with source_of as source:
         lines = wanted.of(source)
         ordered = lines if follow else sorted(lines, key=lambda line: str(line.get("timestamp")))
         for text in _rendered(ordered, as_json=as_json):
             click.echo(text)
             shown += 1
     if about and not shown:
-        sys.exit(report(f"the log says nothing of {about}", BAD_INPUT))
+        sys.exit(report(f"nothing was logged about {about} in {where}", BAD_INPUT))
     if not shown and not as_json:
-        where = file or "the journal; what decnet-reaper up logs stands in its terminal"
-        click.echo(f"decnet-reaper: nothing that was asked for is in {where}", err=True)
+        click.echo(f"decnet-reaper: nothing like that was logged in {where}", err=True)
+
+
+def _source(
+    file: str | None, since: datetime | None, *, follow: bool
+) -> tuple[str, AbstractContextManager[Iterable[str]]]:
+    """What is read, in words, and its lines: a file, the log of an `up`, or the journal."""
+    if file is not None:
+        return "standard input" if file == "-" else file, file_lines(file)
+    state_dir = load_settings().state_dir
+    kept = state_dir / "up.log"
+    service = state_dir == SYSTEM_STATE_DIR and Path("/etc/systemd/system/decnet-reaper.service").exists()
+    if kept.exists() and not service:
+        return str(kept), up_lines(kept, follow=follow)
+    return "the journal", journal_lines(since, follow=follow)
 
 
 def _rendered(lines: Iterable[Line], *, as_json: bool) -> Iterator[str]:
@@ -124,37 +139,6 @@ def _rendered(lines: Iterable[Line], *, as_json: bool) -> Iterator[str]:
             day = moment.date()
             yield f"{day:%A, %d %B %Y}"
         yield render(None, "", line)
-
-
-@contextmanager
-def _file(name: str) -> Iterator[Iterable[str]]:
-    try:
-        opened = click.open_file(name, encoding="utf-8", errors="replace")
-    except OSError as error:
-        sys.exit(report(f"{name} can't be read: {error.strerror}", BAD_INPUT))
-    with opened as stream:
-        yield stream
-
-
-@contextmanager
-def _journal(since: datetime | None, *, follow: bool) -> Iterator[Iterable[str]]:
-    """The lines of the journal; journalctl(1) ends with us."""
-    command = ["journalctl", "--quiet", "--output=cat", *(f"--identifier={name}" for name in IDENTIFIERS)]
-    command += [f"--since=@{since.timestamp():.0f}"] if since else []
-    command += ["--follow", "--lines=all"] if follow else []
-    try:
-        child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, errors="replace")
-    except OSError:
-        sys.exit(report("there is no journalctl here; name a log with --file", UNAVAILABLE))
-    output: IO[str] | None = child.stdout
-    try:
-        yield output or ()
-    finally:
-        child.kill() if follow else None
-        child.communicate()
-    if child.returncode > 0:
-        reason = "journalctl failed; root and the group systemd-journal may read the journal"
-        sys.exit(report(reason, UNAVAILABLE))
 
 
 def _parse(text: str) -> Line | None:

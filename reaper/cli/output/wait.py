@@ -10,6 +10,7 @@ import click
 
 from reaper.cli import exit_status
 from reaper.cli.options import Wait
+from reaper.cli.output.streams import OutputLost
 from reaper.cli.output.table import public, span, spans, to_json
 from repo.base import OPEN, Lifecycle
 from worker.client import LifecycleClient
@@ -49,22 +50,31 @@ async def follow(
     except GaveUp as error:
         gave_up = str(error)
     rows = await waiting.rows()
-    failed = [row for row in rows if row["status"] == "failed"]
+    try:
+        _print(rows, wait=wait.wanted, as_json=as_json, several=several, gave_up=gave_up, begun=begun)
+    except OutputLost as error:
+        raise OutputLost(f"{error}; what was asked for is accepted as {', '.join(ids)}") from None
+    if gave_up:
+        return exit_status.report(gave_up, exit_status.UNAVAILABLE)
+    return exit_status.FAILED if wait.wanted and any(row["status"] == "failed" for row in rows) else 0
+
+
+def _print(
+    rows: Sequence[Lifecycle], *, wait: bool, as_json: bool, several: bool, gave_up: str, begun: float
+) -> None:
     if as_json:
         shown = [public(row) for row in rows]
         click.echo(to_json(shown if several else shown[0]))
-    elif not wait.wanted:
+    elif not wait:
         for row in rows:
             click.echo(f"{row['id']}  {row['decky_name']}" if several else row["id"])
-    elif not several and not gave_up:
-        click.echo(_summary(rows[0]))
     elif several:
-        for row in failed:
-            click.echo(_summary(row))
+        for row in rows:
+            if row["status"] == "failed":
+                click.echo(_summary(row))
         click.echo(f"{len(rows)} deckies: {_counts(rows)}, in {span(time.monotonic() - begun)}")
-    if gave_up:
-        return exit_status.report(gave_up, exit_status.UNAVAILABLE)
-    return exit_status.FAILED if wait.wanted and failed else 0
+    elif not gave_up:
+        click.echo(_summary(rows[0]))
 
 
 def warn_of_host(settings: WorkerSettings, host_uuid: str | None) -> None:

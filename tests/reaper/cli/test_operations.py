@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -136,6 +138,21 @@ async def test_a_wait_behind_another_operation_is_not_given_up(fleet: Fleet) -> 
         fleet.gate().touch()
         status, _, _ = await waiting
     assert status == 0
+
+
+async def test_what_is_accepted_is_said_where_standard_output_is_full(fleet: Fleet) -> None:
+    command = [sys.executable, "-m", "reaper", "deploy", "decky-01", "--compose", write(fleet, "decky-01")]
+    process = await asyncio.create_subprocess_exec(
+        *("sh", "-c", 'exec "$@" >/dev/full', "sh", *command), env=fleet.environment, stderr=subprocess.PIPE
+    )
+    _, err = await process.communicate()
+    async with fleet.client() as client:
+        [row] = await client.repository.list_lifecycles()
+    assert process.returncode == 3
+    assert err.decode() == (
+        "decnet-reaper: the output can't be written: No space left on device; what was asked for is accepted"
+        f" as {row['id']}\n"
+    )
 
 
 async def test_a_timeout_is_for_waiting(fleet: Fleet) -> None:

@@ -1,0 +1,43 @@
+"""`decnet-reaper up` on a terminal: its log, Ctrl-C once and twice, and a second one."""
+
+import signal
+
+import pytest
+
+from tests.support.fleet import Fleet, gated
+from tests.support.terminal import Terminal
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_ctrl_c_waits_for_what_runs_and_again_ends_it(fleet: Fleet) -> None:
+    await fleet.kill_queue()
+    async with Terminal(fleet, "up", DECNET_REAPER_LOG_FORMAT="auto", columns=200) as terminal:
+        await terminal.shows("deploy from another terminal, end it with Ctrl-C")
+        async with fleet.client() as client:
+            lifecycle_id = await gated(fleet, client)
+            terminal.process.send_signal(signal.SIGINT)
+            await terminal.shows(
+                "stopping when deploy of decky-01 is done, in 30 s at most; Ctrl-C again ends"
+            )
+            terminal.process.send_signal(signal.SIGINT)
+            assert await terminal.ended() == 0
+            row = await client.get(lifecycle_id)
+        assert (row["status"], row["error"]) == ("failed", "worker died during operation")
+        assert "these deckies still run, as local processes: decky-01. To end them: " in terminal.text
+        assert "reaper.watching" not in terminal.text, "a sign of life is for programs"
+        assert "Traceback" not in terminal.text
+    status, out, _ = await fleet.run("logs", "decky-01")
+    assert status == 0
+    assert [line.split()[1] for line in out.splitlines()[1:3]] == ["running", "swept"]
+
+
+async def test_a_second_up_is_refused_while_the_first_goes_on(fleet: Fleet) -> None:
+    await fleet.kill_queue()
+    async with Terminal(fleet, "up") as terminal:
+        await terminal.shows("end it with Ctrl-C")
+        status, _, err = await fleet.run("up")
+        assert status == 3
+        assert "is already up" in err
+        terminal.process.send_signal(signal.SIGINT)
+        assert await terminal.ended() == 0
