@@ -99,7 +99,9 @@ class DeckyLifecycle(Base, table=True):
         sa_type=String(64),
         description="a UUID version 7, so that ids sort by acceptance; a given one is kept",
     )
-    decky_name: DeckyName = Field(sa_type=String(128), description="the decoy machine")
+    decky_name: DeckyName = Field(
+        sa_type=String(128), description="the decoy machine, `[A-Za-z0-9][A-Za-z0-9._-]{0,127}`"
+    )
     host_uuid: Id | None = Field(
         default=None,
         sa_type=String(64),

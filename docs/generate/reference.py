@@ -7,12 +7,13 @@ from collections.abc import Iterable, Iterator
 
 import click
 import msgspec
+from sqlmodel import SQLModel
 
 from reaper.cli import exit_status
 from reaper.cli.main import cli
 from reaper.settings import ReaperSettings, Seconds, SettingsError
 from repo import errors as store
-from repo.models import HEAD, VERSION_TABLE, deployed, lifecycle
+from repo.models import HEAD, VERSION_TABLE, DeckyDeployed, DeckyLifecycle
 from repo.sqlite.guards import REFUSED
 from worker.client import InvalidDocument, InvalidRequest
 from worker.liveness.locks import LocksUnusable
@@ -38,29 +39,6 @@ _DEFAULTS = {
     "database": "`STATE_DIR/decnet-reaper.db`",
     "redis": "`unix://RUNTIME_DIR/queue.sock`",
     "compose_command": "`docker compose`, else a `docker-compose` of version 2",
-}
-
-_COLUMNS = {
-    "id": "a UUID version 7, so that ids sort by acceptance",
-    "decky_name": "`[A-Za-z0-9][A-Za-z0-9._-]{0,127}`",
-    "host_uuid": "the host that the decky lives on; null for the master's own",
-    "operation": "`deploy`, `mutate` or `teardown`",
-    "status": "`pending`, `running`, `succeeded` or `failed`",
-    "outcome": "how it ended: `succeeded`, `failed`, `timed_out`, `cancelled`, `interrupted`, `swept`,"
-    " `expired` or `lost`",
-    "error": "why it failed, at most 2,000 characters; only on failed rows",
-    "started_at": "when the attempt was accepted",
-    "updated_at": "the last change",
-    "completed_at": "the end; set exactly on terminal rows",
-    "payload": "the request, a JSON object: `compose`, `services`; may hold secrets",
-    "owner": "one life of one worker: host/boot/pid/start/random",
-    "claimed_at": "when its worker claimed it",
-    "attempt": "1, and one more for each retry",
-    "retry_of": "the row that this one repeats",
-    "retry_id": "the row that repeats this one by itself",
-    "deliveries": "how often it was enqueued",
-    "enqueued_at": "when it was last enqueued",
-    "cancel_requested_at": "when an operator asked a running operation to end",
 }
 
 
@@ -140,20 +118,26 @@ def _schema() -> Iterator[str]:
     yield f"Revision `{HEAD}`, in the table `{VERSION_TABLE}`. A newer one than the code knows is refused."
     yield "Times are UTC, `YYYY-MM-DD HH:MM:SS.ffffff`."
     yield ""
-    yield f"`{lifecycle.name}`, a row for each attempt:"
+    yield from _columns(DeckyLifecycle)
     yield ""
-    yield from _table(
-        ("column", "null", "meaning"),
-        [(f"`{c.name}`", "yes" if c.nullable else "", _COLUMNS[c.name]) for c in lifecycle.columns],
-    )
-    yield ""
-    yield f"`{deployed.name}`, what each decky runs since its last success:"
-    yield ", ".join(f"`{column.name}`" for column in deployed.columns) + "."
+    yield from _columns(DeckyDeployed)
     yield ""
     yield "The database refuses, whoever writes:"
     yield ""
     rows = [(statement, rule) for statement, rules in REFUSED.items() for rule in rules]
     yield from _table(("statement", "message"), rows)
+
+
+def _columns(model: type[SQLModel]) -> Iterator[str]:
+    table = model.metadata.tables[str(model.__tablename__)]
+    yield f"`{table.name}`: {_first_line(model)}"
+    yield ""
+    rows = []
+    for name, field in model.model_fields.items():
+        column = table.columns[name]
+        default = "" if field.is_required() or field.default is None else f"`{field.default}`"
+        rows.append((f"`{name}`", "yes" if column.nullable else "", default, field.description or ""))
+    yield from _table(("column", "null", "default", "meaning"), rows)
 
 
 def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> Iterator[str]:

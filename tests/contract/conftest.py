@@ -1,0 +1,51 @@
+"""Every test of the contract runs on every engine."""
+
+import asyncio
+import shutil
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from repo.base import BaseRepository
+from repo.factory import get_repository
+from tests.support.stores import Shell, SqliteStore, Store
+
+ENGINES = ("sqlite",)
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file with the schema, made once: a copy of it opens faster than a migration runs."""
+    path = tmp_path_factory.mktemp("made") / "store.db"
+
+    async def make() -> None:
+        async with get_repository(db_path=path, synchronous="NORMAL"):
+            pass
+
+    asyncio.run(make())
+    return path
+
+
+@pytest.fixture(params=ENGINES)
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    """A store with its schema, and no row."""
+    made = request.getfixturevalue("made")
+    return SqliteStore(Path(shutil.copyfile(made, tmp_path / "store.db")))
+
+
+@pytest.fixture
+def url(store: Store) -> str:
+    return store.url
+
+
+@pytest.fixture
+async def repository(store: Store) -> AsyncIterator[BaseRepository]:
+    async with get_repository(url=store.url) as repository:
+        yield repository
+
+
+@pytest.fixture
+def shell(store: Store) -> Iterator[Shell]:
+    with store.shell() as shell:
+        yield shell
