@@ -78,13 +78,13 @@ async def test_it_is_called_with_the_operation_the_decky_the_document_and_its_se
         deployed = await ended(client, await client.deploy("decky-01", document("ssh", "http")))
         assert (deployed["status"], deployed["error"]) == ("succeeded", None)
         file = fleet.root / "state" / "deckies" / "decky-01" / "compose.yaml"
-        assert list(json.loads(file.read_text())["services"]) == ["decky-01", "decky-01-ssh", "decky-01-http"]
+        assert list(json.loads(file.read_text())["services"]) == ["decky-01", "decky-01-http", "decky-01-ssh"]
         await ended(client, await client.mutate("decky-01", services=["http"]))
         assert list(json.loads(file.read_text())["services"]) == ["decky-01", "decky-01-http"]
         await ended(client, await client.teardown("decky-01"))
         assert not file.exists()
         assert calls(fleet) == [
-            "deploy decky-01 FILE decky-01 decky-01-ssh decky-01-http",
+            "deploy decky-01 FILE decky-01 decky-01-http decky-01-ssh",
             "mutate decky-01 FILE decky-01 decky-01-http",
             "teardown decky-01 FILE",
         ]

@@ -70,8 +70,8 @@ class Runtime(Protocol):
         Services that are not in it are removed, unchanged ones are left untouched. Returns once every service
         is up. `lock_fd` is the decky's locked file; children that could still change the decky inherit it.
         `tell` takes a line for each thing that it does, as it does it; it returns at once and hides secrets.
-        `operation` is what it is done for. Raises OperationFailed. When cancelled, ends and awaits its children
-        before it lets go.
+        `operation` is what it is done for. Raises OperationFailed. When cancelled, ends and awaits its
+        children before it lets go.
         """
 
     async def remove(
