@@ -15,8 +15,8 @@ from worker.client import LifecycleClient
 def command(ids: tuple[str, ...], wait: Wait, as_json: bool) -> int:
     """Ask for the same again.
 
-    The request of a row that has ended becomes a new row, and each of the two names the other. Prints the new
-    ids. The last eight characters of an id will do.
+    The request of a row that has ended becomes a new row, which names the old one. Prints the new ids. The
+    last eight characters of an id will do.
 
     \b
     Examples:
