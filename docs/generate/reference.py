@@ -60,7 +60,7 @@ def markdown() -> str:
 
 def _commands() -> Iterator[str]:
     rows = []
-    with click.Context(cli, info_name="decnet-reaper") as context:
+    with click.Context(cli, info_name="decnet-reaper", **cli.context_settings) as context:
         for name in cli.list_commands(context):
             command = cli.get_command(context, name)
             if command is not None and not command.hidden:
