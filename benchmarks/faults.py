@@ -106,7 +106,7 @@ FAULTS = (
     ),
     Fault(
         "two stores with one Redis",
-        "the second one's daemons are refused at the start, with a line that names both; its clients are warned",
+        "the second one's daemons are refused with a line that names both; its clients are warned",
         ("test_two_stores.py",),
     ),
     Fault(
