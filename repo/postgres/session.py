@@ -11,6 +11,16 @@ from repo.errors import StoreUnreachable, StoreUnusable
 from repo.postgres.errors import explained
 from repo.postgres.server import Connection, Server, close, is_pooled
 
+# Every query has its index, and none may depend on statistics: a new table has none, one that was just filled
+# wrong ones. A bitmap scan reads the entries of rows that ended, which a plain index scan marks as dead.
+_PLANS = {
+    "plan_cache_mode": "force_generic_plan",
+    "enable_seqscan": "off",
+    "enable_bitmapscan": "off",
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+}
+
 # A write that waits for a row that another session holds gives up after lock_timeout, so that it fails alone
 # and the group goes on. A process of ours that is stopped in the midst of a transaction makes others wait for
 # idle_in_transaction_session_timeout at most.
@@ -21,7 +31,7 @@ SELECT set_config('TimeZone', 'UTC', {local}),
     set_config('idle_in_transaction_session_timeout', '30s', {local}),
     set_config('synchronous_commit', CASE current_setting('synchronous_commit')
         WHEN 'remote_apply' THEN 'remote_apply' ELSE 'on' END, {local})
-"""
+""" + "".join(f", set_config('{name}', '{value}', {{local}})" for name, value in _PLANS.items())
 
 _PAUSES = (0.05, 0.1, 0.2, 0.5, 1.0)
 
