@@ -135,7 +135,14 @@ class Reader(ABC):
 
 
 class Transaction(Reader):
-    """A transaction that writes: what it has read can't change before it commits."""
+    """A transaction that writes. Where the database lets other writers in beside it, a row that was read `FOR
+    UPDATE` can't change before it commits; all else may, from one statement to the next.
+
+    Attributes:
+        repeats: whether an earlier try of the same writes may have been committed, its answer lost.
+    """
+
+    repeats: bool = False
 
     @abstractmethod
     async def run(self, steps: Sequence[Step]) -> bool:

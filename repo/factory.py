@@ -4,6 +4,7 @@ from os import PathLike
 from pathlib import Path
 
 from repo.base import BaseRepository
+from repo.engine import Engine
 from repo.errors import StoreUnusable
 from repo.repository import SqlRepository
 from repo.sqlite.connection import SqliteFile, Synchronous
@@ -14,6 +15,7 @@ def get_repository(
     db_path: str | PathLike[str] | None = None,
     *,
     url: str | None = None,
+    password: str | None = None,
     create: bool = True,
     synchronous: Synchronous = "FULL",
     busy_timeout: float = 30.0,
@@ -22,19 +24,37 @@ def get_repository(
 
     Args:
         db_path: the file of an SQLite store.
-        url: instead of it, `sqlite:///relative`, `sqlite:////absolute`, or a path.
+        url: instead of it, `sqlite:///relative`, `sqlite:////absolute`, a path, or `postgresql://...` with
+            libpq's own parameters.
+        password: of the PostgreSQL user, where neither the URL nor libpq's own ways give one.
         create: make the store if it is not there.
         synchronous: SQLite's pragma; with FULL, an acknowledged row survives power loss.
-        busy_timeout: seconds that a lock of another process is waited for.
+        busy_timeout: seconds that a lock of another process is waited for; or a PostgreSQL server, after
+            it was there.
 
     Raises:
         StoreUnusable: no such database is supported.
     """
     if (db_path is None) == (url is None):
         raise TypeError("get_repository() takes either db_path or url")
+    if url is not None and url.startswith(("postgresql://", "postgres://", "postgresql+psycopg://")):
+        return SqlRepository(_postgres(url, password, create=create, patience=busy_timeout))
     path = Path(db_path) if db_path is not None else _path_of(str(url))
     file = SqliteFile(path, create=create, synchronous=synchronous, busy_timeout=busy_timeout)
     return SqlRepository(SqliteEngine(file))
+
+
+def _postgres(url: str, password: str | None, *, create: bool, patience: float) -> Engine:
+    try:
+        from repo.postgres.engine import PostgresEngine
+        from repo.postgres.server import Server
+    except ImportError as error:
+        if (error.name or "").partition(".")[0] != "psycopg":
+            raise
+        raise StoreUnusable(
+            "postgresql://...: psycopg is not installed; type: pip install 'decnet-reaper[postgresql]'"
+        ) from None
+    return PostgresEngine(Server(url, password), patience=patience, create=create)
 
 
 def _path_of(url: str) -> Path:
@@ -42,7 +62,9 @@ def _path_of(url: str) -> Path:
     if not found:
         return _named(url, url)
     if scheme.partition("+")[0] != "sqlite":
-        raise StoreUnusable(f"{scheme}://...: not supported yet; name an SQLite file, sqlite:///PATH")
+        raise StoreUnusable(
+            f"{scheme}://...: no such store; name sqlite:///PATH or postgresql://HOST/DATABASE"
+        )
     if not rest.startswith("/"):
         raise StoreUnusable(f"{url}: no host can be named; write sqlite:///relative or sqlite:////absolute")
     return _named(rest[1:].partition("?")[0], url)

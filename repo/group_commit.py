@@ -6,23 +6,26 @@ statement, commits, and wakes everybody at once. While it commits, the next grou
 
 A group is written in the hope that all is well, which is known from the number of rows that changed. If
 something is not, all of it is rolled back and each write gets a savepoint of its own, so that an illegal
-one fails alone. Calls that wait at the same time have no order among them, except that writes of one row
-keep theirs.
+one fails alone. What a lost connection took back is written again; where the answer to a commit was lost,
+each write first looks whether it is there. Calls that wait at the same time have no order among them, except
+that writes of one row keep theirs.
 """
 
 import asyncio
 import json
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from repo.engine import Engine, Statement, Step, Transaction
-from repo.errors import StoreError, StoreUnavailable
+from repo.engine import Engine, Statement, Step, Transaction, TransactionLost
+from repo.errors import StoreBusy, StoreError, StoreUnavailable
 
 T = TypeVar("T")
 Found = dict[str, Any]
 
 _LARGEST_GROUP = 500
+_TRIES = 5
 
 
 @dataclass(slots=True)
@@ -66,7 +69,7 @@ class _Call:
             self.future.set_exception(self.error)
 
 
-class _Refused(Exception):
+class Refused(Exception):
     """A step did not change the row that it should."""
 
 
@@ -113,21 +116,39 @@ class GroupCommit:
             self._writer = None
 
     async def _write_group(self, group: Sequence[_Call]) -> None:
+        repeats = False
         try:
-            if len(group) == 1 and await self._alone(group[0]):
-                return
+            for left in reversed(range(_TRIES)):
+                try:
+                    await self._try(group, repeats)
+                    break
+                except TransactionLost as lost:
+                    repeats = repeats or lost.maybe_committed
+                    if not left:
+                        raise
+        except Exception as error:  # of the store, or a mistake of ours: whoever waits must hear of it
+            explained = self._engine.explained(error) or error
+            if repeats and isinstance(explained, StoreUnavailable):
+                explained = type(explained)(f"{explained}; whether this write was committed is not known")
+            for call in group:
+                call.error = explained
+
+    async def _try(self, group: Sequence[_Call], repeats: bool) -> None:
+        if len(group) == 1 and not repeats and await self._alone(group[0]):
+            return
+        if not repeats:
             try:
                 async with self._engine.transaction() as transaction:
                     await self._together(transaction, group)
             except Exception as error:
                 if not self._is_refusal(error):
                     raise
-                async with self._engine.transaction() as transaction:
-                    for call in group:
-                        await self._one(transaction, call)
-        except Exception as error:  # of the store, or a mistake of ours: whoever waits must hear of it
+            else:
+                return
+        async with self._engine.transaction() as transaction:
+            transaction.repeats = repeats
             for call in group:
-                call.error = self._engine.explained(error) or error
+                await self._one(transaction, call)
 
     async def _alone(self, call: _Call) -> bool:
         """Try a lone write of one step as one statement; whether it is done."""
@@ -154,30 +175,52 @@ class GroupCommit:
 
     async def _run(self, transaction: Transaction, planned: Sequence[tuple[_Call, Sequence[Step]]]) -> None:
         if not await transaction.run([step for _, steps in planned for step in steps]):
-            raise _Refused
+            raise Refused
         found = await _ask(transaction, [call.write for call, _ in planned])
         for call, _ in planned:
             call.value = call.write.result(found.get(call.write.row, {}))
 
     async def _one(self, transaction: Transaction, call: _Call) -> None:
         """One write in savepoints, so that only it can fail."""
-        try:
-            if steps := call.write.steps():
-                try:
+        call.error = None
+        for _ in range(_TRIES):  # beside other writers, what refused it may be gone when it is looked at
+            try:
+                if steps := call.write.steps():
+                    with self._refusals():
+                        async with transaction.savepoint():
+                            await self._run(transaction, [(call, steps)])
+                        return
+                with self._refusals():
                     async with transaction.savepoint():
-                        return await self._run(transaction, [(call, steps)])
-                except Exception as error:
-                    if not self._is_refusal(error):
-                        raise
-            async with transaction.savepoint():
-                call.value = await call.write.otherwise(transaction)
-        except StoreUnavailable:
-            raise
-        except StoreError as error:
-            call.error = error
+                        call.value = await call.write.otherwise(transaction)
+                    return
+            except StoreBusy as error:  # somebody holds its row
+                call.error = error
+                return
+            except StoreUnavailable:
+                raise
+            except StoreError as error:
+                call.error = error
+                return
+        call.error = StoreBusy(f"{self._engine.name}: other sessions wrote the same rows again and again")
+
+    @contextmanager
+    def _refusals(self) -> Iterator[None]:
+        """What follows goes on where a write was refused.
+
+        Raises:
+            StoreBusy: for no reason but that its row is held.
+        """
+        try:
+            yield
+        except Exception as error:
+            if not self._is_refusal(error):
+                raise
+            if isinstance(explained := self._engine.explained(error), StoreBusy):
+                raise explained from None
 
     def _is_refusal(self, error: Exception) -> bool:
-        return isinstance(error, _Refused) or self._engine.is_refusal(error)
+        return isinstance(error, Refused) or self._engine.is_refusal(error)
 
 
 def _groups(calls: Sequence[_Call]) -> Iterator[list[_Call]]:

@@ -35,7 +35,7 @@ from repo.errors import (
     StoreUnusable,
     TransitionRefused,
 )
-from repo.group_commit import Found, GroupCommit, Write
+from repo.group_commit import Found, GroupCommit, Refused, Write
 from repo.models import to_iso
 
 T = TypeVar("T")
@@ -94,7 +94,7 @@ class SqlRepository(BaseRepository):
 
         async def otherwise(transaction: Transaction) -> tuple[str, bool]:
             if (asked := await transaction.first(sql.FIND_ASKED, row)) is not None:
-                return asked["id"], False
+                return asked["id"], asked["id"] == accepted.id
             await accepted.try_again(transaction)
             return accepted.id, True
 
@@ -102,15 +102,19 @@ class SqlRepository(BaseRepository):
         return await self._write(write)
 
     async def retry_lifecycle(self, lifecycle_id: str) -> str:
+        again: dict[str, str] = {"row_id": lifecycle_id, "next_id": "", "now": validation.now()}
+
         async def accept(transaction: Transaction) -> str:
+            if transaction.repeats and await transaction.first(sql.STATE, {"row_id": again["next_id"]}):
+                return again["next_id"]
             row = await _state(transaction, lifecycle_id)
             if row["status"] in OPEN:
                 raise TransitionRefused(f"lifecycle {lifecycle_id} is {row['status']}: it may still succeed")
             if not row["has_payload"] and row["operation"] != "teardown":
                 raise InvalidLifecycle(f"lifecycle {lifecycle_id}: its request is not known, submit it anew")
             await _follow_newest(transaction)
-            again = {"row_id": lifecycle_id, "next_id": ids.new_id(), "now": validation.now()}
-            await transaction.run([Step(sql.AGAIN, again)])
+            again["next_id"] = ids.new_id()
+            await _must(transaction, [Step(sql.AGAIN, again)])
             return again["next_id"]
 
         return await self._write(_by_itself("", accept))
@@ -122,6 +126,8 @@ class SqlRepository(BaseRepository):
         status = values.get("status")
 
         async def otherwise(transaction: Transaction) -> None:
+            if await _is_written(transaction, lifecycle_id, values["updated_at"]):
+                return
             row = await _open_state(transaction, lifecycle_id)
             if status == "pending":
                 raise TransitionRefused(
@@ -138,10 +144,14 @@ class SqlRepository(BaseRepository):
             deployed = None if document is None else Deployed(document, services)
             return Claim(cast("Lifecycle", row), deployed)
 
-        async def otherwise(_: Transaction) -> Claim | None:
-            return None
+        async def otherwise(transaction: Transaction) -> Claim | None:
+            if not await _is_written(transaction, lifecycle_id, row["now"]):
+                return None
+            found = await transaction.first(sql.CLAIMED, {"ids": json.dumps([lifecycle_id])})
+            return claimed(found) if found is not None else None
 
-        steps = [Step(sql.CLAIM, {"row_id": lifecycle_id, "by_owner": owner, "now": validation.now()})]
+        row = {"row_id": lifecycle_id, "by_owner": owner, "now": validation.now()}
+        steps = [Step(sql.CLAIM, row)]
         return await self._write(Write(lifecycle_id, lambda: steps, claimed, otherwise, sql.CLAIMED))
 
     async def end_lifecycle(
@@ -186,14 +196,17 @@ class SqlRepository(BaseRepository):
 
         async def otherwise(transaction: Transaction) -> Ending:
             found = await _state(transaction, lifecycle_id)
+            if await _is_written(transaction, lifecycle_id, row["now"]):
+                was = found["outcome"]
+                return ended({"more": True}) if was == outcome else Ending(True, was, found["error"])
             if found["status"] != expect or (expect == "running" and found["owner"] != owner):
                 return Ending(False)
             if found["cancel_requested_at"] is not None and not row["keeps_outcome"]:
                 cancelled = {"to_outcome": "cancelled", "reason": CANCELLED, "next_id": None}
-                await transaction.run([Step(sql.END, row | cancelled | {"keeps_outcome": 1})])
+                await _must(transaction, [Step(sql.END, row | cancelled | {"keeps_outcome": 1})])
                 return Ending(True, "cancelled", CANCELLED)
             row["next_id"] = ids.new_id()  # what stands behind this id is taken
-            await transaction.run([step._replace(values=step.values | row) for step in steps])  # type: ignore[operator]
+            await _must(transaction, [step._replace(values=step.values | row) for step in steps])  # type: ignore[operator]
             return ended({"more": True})
 
         ask = None if retry else sql.MORE
@@ -203,19 +216,23 @@ class SqlRepository(BaseRepository):
         row = {"row_id": lifecycle_id, "now": validation.now(), "reason": CANCELLED}
 
         async def cancel(transaction: Transaction) -> Status:
+            if await _is_written(transaction, lifecycle_id, row["now"]):
+                return (
+                    "failed" if (await _state(transaction, lifecycle_id))["status"] == "failed" else "running"
+                )
             if (await _open_state(transaction, lifecycle_id))["status"] == "running":
-                await transaction.run([Step(sql.CANCEL_RUNNING, row)])
+                await _must(transaction, [Step(sql.CANCEL_RUNNING, row)])
                 return "running"
-            await transaction.run([Step(sql.CANCEL_PENDING, row)])
+            await _must(transaction, [Step(sql.CANCEL_PENDING, row)])
             return "failed"
 
         return await self._write(_by_itself(lifecycle_id, cancel))
 
     async def record_delivery(self, lifecycle_id: str, deliveries: int) -> bool:
-        async def otherwise(_: Transaction) -> bool:
-            return False
+        async def otherwise(transaction: Transaction) -> bool:
+            return await _is_written(transaction, lifecycle_id, row["now"])
 
-        row = {"row_id": lifecycle_id, "seen": deliveries, "now": validation.now()}
+        row: dict[str, Any] = {"row_id": lifecycle_id, "seen": deliveries, "now": validation.now()}
         steps = [Step(sql.NOTE_DELIVERY, row)]
         return await self._write(Write(lifecycle_id, lambda: steps, lambda _: True, otherwise))
 
@@ -365,10 +382,11 @@ class _Acceptance:
         self._statement = statement
         self.given: str = row["id"] or ""
         self.id = self.given
+        self._taken = False
 
     def steps(self) -> list[Step]:
         """Insert it, if its id is the newest or was given."""
-        self.id = self.given or ids.new_id()
+        self.id = self.id or ids.new_id()
         horizon = "" if self.given else ids.horizon(self.id)
         return [Step(self._statement, self._row | {"id": self.id, "horizon": horizon})]
 
@@ -378,7 +396,10 @@ class _Acceptance:
         Raises:
             LifecycleExists, DeckyBusy.
         """
-        if self.given and await transaction.first(sql.STATE, {"row_id": self.given}) is not None:
+        if (self.given or transaction.repeats) and await transaction.first(sql.STATE, {"row_id": self.id}):
+            if transaction.repeats and not self._taken:
+                return
+            self._taken = True  # and not by this call, whatever becomes of the transaction
             raise LifecycleExists(f"lifecycle {self.given}: this id is taken")
         name, host_uuid = self._row["decky_name"], self._row["host_uuid"]
         if self._row["status"] == "running" and await transaction.first(
@@ -386,7 +407,8 @@ class _Acceptance:
         ):
             raise _busy(self.id, name)
         await _follow_newest(transaction)
-        await transaction.run(self.steps())
+        self.id = self.given or ids.new_id()
+        await _must(transaction, self.steps())
 
 
 def _by_itself(row: str, change: Callable[[Transaction], Awaitable[T]]) -> Write[T]:
@@ -394,6 +416,18 @@ def _by_itself(row: str, change: Callable[[Transaction], Awaitable[T]]) -> Write
         raise NotImplementedError
 
     return Write(row, tuple, never, change)
+
+
+async def _must(transaction: Transaction, steps: Sequence[Step]) -> None:
+    """Run them; whoever refused one was not there a moment ago, so all of it is tried again."""
+    if not await transaction.run(steps):
+        raise Refused
+
+
+async def _is_written(transaction: Transaction, lifecycle_id: str, moment: str) -> bool:
+    """Whether a row bears the stamp of this very write, whose commit was not answered."""
+    wanted = {"row_id": lifecycle_id, "now": moment}
+    return transaction.repeats and await transaction.first(sql.STAMPED, wanted) is not None
 
 
 async def _follow_newest(transaction: Transaction) -> None:

@@ -37,6 +37,9 @@ _PENDING = text("decky_lifecycle.status = 'pending'")
 _RUNNING = text("decky_lifecycle.status = 'running'")
 _OPEN = text("decky_lifecycle.status IN ('pending', 'running')")
 _TERMINAL = text("decky_lifecycle.completed_at IS NOT NULL")
+
+# A parameter on purpose, where a row is looked up by its id and the planner shall use no other index.
+_is_pending = _t.status == bindparam("pending", "pending")
 _ONE: ColumnElement[int] = literal_column("1")
 
 _host = func.coalesce(_t.host_uuid, text("''"))
@@ -68,7 +71,8 @@ def host_key(host_uuid: str | None) -> str:
 def _of_ids(dialect: str) -> ColumnElement[bool]:
     """Of the rows whose ids are in `ids`, one JSON array, since SQLite takes 32,766 parameters at most."""
     if dialect == "postgresql":
-        return text("decky_lifecycle.id IN (SELECT jsonb_array_elements_text(:ids ::jsonb))")  # type: ignore[return-value]
+        # an array, of which PostgreSQL expects few elements: from a query it would expect a hundred
+        return text("decky_lifecycle.id = ANY (ARRAY(SELECT jsonb_array_elements_text(:ids ::jsonb)))")  # type: ignore[return-value]
     return _t.id.in_(select(func.json_each(bindparam("ids")).table_valued("value").c.value))
 
 
@@ -118,7 +122,8 @@ INSERT_UNLESS_ASKED = Statement(
         select(*_given.values()).where(
             _is_newest, ~exists(select(_ONE).select_from(_newest).where(_asks_for_it(_newest.c)))
         ),
-    )
+    ),
+    one_at_a_time=("host", "decky_name"),
 )
 """The same, with `host`, unless the decky's newest open row asks for it already and nobody cancelled that."""
 
@@ -169,7 +174,7 @@ def update_open(names: frozenset[str], status: str | None) -> Statement:
 
 CLAIM = Statement(
     update(lifecycle)
-    .where(_this_row, _PENDING, _first_in_line)
+    .where(_this_row, _is_pending, _first_in_line)
     .values(
         status="running",
         owner=bindparam("by_owner"),
@@ -217,17 +222,22 @@ def _deployed(dialect: str) -> Clause:
 DEPLOYED = Statement(_deployed)
 """What the decky of this row runs now."""
 
-UNDEPLOYED = Statement(
-    delete(deployed).where(
+
+def _undeployed(dialect: str) -> Clause:
+    if dialect == "postgresql":  # where a host's role may not delete
+        return select(func.decnet_reaper_undeploy(_host, _t.decky_name)).where(_this_row)
+    return delete(deployed).where(
         _d.decky_name == select(_t.decky_name).where(_this_row).scalar_subquery(),
         _d.host == select(_host).where(_this_row).scalar_subquery(),
     )
-)
+
+
+UNDEPLOYED = Statement(_undeployed)
 """The decky of this row runs nothing any more."""
 
 NOTE_DELIVERY = Statement(
     update(lifecycle)
-    .where(_this_row, _PENDING, _t.deliveries == bindparam("seen"))
+    .where(_this_row, _is_pending, _t.deliveries == bindparam("seen"))
     .values(deliveries=_t.deliveries + _ONE, enqueued_at=bindparam("now"))
 )
 CANCEL_PENDING = Statement(
@@ -262,6 +272,7 @@ PRUNE = Statement(
             .where(_TERMINAL, _t.completed_at < bindparam("older_than"))
             .order_by(_t.completed_at)
             .limit(bindparam("most"))
+            .with_for_update(skip_locked=True)  # SQLite has one writer, and leaves it out
         )
     )
 )
@@ -271,9 +282,20 @@ PRUNE = Statement(
 STATE = Statement(
     select(
         *(_t.status, _t.decky_name, _t.owner, _t.cancel_requested_at, _t.operation),
-        _t.payload.is_not(None).label("has_payload"),
-    ).where(_this_row)
+        *(_t.outcome, _t.error, _t.payload.is_not(None).label("has_payload")),
+    )
+    .where(_this_row)
+    .with_for_update()  # SQLite has one writer, and leaves it out
 )
+STAMPED = Statement(
+    select(_t.id).where(
+        _this_row,
+        bindparam("now", type_=_t.updated_at.type).in_(
+            [_t.updated_at, _t.claimed_at, _t.completed_at, _t.enqueued_at, _t.cancel_requested_at]
+        ),
+    )
+)
+"""A row that was written at this very moment."""
 BY_ID = Statement(select(*_without_payload).where(_this_row))
 BY_IDS = Statement(lambda dialect: select(lifecycle).where(_of_ids(dialect)).order_by(_t.started_at, _t.id))
 CLAIMED = Statement(

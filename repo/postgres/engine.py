@@ -17,7 +17,7 @@ from repo.postgres.session import Session
 
 T = TypeVar("T")
 
-_dialect = PGDialect_psycopg(paramstyle="format")
+_dialect = PGDialect_psycopg(paramstyle="format")  # type: ignore[no-untyped-call]
 _LOCK = "SELECT decnet_reaper_lock_deckies(%s::text[], %s::text[])"
 
 

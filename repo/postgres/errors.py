@@ -12,7 +12,7 @@ _GONE = ("08", "57P01", "57P02", "57P03", "53300")  # the connection, or the ser
 
 # The server says why it takes no session in words only, which may be another language's.
 _HINTS = {
-    "password": "check the user and the password: in the URL, in PGPASSFILE, or the credential database_password",
+    "password": "check the user and the password (URL, PGPASSFILE or credential database_password)",
     "pg_hba": "the server's pg_hba.conf admits no such session: add a line for it, and reload the server",
     "role ": "make that role, or name another user",
     "database ": "make it with `createdb`, or name another database",
@@ -60,24 +60,18 @@ def explained(error: Exception, name: str, waited: float = 0) -> StoreError:
     said = first_line(error)
     match _state(error):
         case "55P03":
-            return StoreBusy(
-                f"{name}: another session holds a lock on this row; see pg_stat_activity, try again"
-            )
+            return StoreBusy(f"{name}: another session holds this row; see pg_stat_activity, then try again")
         case "57014":
             return StoreBusy(
-                f"{name}: a statement took longer than the server's statement_timeout allows; try again"
+                f"{name}: a statement took longer than the server's statement_timeout; try again"
             )
         case "40001" | "40P01":
-            return StoreBusy(
-                f"{name}: other sessions wrote the same rows at once, again and again; try again"
-            )
+            return StoreBusy(f"{name}: other sessions wrote the same rows at once; try again")
         case "53100":
-            return StoreFull(
-                f"{name}: no space is left on the server ({said}); free some, nothing needs a restart"
-            )
+            return StoreFull(f"{name}: no space is left on the server ({said}); free some, restart nothing")
         case "25006":
             return StoreUnusable(
-                f"{name}: takes no writes, it is a standby or read-only; name the primary, or all servers with"
+                f"{name}: takes no writes (a standby, or read-only); name the primary, or all servers with"
                 " target_session_attrs=read-write"
             )
         case "42501":

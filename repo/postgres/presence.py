@@ -7,6 +7,7 @@ was seen, which says nothing about the hosts: an observer counts only within one
 
 import asyncio
 import contextlib
+import json
 import time
 from collections.abc import Callable
 from typing import NamedTuple
@@ -18,8 +19,8 @@ from repo.postgres.errors import explained
 from repo.postgres.server import Connection, Server, close, is_pooled
 
 # What the server does for this session. TCP: keep-alives notice a cable that was cut while the session was
-# idle (5 + 3 * 1 s), the user time-out one that was cut while an answer was under way; on a unix socket they do
-# nothing. The rest: an idle session is what this is. Names that the server doesn't know are left out.
+# idle (5 + 3 * 1 s), the user time-out one that was cut while an answer was under way; on a unix socket they
+# do nothing. The rest: an idle session is what this is. Names that the server doesn't know are left out.
 _SESSION = {
     "tcp_keepalives_idle": "5",
     "tcp_keepalives_interval": "1",
@@ -30,7 +31,10 @@ _SESSION = {
     "statement_timeout": "0",
     "lock_timeout": "0",
 }
-_SET_UP = "SELECT set_config(name, %s::json ->> name, false) FROM pg_settings WHERE name IN (SELECT json_object_keys(%s))"
+_SET_UP = """
+SELECT set_config(name, %(wanted)s::json ->> name, false) FROM pg_settings
+WHERE name IN (SELECT json_object_keys(%(wanted)s::json))
+"""
 
 _HOLD = "SELECT decnet_reaper_hold_presence(%s)"
 
@@ -197,19 +201,8 @@ class Observer:
 async def _session(server: Server) -> Connection:
     connection = await server.connect()
     try:
-        settings = psycopg.types.json.Json(_SESSION)
-        await connection.execute(_SET_UP, (settings, settings))
-        if await is_pooled(connection):
-            raise StoreUnusable(
-                f"{server.name}: behind a pooler such as PgBouncer, which breaks the session that says that a host"
-                " is there: name the server itself in the setting presence_database, or in database"
-            )
-        cursor = await connection.execute("SELECT pg_is_in_recovery()")
-        if (await cursor.fetchone()) == (True,):
-            raise StoreUnusable(
-                f"{server.name}: a standby, which knows no presence; name the primary, or all servers with"
-                " target_session_attrs=read-write"
-            )
+        await connection.execute(_SET_UP, {"wanted": json.dumps(_SESSION)})
+        await _check(server, connection)
     except BaseException as error:
         with contextlib.suppress(psycopg.Error):
             await close(connection)
@@ -217,3 +210,17 @@ async def _session(server: Server) -> Connection:
             raise explained(error, server.name) from None
         raise
     return connection
+
+
+async def _check(server: Server, connection: Connection) -> None:
+    if await is_pooled(connection):
+        raise StoreUnusable(
+            f"{server.name}: behind a pooler such as PgBouncer, which breaks the session that says that a"
+            " host is there; name the server itself"
+        )
+    cursor = await connection.execute("SELECT pg_is_in_recovery()")
+    if await cursor.fetchone() == (True,):
+        raise StoreUnusable(
+            f"{server.name}: a standby, which knows no presence; name the primary, or all servers with"
+            " target_session_attrs=read-write"
+        )

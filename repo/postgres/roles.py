@@ -1,11 +1,11 @@
-"""A database role for each host: it sees and moves its own host's rows, by the legal steps, and nothing else.
+"""A database role for each host: it sees and moves its own host's rows, by the legal steps, and no more.
 
-A honeypot's host must be expected to fall. What the role may do is granted here, which rows it sees is decided
-by the policies of the schema, by `session_user`, which no session can change.
+A honeypot's host must be expected to fall. What the role may do is granted here; which rows it sees is
+decided by the policies of the schema, by `session_user`, which no session can change.
 
-Limits. The role can keep its own rows locked and old row versions from being vacuumed for as long as it keeps a
-transaction open (`pg_stat_activity` shows it), and use the server's processor. Locks that are named freely
-(`pg_advisory_lock` and the like) are taken from everybody in this database, which needs a superuser.
+Limits. The role can keep its own rows locked, and old versions of rows from being vacuumed, for as long as it
+keeps a transaction open (`pg_stat_activity` shows it), and use the server's processor. Locks that are named
+freely (`pg_advisory_lock` and the like) are taken from everybody in this database; that needs a superuser.
 """
 
 import hashlib
@@ -49,7 +49,8 @@ _TAKEN = (
 )
 _FREE_FUNCTIONS = """
 SELECT oid::regprocedure::text FROM pg_proc WHERE pronamespace = 'pg_catalog'::regnamespace
-AND (proname ~ '^pg_(try_)?advisory_' OR proname IN ('lo_creat', 'lo_create', 'lo_from_bytea', 'lo_put', 'lowrite'))
+AND (proname ~ '^pg_(try_)?advisory_'
+    OR proname IN ('lo_creat', 'lo_create', 'lo_from_bytea', 'lo_put', 'lowrite'))
 AND has_function_privilege('public', oid, 'EXECUTE')
 """
 _STORE = """
@@ -188,7 +189,8 @@ async def _remove(connection: Connection, host_uuid: str) -> bool:
     await connection.execute(sql.SQL("DROP OWNED BY {}").format(role))
     await connection.execute(sql.SQL("DROP ROLE {}").format(role))
     await connection.execute(
-        "UPDATE decnet_reaper_host SET role_name = NULL, lost_at = coalesce(lost_at, now()) WHERE host_uuid = %s",
+        "UPDATE decnet_reaper_host SET role_name = NULL, lost_at = coalesce(lost_at, now())"
+        " WHERE host_uuid = %s",
         (host_uuid,),
     )
     return True

@@ -1,4 +1,4 @@
-"""One PostgreSQL server, or several of which one is the primary: how it is named, and how a session begins."""
+"""One PostgreSQL server, or several of which one is the primary: its name, and how a session begins."""
 
 import asyncio
 from collections.abc import Mapping
@@ -50,7 +50,7 @@ class Server:
             raise StoreUnusable(f"the database's URL: {first_line(error)}") from None
         if password:
             given.setdefault("password", password)
-        self._parameters = {**_DEFAULTS, **given}
+        self._parameters: dict[str, Any] = {**_DEFAULTS, **given}
         self.name = _name(given)
 
     async def connect(self, parameters: Mapping[str, str] | None = None) -> Connection:
@@ -84,7 +84,7 @@ class Server:
         version = connection.info.server_version // 10_000
         if version < OLDEST:
             raise StoreUnusable(
-                f"{self.name}: PostgreSQL {version} is too old, {OLDEST} or later is needed: upgrade the server"
+                f"{self.name}: PostgreSQL {version} is too old, upgrade the server to {OLDEST} or later"
             )
         encoding = connection.info.parameter_status("server_encoding")
         if encoding != "UTF8":

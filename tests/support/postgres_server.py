@@ -115,8 +115,10 @@ class PostgresServer:
         with (self.directory / "log").open("ab") as log:
             self._process = subprocess.Popen(
                 # setpriv: a server whose test session was killed ends with it
-                ["setpriv", "--pdeathsig", "QUIT", *server_user(), str(self._programs / "postgres")]
-                + ["-D", str(self._data), *options],
+                [
+                    *("setpriv", "--pdeathsig", "QUIT", *server_user()),
+                    *(str(self._programs / "postgres"), "-D", str(self._data), *options),
+                ],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -195,8 +197,7 @@ class PostgresServer:
         return subprocess.run(
             ["setpriv", *server_user(), str(self._programs / program), *arguments],
             check=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            capture_output=True,
             text=True,
             cwd=self.directory,
         ).stdout

@@ -2,7 +2,7 @@
 
 python -m tests.support.present_host URL HOST [SECONDS]
 
-With SECONDS, the server's answer to a statement comes so much later: a cable that is cut meanwhile swallows it.
+With SECONDS, the server's answer to a statement comes so much later: a cable that is cut meanwhile loses it.
 """
 
 import asyncio

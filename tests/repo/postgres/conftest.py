@@ -1,10 +1,13 @@
 """A PostgreSQL store of its own for each test."""
 
-from pathlib import Path
+import asyncio
+import threading
+from collections.abc import AsyncIterator
 
 import pytest
 
-import repo.migrations.versions
+from repo.base import BaseRepository
+from repo.factory import get_repository
 from tests.support.postgres_server import PostgresServer
 
 
@@ -20,10 +23,21 @@ def database(postgres: PostgresServer, made: str) -> str:
     return postgres.database(template=made)
 
 
+@pytest.fixture
+async def repository(postgres: PostgresServer, database: str) -> AsyncIterator[BaseRepository]:
+    async with get_repository(url=postgres.tcp_url(database)) as repository:
+        yield repository
+
+
 def with_schema(server: PostgresServer) -> str:
     """A database of this server with the store's schema; its name."""
     database = server.database()
-    directory = Path(repo.migrations.versions.__path__[0])
-    server.psql(f"BEGIN; {(directory / 'r0001_postgres.sql').read_text()} COMMIT;"
-        "CREATE TABLE decnet_reaper_version (version_num text)", database)
+
+    async def make() -> None:
+        async with get_repository(url=server.url(database)):
+            pass
+
+    thread = threading.Thread(target=asyncio.run, args=[make()])  # whether or not a loop runs here
+    thread.start()
+    thread.join()
     return database

@@ -80,14 +80,17 @@ async def until_present(seen: Observer, host: str) -> dict[str | None, Sighting]
 
 async def test_killed_daemon_leaves_its_host_absent(postgres: PostgresServer, database: str) -> None:
     url = postgres.tcp_url(database)
-    async with observer(Server(url)) as seen:
-        async with daemon(*holding(url, "h1")) as one, daemon(*holding(url, "h1")) as other:
-            assert await seen.look() == {"h1": PRESENT}
-            one.kill()
-            await one.wait()
-            assert await seen.look() == {"h1": PRESENT}, "its other daemon is there"
-            other.kill()
-            await until_absent(seen, "h1")
+    async with (
+        observer(Server(url)) as seen,
+        daemon(*holding(url, "h1")) as one,
+        daemon(*holding(url, "h1")) as other,
+    ):
+        assert await seen.look() == {"h1": PRESENT}
+        one.kill()
+        await one.wait()
+        assert await seen.look() == {"h1": PRESENT}, "its other daemon is there"
+        other.kill()
+        await until_absent(seen, "h1")
 
 
 async def test_cut_cable_is_noticed_and_a_stopped_daemon_is_none() -> None:
@@ -120,9 +123,7 @@ async def test_restarted_server_makes_no_host_lost() -> None:
             assert await seen.look() == {"h1": PRESENT}
             process.send_signal(signal.SIGSTOP)
             with server.connection(seen_database(url)) as shell:
-                shell.execute(
-                    "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'"
-                )
+                shell.execute("SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'")
             await until_absent(seen, "h1")
             clock.now += 4
             assert (await seen.look())["h1"] == Sighting(False, 4.0)
@@ -242,9 +243,8 @@ async def test_pooler_is_refused(postgres: PostgresServer, database: str, mode: 
 async def test_standby_is_refused() -> None:
     with PostgresServer() as primary:
         database = with_schema(primary)
-        with primary.standby() as standby:
-            with pytest.raises(StoreUnusable, match="a standby, which knows no presence"):
-                await Observer(Server(standby.tcp_url(database)), 30).look()
+        with primary.standby() as standby, pytest.raises(StoreUnusable, match="a standby, which knows no"):
+            await Observer(Server(standby.tcp_url(database)), 30).look()
 
 
 async def test_captured_host_that_locks_its_own_line_keeps_no_observer_waiting(
