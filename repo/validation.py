@@ -23,6 +23,10 @@ _CREATE = frozenset(
 _UPDATE = frozenset({"status", "error", "started_at", "completed_at", "owner", "claimed_at"})
 _NEW = {name: DeckyLifecycle.model_fields[name].get_default() for name in sorted(_CREATE)}
 _REQUIRED = ("decky_name", "operation")
+_UNSTORABLE = re.compile(
+    r"(?<!\\)(?:\\\\)*\\u(0000|d[89ab]..(?!\\ud[c-f])|(?<!\\ud[89ab]..\\u)d[c-f]..)"
+)
+"""In JSON text: an escaped NUL, or an escaped surrogate without the other one."""
 
 
 def accepted(data: Mapping[str, Any]) -> dict[str, Any]:
@@ -101,9 +105,13 @@ def error_text(value: object) -> str:
 def to_json(value: object, name: str) -> str:
     """Canonical JSON, so that equal requests are equal text."""
     try:
-        return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+        text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidLifecycle(f"{name}: not JSON, {error}") from None
+    if (found := _UNSTORABLE.search(text)) is not None:  # PostgreSQL's jsonb takes neither
+        what = "a NUL character" if found[1] == "0000" else "half of a surrogate pair"
+        raise InvalidLifecycle(f"{name}: text with {what} can't be stored")
+    return text
 
 
 def _known(given: Mapping[str, Any], known: frozenset[str], verb: str) -> None:

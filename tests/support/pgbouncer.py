@@ -1,6 +1,5 @@
 """A real PgBouncer before a test's server."""
 
-import os
 import shutil
 import subprocess
 import tempfile
@@ -35,9 +34,8 @@ class PgBouncer:
             f"auth_type = trust\npool_mode = {mode}\ndefault_pool_size = 4\nauth_file = {users}\n"
             "ignore_startup_parameters = extra_float_digits\n"
         )
-        if os.geteuid() == 0:
-            for path in (self._directory, users, self._config):
-                shutil.chown(path, ADMIN, ADMIN)
+        for path in (self._directory, users, self._config):
+            server.own(path)
 
     def __enter__(self) -> Self:
         self._process = subprocess.Popen(

@@ -47,11 +47,6 @@ def find_postgres() -> Path | None:
     return None if on_path is None else Path(on_path).parent
 
 
-def required_postgres() -> Path:
-    """The same; without one the test is skipped."""
-    return find_postgres() or lacking("postgresql")
-
-
 class PostgresServer:
     """One server, not yet started; use as a context manager, or call `start` and `remove`.
 
@@ -68,7 +63,7 @@ class PostgresServer:
         listen: str = "127.0.0.1",
         standby_of: "PostgresServer | None" = None,
     ) -> None:
-        self._programs = required_postgres()
+        self._programs = find_postgres() or lacking("postgresql")
         self.directory = Path(tempfile.mkdtemp(prefix="pg-", dir="/tmp"))
         self.host = listen
         self.port = free_port(listen)
@@ -161,6 +156,17 @@ class PostgresServer:
         """A streaming standby of this one, not yet started."""
         return PostgresServer(settings, listen=self.host, standby_of=self)
 
+    def set(self, settings: Mapping[str, str]) -> None:
+        """Change settings that need no restart."""
+        for name, value in settings.items():
+            self.psql(f"ALTER SYSTEM SET {name} = '{value}'")
+        self.psql("SELECT pg_reload_conf()")
+
+    def own(self, directory: Path) -> None:
+        """Give a directory to the server's user."""
+        if os.geteuid() == 0:
+            shutil.chown(directory, ADMIN, ADMIN)
+
     def promote(self) -> None:
         """Make a standby the primary; returns when it takes writes."""
         self.run("pg_ctl", "promote", "--wait", "--pgdata", str(self._data))
@@ -209,8 +215,7 @@ class PostgresServer:
         shutil.rmtree(self.directory, ignore_errors=True)
 
     def _make(self) -> None:
-        if os.geteuid() == 0:
-            shutil.chown(self.directory, ADMIN, ADMIN)
+        self.own(self.directory)
         self.directory.chmod(0o755)
         if self._primary is not None:
             source = ["--host", str(self._primary.directory), "--port", str(self._primary.port)]
