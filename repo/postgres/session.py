@@ -24,7 +24,7 @@ _PLANS = {
 # A write that waits for a row that another session holds gives up after lock_timeout, so that it fails alone
 # and the group goes on. A process of ours that is stopped in the midst of a transaction makes others wait for
 # idle_in_transaction_session_timeout at most.
-_SET_UP = """
+SET_UP = """
 SELECT set_config('TimeZone', 'UTC', {local}),
     set_config('default_transaction_isolation', 'read committed', {local}),
     set_config('lock_timeout', '2s', {local}),
@@ -61,7 +61,7 @@ class Session:
     @property
     def begin(self) -> tuple[str, ...]:
         """The statements that begin a transaction."""
-        return ("BEGIN", _SET_UP.format(local="true")) if self.pooled else ("BEGIN",)
+        return ("BEGIN", SET_UP.format(local="true")) if self.pooled else ("BEGIN",)
 
     async def open(self) -> None:
         """Connect.
@@ -73,7 +73,7 @@ class Session:
         connection = await self._server.connect()
         try:
             self.pooled = await is_pooled(connection)
-            await connection.execute(_SET_UP.format(local="false"))
+            await connection.execute(SET_UP.format(local="false"))
         except psycopg.Error as error:
             await close(connection)
             raise explained(error, self._server.name) from None

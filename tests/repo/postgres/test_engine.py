@@ -356,7 +356,11 @@ async def test_pooler_in_transaction_mode_passes_work_on(postgres: PostgresServe
         async with get_repository(url=url) as one, get_repository(url=url) as other:
             assert (await one.check())["pooler"] == "yes"
             ids = await asyncio.gather(
-                *(lifecycle(store, f"d{n}") for n in range(30) for store in (one, other))
+                *(
+                    lifecycle(store, f"{name}{n}")
+                    for n in range(30)
+                    for name, store in (("a", one), ("b", other))
+                )
             )
             assert len(await one.get_lifecycle_by_ids(ids)) == 60
             wanted = {**DEPLOY, "payload": {"compose": {}}}

@@ -1,0 +1,150 @@
+"""The database holds every writer to the rules, psql too."""
+
+import subprocess
+
+import pytest
+
+from tests.support.postgres_server import PostgresServer
+
+NOW = "'2026-05-04 10:11:12.123456Z'"
+ROW = {
+    "id": "'new'",
+    "decky_name": "'d9'",
+    "operation": "'deploy'",
+    "status": "'pending'",
+    "started_at": NOW,
+    "updated_at": NOW,
+}
+
+
+class Shell:
+    """psql, as an operator opens it: no setting, no code of ours."""
+
+    def __init__(self, server: PostgresServer, database: str) -> None:
+        self._server = server
+        self._database = database
+
+    def run(self, sql: str) -> str:
+        return self._server.psql(sql, self._database)
+
+    def refused(self, sql: str) -> str:
+        """The one line with which the server refuses a statement."""
+        before = self.everything()
+        with pytest.raises(subprocess.CalledProcessError) as error:
+            self.run(sql)
+        assert self.everything() == before
+        return str(error.value.stderr)
+
+    def everything(self) -> str:
+        return self.run("SELECT * FROM decky_lifecycle ORDER BY id")
+
+
+def insert(after: str = "", **columns: str) -> str:
+    values = ROW | columns
+    return f"INSERT INTO decky_lifecycle ({', '.join(values)}) VALUES ({', '.join(values.values())}) {after};"
+
+
+@pytest.fixture
+def shell(postgres: PostgresServer, database: str) -> Shell:
+    """A store with one row in each state, and a second open one on the decky that is busy."""
+    shell = Shell(postgres, database)
+    shell.run(
+        insert(id="'pending'", decky_name="'d1'")
+        + insert(id="'running'", decky_name="'d2'", status="'running'")
+        + insert(id="'waiting'", decky_name="'d2'")
+        + insert(id="'succeeded'", decky_name="'d3'", status="'succeeded'", completed_at=NOW)
+        + insert(id="'failed'", decky_name="'d4'", status="'failed'", completed_at=NOW, error="'boom'")
+    )
+    return shell
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"operation": "'destroy'"},
+        {"operation": "NULL"},
+        {"status": "'lost'"},
+        {"status": "'succeeded'"},
+        {"status": "'failed'", "error": "'x'"},
+        {"completed_at": NOW},
+        {"status": "'running'", "completed_at": NOW},
+        {"error": "'x'"},
+        {"status": "'succeeded'", "completed_at": NOW, "error": "'x'"},
+        {"id": "NULL"},
+        {"decky_name": "NULL"},
+        {"started_at": "NULL"},
+        {"started_at": "'yesterday at noon'"},
+        {"started_at": "'2026-02-31 10:11:12Z'"},
+        {"attempt": "0"},
+        {"deliveries": "-1"},
+        {"outcome": "'succeeded'"},
+        {"outcome": "'swept'"},
+        {"status": "'succeeded'", "completed_at": NOW, "outcome": "'failed'"},
+        {"status": "'failed'", "completed_at": NOW, "outcome": "'succeeded'"},
+        {"status": "'failed'", "completed_at": NOW, "outcome": "'gone'"},
+        {"payload": "'{'"},
+        {"payload": "'[1]'"},
+        {"id": "'pending'"},
+        {"id": "'succeeded'"},
+        {"status": "'running'", "decky_name": "'d2'"},
+        {"status": "'running'", "decky_name": "'d2'", "host_uuid": "''"},
+    ],
+)
+def test_an_insert_that_is_refused(shell: Shell, columns: dict[str, str]) -> None:
+    assert "ERROR" in shell.refused(insert(**columns))
+
+
+@pytest.mark.parametrize(
+    ("which", "change", "why"),
+    [
+        ("succeeded", "status = 'running', completed_at = NULL", "nothing leaves a terminal row"),
+        ("succeeded", "status = 'failed'", "nothing leaves a terminal row"),
+        ("succeeded", "updated_at = '2027-01-01'", "nothing leaves a terminal row"),
+        ("succeeded", "status = status", "nothing leaves a terminal row"),
+        ("failed", "error = 'other'", "nothing leaves a terminal row"),
+        ("running", "status = 'pending'", "a running row never becomes pending again"),
+        ("running", "status = 'succeeded'", "completed_at_on_terminal_rows"),
+        ("running", "id = 'other'", "id, decky_name, host_uuid and operation never change"),
+        ("running", "decky_name = 'd1'", "id, decky_name, host_uuid and operation never change"),
+        ("running", "host_uuid = 'host-1'", "id, decky_name, host_uuid and operation never change"),
+        ("running", "operation = 'mutate'", "id, decky_name, host_uuid and operation never change"),
+        ("waiting", "status = 'running'", "decky_lifecycle_running"),
+        ("pending", "error = 'x'", "error_on_failed_rows"),
+        ("pending", "completed_at = started_at", "completed_at_on_terminal_rows"),
+    ],
+)
+def test_an_update_that_is_refused(shell: Shell, which: str, change: str, why: str) -> None:
+    assert why in shell.refused(f"UPDATE decky_lifecycle SET {change} WHERE id = '{which}'")
+
+
+def test_an_upsert_is_refused(shell: Shell) -> None:
+    upsert = "ON CONFLICT (id) DO UPDATE SET status = 'running', completed_at = NULL, error = NULL"
+    assert "nothing leaves a terminal row" in shell.refused(insert(upsert, id="'failed'"))
+
+
+def test_only_terminal_rows_are_deleted(shell: Shell) -> None:
+    why = "only a terminal row may be deleted"
+    for which in ("pending", "running", "waiting"):
+        assert why in shell.refused(f"DELETE FROM decky_lifecycle WHERE id = '{which}'")
+    assert why in shell.refused("DELETE FROM decky_lifecycle")
+    assert why in shell.refused("TRUNCATE decky_lifecycle")
+    shell.run("DELETE FROM decky_lifecycle WHERE id IN ('succeeded', 'failed')")
+    assert shell.run("SELECT id FROM decky_lifecycle ORDER BY id").split() == [
+        "pending",
+        "running",
+        "waiting",
+    ]
+
+
+def test_what_a_decky_runs_is_a_document(shell: Shell) -> None:
+    for document, services in (("[]", "[]"), ("{}", "{}")):
+        row = f"('d1', '', '{document}', '{services}', 'x', now())"
+        assert "violates check constraint" in shell.refused(f"INSERT INTO decky_deployed VALUES {row}")
+
+
+def test_types_are_those_of_postgresql(shell: Shell) -> None:
+    columns = (
+        "SELECT data_type, count(*) FROM information_schema.columns WHERE table_name = 'decky_lifecycle'"
+        " AND (column_name LIKE '%\\_at' OR column_name = 'payload') GROUP BY 1 ORDER BY 1"
+    )
+    assert shell.run(columns).splitlines() == ["jsonb|1", "timestamp with time zone|6"]

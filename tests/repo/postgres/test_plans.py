@@ -1,0 +1,121 @@
+"""Open rows are found without touching the closed ones: planned and run on many rows.
+
+`pytest -m long` does it on 1,000,000.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+import pytest
+
+from repo import statements as sql
+from repo.engine import Statement
+from repo.postgres.engine import PostgresEngine
+from repo.postgres.session import SET_UP
+from tests.support.postgres_server import PostgresServer
+
+OPEN_ROWS = 200
+MOST_PAGES = 60 + 2 * OPEN_ROWS
+"""Pages that a statement may look at: it finds up to all open rows, and goes down some indexes for each."""
+
+
+@pytest.fixture(scope="module", params=[50_000, pytest.param(1_000_000, marks=pytest.mark.long)])
+def shell(
+    postgres: PostgresServer, made: str, request: pytest.FixtureRequest
+) -> Iterator[psycopg.Connection[Any]]:
+    """A session as the store's own, in a database with many closed rows and 200 open ones."""
+    closed: int = request.param
+    database = postgres.database(template=made)
+    postgres.psql(
+        f"""
+        INSERT INTO decky_lifecycle (id, decky_name, operation, status, outcome, started_at, updated_at,
+                completed_at, payload)
+            SELECT '01900000-' || lpad(to_hex(n >> 16), 4, '0') || '-7' || lpad(to_hex(n & 4095), 3, '0')
+                    || '-8000-' || lpad(to_hex(n), 12, '0'),
+                'd' || n % 5000, 'deploy', 'succeeded', 'succeeded', t, t, t, '{{"compose": {{}}}}'
+            FROM generate_series(1, {closed}) n, LATERAL (SELECT now() - ({closed} - n) * interval '1 s' t) x;
+        INSERT INTO decky_lifecycle (id, decky_name, operation, status, owner, started_at, updated_at)
+            SELECT '01910000-0000-7000-8000-' || lpad(to_hex(n), 12, '0'), 'd' || n / 2, 'deploy',
+                CASE n % 2 WHEN 0 THEN 'running' ELSE 'pending' END, 'me', now(), now()
+            FROM generate_series(0, {OPEN_ROWS - 1}) n;
+        VACUUM ANALYZE decky_lifecycle;
+        """,
+        database,
+    )
+    with postgres.connection(database) as shell:
+        shell.execute(SET_UP.format(local="false"))
+        yield shell
+
+
+def listing(**wanted: Any) -> Statement:
+    nothing = {"statuses": [], "outcomes": [], "operation": None, "decky_name": None, "host_uuid": None}
+    return sql.listing(**nothing | {"since": None, "limit": 50} | wanted)
+
+
+KEY, OPEN = "decky_lifecycle_pkey", "decky_lifecycle_open"
+DECKY = {"host": "", "decky_name": "d7", "operation": "deploy"}
+LONG_AGO, NOW = "2020-01-01 00:00:00.000000", "2026-05-04 10:11:12.123456"
+ID = "01910000-0000-7000-8000-000000000007"
+ROW = {"row_id": ID, "by_owner": "me", "now": NOW, "seen": 0, "ids": f'["{ID}"]'}
+ACCEPTED = DECKY | {
+    **{"id": "01920000-0000-7000-8000-000000000000", "host_uuid": None, "status": "pending", "payload": "{}"},
+    **{"started_at": NOW, "updated_at": NOW, "attempt": 1, "retry_of": None, "deliveries": 0},
+    **{"enqueued_at": None, "horizon": "05000000"},
+}
+END = {"expect": "running", "keeps_outcome": 1, "to_status": "failed", "to_outcome": "failed"}
+
+PLANS: list[tuple[str, Statement, dict[str, Any], set[str]]] = [
+    ("find_open", sql.FIND_OPEN, DECKY, {OPEN}),
+    ("find_open on a host", sql.FIND_OPEN_ON_HOST, DECKY, {OPEN}),
+    ("find_next", sql.FIND_NEXT, DECKY, {OPEN}),
+    ("find_asked", sql.FIND_ASKED, DECKY | {"payload": "{}"}, {OPEN, KEY}),
+    ("find_running", sql.FIND_RUNNING, DECKY, {"decky_lifecycle_running"}),
+    ("find_ready", sql.FIND_READY, DECKY | {"most": 10}, {OPEN, "decky_lifecycle_stale"}),
+    ("find_newest", sql.FIND_NEWEST, {"horizon": "05000000"}, {KEY}),
+    ("list_open", sql.LIST_OPEN, {}, {OPEN, "decky_lifecycle_stale"}),
+    ("list_open of a host", sql.LIST_OPEN_ON_HOST, DECKY, {OPEN, "decky_lifecycle_stale"}),
+    ("cancelled", sql.FIND_CANCELLED, ROW, {"decky_lifecycle_cancelled"}),
+    ("by id", sql.BY_ID, ROW, {KEY}),
+    ("by ids", sql.BY_IDS, ROW, {KEY}),
+    ("state", sql.STATE, ROW, {KEY}),
+    ("more", sql.MORE, ROW, {KEY, OPEN, "decky_lifecycle_stale"}),
+    ("create", sql.INSERT, ACCEPTED, {KEY}),
+    ("submit", sql.INSERT_UNLESS_ASKED, ACCEPTED, {KEY, OPEN}),
+    ("claim", sql.CLAIM, ROW, {KEY, OPEN}),
+    ("claimed", sql.CLAIMED, ROW, {KEY, "decky_deployed_pkey"}),
+    ("end", sql.END, ROW | END | {"reason": None, "next_id": None}, {KEY}),
+    ("delivery", sql.NOTE_DELIVERY, ROW, {KEY}),
+    ("sweep", sql.SWEEP, {"older_than": LONG_AGO, "reason": "x", "now": NOW}, {"decky_lifecycle_stale"}),
+    ("prune", sql.PRUNE, {"older_than": LONG_AGO, "most": 500}, {"decky_lifecycle_completed", KEY}),
+    ("list", listing(), {}, {"decky_lifecycle_started"}),
+    ("list one decky", listing(decky_name="d7"), {}, {"decky_lifecycle_decky"}),
+]
+
+
+def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield plan
+    for below in plan.get("Plans", []):
+        yield from nodes(below)
+
+
+@pytest.mark.parametrize(
+    ("statement", "values", "indexes"), [p[1:] for p in PLANS], ids=[p[0] for p in PLANS]
+)
+def test_a_statement_looks_at_few_pages(
+    shell: psycopg.Connection[Any], statement: Statement, values: dict[str, Any], indexes: set[str]
+) -> None:
+    compiled = statement.on(PostgresEngine.dialect)
+    with shell.transaction(force_rollback=True):
+        # prepared, and so planned without the values, as the store does it
+        cursor = shell.execute(
+            f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {compiled.text}", compiled.parameters(values)
+        )
+        (explained,) = cursor.fetchone() or ([],)
+    plan = explained[0]["Plan"]
+    found = list(nodes(plan))
+    scanned = [node for node in found if node["Node Type"] == "Seq Scan"]
+    assert [node["Relation Name"] for node in scanned if node["Relation Name"] != "decky_deployed"] == []
+    assert {node["Index Name"] for node in found if "Index Name" in node} <= indexes
+    assert plan["Shared Hit Blocks"] + plan["Shared Read Blocks"] < MOST_PAGES
+    assert not any(node.get("Rows Removed by Filter", 0) > OPEN_ROWS for node in found)
