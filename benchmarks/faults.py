@@ -65,9 +65,36 @@ FAULTS = (
         ("test_a_stopped_worker",),
     ),
     Fault(
-        "worker stopped, its lock lost by force, row swept, worker continued",
+        "worker stopped, its row closed by force, worker continued",
         "its write changes nothing, one `lifecycle.late_write_refused`",
         ("test_a_late_write",),
+    ),
+    Fault(
+        "a sweep, a reaper, `up` or a link to the store from another session, with another runtime directory",
+        "finds the same locks: no living row is touched; a second `up` on the store is refused",
+        ("test_a_sweep_from_another", "test_a_link_to_the_store", "test_a_second_up"),
+    ),
+    Fault(
+        "a daemon with another host id on a store or state directory; a deploy for a host nobody serves",
+        "refused with one line; `not started within 1h: no worker serves host h9`; `not seen for 1h`",
+        (
+            *("test_another_host_id", "test_two_hosts", "test_a_deploy_for_a_host"),
+            "test_rows_of_another_host",
+        ),
+    ),
+    Fault(
+        "the lock directory removed or replaced under daemons, one of them stopped, or over survivors;"
+        " a lock file deleted",
+        "the daemons end loudly; a new directory says nothing about old rows; survivors are ended first",
+        (
+            *("test_a_lock_directory_that", "test_a_new_lock_directory", "test_a_lock_file_that"),
+            "test_what_a_dead_worker_left",
+        ),
+    ),
+    Fault(
+        "a directory that somebody else made, that others can change or rename",
+        "refused with one line",
+        ("test_a_directory_that",),
     ),
     Fault(
         "worker does not respond past the deadline; operation past its deadline",
@@ -188,11 +215,11 @@ Each scenario injects its fault into real processes. Where daemons ran, it ends 
 twice (the database keeps a history beside the rows for this), at most one running row a decky, every open row
 has a holder or a job, and the log alone rebuilds the table.
 
-A line follows its commit, and a process can be killed in between. What it was about to tell is in its ledger
-(`untold/` in the runtime directory), and the next pass of a reaper tells it. A process killed between a line
-and its note of it leaves that one line to be told again, with the same content: a reader that counts goes by
-`lifecycle_id`. Not covered are `lifecycle.accepted` of a master that is killed right after its commit (the
-worker's next line of the row has all of it), and a reboot, which empties the runtime directory.
+A line follows its commit, and a process can be killed in between. What it was about to log is noted
+(`unreported/` in the lock directory), and the next sweep of a reaper logs it. A process killed between a line
+and its note of it leaves that one line to be logged again, with the same content: a reader that counts goes
+by `lifecycle_id`. Not covered is `lifecycle.accepted` of a master that is killed right after its commit (the
+worker's next line of the row has all of it).
 
 A reaper that starts after the wall clock was set ahead can't know better than the clock: rows that waited
 through it count as that much older.

@@ -43,7 +43,8 @@ async def passes(count: int, open_rows: int) -> float:
         state = stack.enter_context(tempfile.TemporaryDirectory())
         settings = ReaperSettings(state_dir=Path(state), runtime_dir=arena.root)
         repository = await stack.enter_async_context(get_repository(settings.database))
-        locks, queue, owner = DeckyLocks(arena.root), Queue(settings.redis), str(Owner.mine())
+        locks, queue = DeckyLocks.of(settings), Queue(settings.redis)
+        owner = str(Owner.mine(locks.directory.id))
         stack.push_async_callback(queue.close)
         for lock in await asyncio.gather(
             *(running(repository, locks, owner, number) for number in range(open_rows))

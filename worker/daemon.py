@@ -5,131 +5,140 @@ left: those rows fail with "worker stopped during operation" and are accepted ag
 """
 
 import asyncio
-import signal
-from collections.abc import Callable
 
+from repo.base import BaseRepository
 from repo.errors import StoreReplaced, StoreUnavailable
 from repo.factory import get_repository
-from worker.execution.executor import STOPPED, Executor
+from worker.execution.executor import Executor
+from worker.execution.resources import ensure_descriptors
+from worker.liveness.lock_directory import LocksReplaced
 from worker.liveness.locks import DeckyLocks
 from worker.liveness.owner import Owner
 from worker.logging.events import emit
 from worker.queue import Outage, Queue, QueueWorker, StorePoll
 from worker.reload import reread
 from worker.runtimes.registry import choose_runtime
+from worker.service import Service
 from worker.settings import WorkerSettings
-from worker.systemd import Notifier
 
 # How often the store is asked for cancelled operations, in seconds; only while operations run.
 _CANCEL_POLL_S = 0.5
+# How long what was cut short may take to end, in seconds.
+_END_S = 30.0
 
 
 async def run_worker(settings: WorkerSettings) -> None:
     """Run one worker until it is told to stop.
 
     Raises:
+        SettingsError: `max_jobs` does not fit this machine.
         StoreUnavailable, QueueUnusable, RuntimeUnavailable, LocksUnusable: at the start; nothing was changed.
         StoreReplaced: another file is where the store was. What runs is ended with this process, and whoever
             starts it again has the new file used.
+        LocksReplaced: the same of the lock directory. What runs is ended, and its rows with it.
     """
-    locks = DeckyLocks(settings.runtime_dir)
+    ensure_descriptors(settings.max_jobs)
     runtime = await choose_runtime(settings)
-    owner = Owner.mine()
     queue = Queue(settings.redis)
     async with get_repository(url=settings.database) as repository:
         queue.store = await repository.identify()
         await queue.refuse_others(settings.host_uuid)
+        locks = DeckyLocks.for_daemon(settings)
+        owner = Owner.mine(locks.directory.id)
         executor = Executor(repository, queue, locks, runtime, settings, owner)
-        stop = asyncio.Event()
-        replaced: list[StoreReplaced] = []
+        with locks.directory.joined("worker"):
+            await _Worker(settings, repository, queue, executor, locks).run(owner, runtime.name)
+        await queue.close()
+    emit("worker.stopped", owner=str(owner))
 
-        def lose_store(error: StoreReplaced) -> None:
-            replaced.append(error)
-            stop.set()
 
-        async def execute(lifecycle_id: str) -> None:
-            try:
-                await executor.execute(lifecycle_id)
-            except StoreReplaced as error:
-                lose_store(error)
-            except StoreUnavailable as error:  # the row is pending, and the reaper rings again
-                emit("store.unavailable", reason=str(error))
+class _Worker:
+    """Picks jobs, executes them, and looks meanwhile for what was cancelled."""
 
-        outage = Outage(queue.name)
-        worker = QueueWorker(
+    def __init__(
+        self,
+        settings: WorkerSettings,
+        repository: BaseRepository,
+        queue: Queue,
+        executor: Executor,
+        locks: DeckyLocks,
+    ) -> None:
+        self._settings = settings
+        self._executor = executor
+        self._locks = locks
+        self._redis = queue.name
+        self._service = Service(self._reload)
+        self._outage = Outage(queue.name)
+        self._picker = QueueWorker(
             settings.redis,
-            execute,
+            self._execute,
             host_uuid=settings.host_uuid,
             max_jobs=settings.max_jobs,
             # Longer than an operation and its roll-back can take: our own deadline rules.
             job_timeout=4 * settings.operation_timeout + 300,
-            outage=outage,
+            outage=self._outage,
             store=queue.store,
         )
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, stop.set)
-        notifier = Notifier()
 
-        def reload() -> None:
-            nonlocal settings
-            notifier.reloading()
-            settings = reread(settings)
-            executor.reload(settings)
-            notifier.ready(f"{len(executor.running)} running")
+        self._store_poll = StorePoll(repository, self._picker, settings.host_uuid)
 
-        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload)
-        emit(
-            "worker.started",
-            owner=str(owner),
-            pid=owner.pid,
-            runtime=runtime.name,
-            max_jobs=settings.max_jobs,
-            database=settings.database,
-            redis=queue.name,
-            host_uuid=settings.host_uuid,
-        )
-        notifier.ready(f"idle, runtime {runtime.name}")
-        background = [
-            asyncio.create_task(worker.run()),
-            asyncio.create_task(StorePoll(repository, worker, settings.host_uuid).run()),
-            asyncio.create_task(notifier.watchdog()),
-            asyncio.create_task(_watch(executor, notifier, outage, lose_store)),
-        ]
-        await stop.wait()
-        if not replaced:
-            await _stop(settings, executor, worker, notifier, owner)
-        for task in background:
-            task.cancel()
-        await asyncio.gather(*background, return_exceptions=True)
-        await worker.close()
-        await queue.close()
-    if replaced:
-        raise replaced[0]
-    emit("worker.stopped", owner=str(owner))
+    async def run(self, owner: Owner, runtime: str) -> None:
+        """Work until told to stop.
 
+        Raises:
+            StoreReplaced, LocksReplaced: it has to end.
+        """
+        async with self._service as service:
+            emit(
+                "worker.started",
+                owner=str(owner),
+                pid=owner.pid,
+                runtime=runtime,
+                max_jobs=self._settings.max_jobs,
+                database=self._settings.database,
+                redis=self._redis,
+                host_uuid=self._settings.host_uuid,
+            )
+            service.supervise("queue", self._picker.run)
+            service.supervise("store poll", self._store_poll.run)
+            service.supervise("watch", self._watch)
+            await service.run(f"idle, runtime {runtime}")
+            if not isinstance(service.lost, StoreReplaced):
+                await self._finish(owner, 0.0 if service.lost else self._settings.stop_grace)
+        await self._picker.close()
 
-async def _watch(
-    executor: Executor, notifier: Notifier, outage: Outage, lose_store: Callable[[StoreReplaced], None]
-) -> None:
-    while True:
-        await asyncio.sleep(_CANCEL_POLL_S)
-        notifier.status(f"{len(executor.running)} running{outage.status}")
+    async def _execute(self, lifecycle_id: str) -> None:
         try:
-            await executor.interrupt_cancelled()
-        except StoreReplaced as error:
-            lose_store(error)
-        except StoreUnavailable:
-            continue  # said where rows are written; asked again
+            await self._executor.execute(lifecycle_id)
+        except (StoreReplaced, LocksReplaced) as error:
+            self._service.lose(error)
+        except StoreUnavailable as error:  # the row is pending, and the reaper enqueues it again
+            emit("store.unavailable", reason=str(error))
 
+    async def _watch(self) -> None:
+        """Look for what was cancelled, and whether the locks are still there, for ever."""
+        while True:
+            await asyncio.sleep(_CANCEL_POLL_S)
+            self._service.notifier.status(f"{len(self._executor.running)} running{self._outage.status}")
+            self._locks.directory.check_same()
+            try:
+                await self._executor.end_cancelled()
+            except StoreReplaced:
+                raise
+            except StoreUnavailable:
+                continue  # logged where rows are written; asked again
 
-async def _stop(
-    settings: WorkerSettings, executor: Executor, worker: QueueWorker, notifier: Notifier, owner: Owner
-) -> None:
-    worker.stop_picking()
-    notifier.stopping()
-    notifier.extend_timeout(settings.stop_grace + 30)
-    emit("worker.stopping", owner=str(owner), running=len(executor.running))
-    if not await worker.drain(settings.stop_grace):
-        for lifecycle_id in executor.running:
-            executor.interrupt(lifecycle_id, STOPPED)
-        await worker.drain(30)
+    async def _finish(self, owner: Owner, grace: float) -> None:
+        """Take no more jobs, and let what runs end; cut short what takes longer than the grace."""
+        self._picker.stop_picking()
+        self._service.notifier.extend_timeout(grace + _END_S)
+        emit("worker.stopping", owner=str(owner), running=len(self._executor.running))
+        if not await self._picker.drain(grace):
+            for lifecycle_id in self._executor.running:
+                self._executor.cut_short(lifecycle_id, "interrupted")
+            await self._picker.drain(_END_S)
+
+    def _reload(self) -> str:
+        self._settings = reread(self._settings)
+        self._executor.reload(self._settings)
+        return f"{len(self._executor.running)} running"

@@ -27,9 +27,9 @@ class WorkerSettings(StoreSettings, frozen=True, kw_only=True):
     """Settings of a worker, and of whoever submits to one.
 
     Attributes:
-        runtime_dir: what a reboot may empty: the decky locks, the embedded queue's socket.
+        runtime_dir: what a reboot may empty: the sockets of the embedded queue and of the reaper.
         redis: DSN of the queue: redis://, rediss://, unix:// or redis+sentinel://.
-        host_uuid: the host that this worker serves; none for the master's own deckies.
+        host_uuid: the host that this installation serves; none for the master's own deckies.
         runtime: what brings deckies up, an entry of `worker.runtimes.registry`; "auto" takes Compose where it
             answers, else local processes.
         runtime_command: the program of the command runtime, as words or as a list of them.

@@ -9,7 +9,7 @@ import contextlib
 import os
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TextIO
 
 _SEND_TIMEOUT_S = 1.0
@@ -51,15 +51,16 @@ class Notifier:
         """Ask for this many seconds, from now, for what is under way (starting, stopping)."""
         self._send(f"EXTEND_TIMEOUT_USEC={int(seconds * 1e6)}")
 
-    async def watchdog(self) -> None:
-        """Feed the watchdog, for ever; returns at once where none is set for this process.
+    async def watchdog(self, is_well: Callable[[], bool]) -> None:
+        """Feed the watchdog, for ever, while all is well; returns at once where none is set for this process.
 
         Runs in the event loop, twice in each period, so that a loop that is blocked is killed.
         """
         import asyncio  # takes 0.03 s, which ExecStopPost= need not wait for
 
         while self.watchdog_interval:
-            self._send("WATCHDOG=1")
+            if is_well():
+                self._send("WATCHDOG=1")
             await asyncio.sleep(self.watchdog_interval)
 
     def _send(self, *lines: str) -> bool:

@@ -1,41 +1,48 @@
 """What is known about an open row, and so what the rules say of it. Looks, and changes nothing.
 
-A pass asks for every open row and nearly always finds nothing to do, so this is plain code without an await,
-and a row that was found at work is looked at again with one flock(2).
+A sweep asks for every open row and nearly always finds nothing to do, so this is plain code without an await,
+and a row that was found at work is looked at again with one flock(2). What can't be looked at is noted and
+left, and keeps no other row waiting.
 """
 
 import resource
 import time
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from reaper.settings import ReaperSettings
 from reaper.sweep.ages import Ages
 from reaper.sweep.rules import Action, Do, Facts, Policy, decide
 from repo.base import Row
-from worker.liveness.locks import DeckyLock, DeckyLocks, Holder, LockFile, LocksUnusable
+from repo.errors import DecnetReaperError
+from repo.location import sqlite_path
+from worker.liveness.locks import DeckyLock, DeckyLocks, Holder, LockFile
 from worker.liveness.owner import Owner, boot_id
 from worker.queue import DeliveryState
 
 # How long systemd gets to say what a worker of its died of, in seconds.
 _MANAGER_TELLS_S = 5.0
+# How old a look at all processes may be, in seconds.
+_HOLDS_FOR_S = 0.1
 
 
 class SweepContext(NamedTuple):
-    """What is the same for every row of one pass.
+    """What is the same for every row of one sweep.
 
     Attributes:
         policy: the limits.
-        at_start: this is a reaper's first pass.
+        at_start: this is a reaper's first sweep.
+        served: a worker runs here.
         died_of: what the service manager says of the death of the rows' worker.
         first_in_line: ids of the rows that are their decky's oldest open ones.
         states: where the last deliveries of pending rows are; None while Redis is away, or isn't asked.
-        queue_lost: Redis was away or was emptied since the last pass.
+        queue_lost: Redis was away or was emptied since the last sweep.
         owners: those that were found alive.
     """
 
     policy: Policy
     at_start: bool
+    served: bool
     died_of: str
     first_in_line: set[str]
     states: Mapping[str, DeliveryState] | None
@@ -49,7 +56,7 @@ class Assessment(NamedTuple):
     Attributes:
         action: what.
         facts: from what it follows.
-        lock: the decky's lock if it was free: it is held now, and whoever has the verdict gives it up.
+        lock: the decky's lock if it was free: it is held now, and whoever has the assessment gives it up.
     """
 
     action: Action
@@ -66,55 +73,59 @@ class _AtWork(NamedTuple):
 
 
 class Assessor:
-    """Looks at rows, and remembers from pass to pass what can't be asked again.
+    """Looks at rows, and remembers from sweep to sweep what can't be asked again.
 
     Args:
         locks: the decky locks of this host.
-        settings: of which host the rows can be seen.
+        settings: of which host the rows are judged, and which store they are in.
         ages: how old rows are.
     """
 
     def __init__(self, locks: DeckyLocks, settings: ReaperSettings, ages: Ages) -> None:
         self._locks = locks
-        self._visible = {None, settings.host_uuid}
+        self._own_host = settings.host_uuid
+        # A store in a file has one lock directory, and so one host: nobody serves the rows of another.
+        self._other_hosts: Literal["absent", "other"] = (
+            "absent" if sqlite_path(settings.database) is not None else "other"
+        )
         self._boot = boot_id()
         self._ages = ages
         self._timed_out: dict[str, float] = {}
         self._found_dead: dict[str, float] = {}
         self._at_work: dict[str, _AtWork] = {}
-        # What finds no place is opened anew in each pass.
+        # What finds no place is opened anew in each sweep.
         self._most_kept = resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2
 
     def assess_all(self, rows: Iterable[Row], during: SweepContext) -> list[tuple[Row, Assessment]]:
-        """Those of some open rows with which something is to be done, or whose lock was free.
-
-        Raises:
-            LocksUnusable: a lock can't be looked at; none is held then.
-        """
-        judged: list[tuple[Row, Assessment]] = []
-        try:
-            for row in rows:
+        """Those of some open rows with which something is to be done, or whose lock was free."""
+        found: list[tuple[Row, Assessment]] = []
+        for row in rows:
+            try:
                 if self._still_at_work(row, during):
                     continue
-                verdict = self._assess(row, during)
-                if verdict.lock is not None or verdict.action.do is not Do.LEAVE:
-                    judged.append((row, verdict))
-        except LocksUnusable:
-            for _, verdict in judged:
-                if verdict.lock is not None:
-                    verdict.lock.release()
-            raise
-        return judged
+                assessment = self._assess(row, during)
+            except Exception as error:  # whatever is wrong with this row, the others are looked at
+                assessment = Assessment(Action(Do.NOTE, reason_of(error)), Facts(), None)
+            if assessment.lock is not None or assessment.action.do is not Do.LEAVE:
+                found.append((row, assessment))
+        return found
 
     def _assess(self, row: Row, during: SweepContext) -> Assessment:
-        if row["status"] == "running" and row["host_uuid"] in self._visible:
+        own = row["host_uuid"] == self._own_host
+        if own and row["status"] == "running":
             file = self._locks.open(row["decky_name"], row["host_uuid"])
             lock = file.try_lock()
-            holder = file.read() if lock is None else None
-            self._remember(row, during, file, holder)
-            return self.assess_running(row, during, lock, holder)
+            try:
+                holder = file.read() if lock is None else None
+                self._remember(row, during, file, holder)
+                return self.assess_running(row, during, lock, holder)
+            except Exception:
+                if lock is not None:
+                    lock.release()
+                raise
         facts = Facts(
-            visible=row["host_uuid"] in self._visible,
+            host="own" if own else self._other_hosts,
+            served=own and during.served,
             age=self._ages.age((row["id"], row["started_at"]), row["started_at"]),
             since_enqueued=self._ages.age(
                 (row["id"], row["deliveries"]), row["enqueued_at"] or row["started_at"]
@@ -128,11 +139,11 @@ class Assessor:
     def assess_running(
         self, row: Row, during: SweepContext, lock: DeckyLock | None, holder: Holder | None = None
     ) -> Assessment:
-        """What is to be done with a running row.
+        """What is to be done with a running row of this host.
 
         Args:
-            row: of a host that can be seen from here.
-            during: the pass.
+            row: which.
+            during: the sweep.
             lock: its decky's lock, if we hold it.
             holder: who holds it, if we don't.
         """
@@ -140,8 +151,11 @@ class Assessor:
         alive = owner is not None and _alive(owner, during)
         predates = during.at_start or owner is None or owner.boot != self._boot
         overdue = time.monotonic() - holder.deadline if holder and holder.lifecycle_id == row["id"] else None
+        own_lock = owner is None or owner.boot != self._boot or self._claimed_under(owner, row, lock)
         facts = Facts(
             lock_free=lock is not None,
+            own_lock=own_lock,
+            survivors=not (own_lock or alive) and self._has_survivors(row, owner),
             owner_alive=alive,
             owner_predates=predates,
             reason_awaited=not (alive or predates or during.died_of) and self._reason_awaited(row, owner),
@@ -151,8 +165,21 @@ class Assessor:
         )
         return Assessment(decide(row, facts, during.policy), facts, lock)
 
+    def _claimed_under(self, owner: Owner, row: Row, lock: DeckyLock | None) -> bool:
+        """Whether the lock that was looked at is the one that the row was claimed under."""
+        if owner.locks != self._locks.directory.id:
+            return False
+        # Each owner names its row in the file before it claims; a file that was deleted and made anew doesn't
+        # name it.
+        return lock is None or ((holder := lock.read()) is not None and holder.lifecycle_id == row["id"])
+
+    def _has_survivors(self, row: Row, owner: Owner | None) -> bool:
+        return owner is not None and bool(
+            self._locks.survivors(row["decky_name"], row["host_uuid"], owner, max_age=_HOLDS_FOR_S)
+        )
+
     def _still_at_work(self, row: Row, during: SweepContext) -> bool:
-        """Whether a row that was found at work still is; if not, or if that isn't known, it is judged."""
+        """Whether a row that was found at work still is; if not, or if that isn't known, it is assessed."""
         if (known := self._at_work.get(row["id"])) is None:
             return False
         if time.monotonic() < known.deadline and _alive(known.owner, during):
@@ -174,7 +201,7 @@ class Assessor:
         self._timed_out[row["id"]] = limit
 
     def keep(self, rows: list[Row]) -> None:
-        """End a pass: forget all that is not of these open rows."""
+        """End a sweep: forget all that is not of these open rows."""
         ids = {row["id"] for row in rows}
         self._at_work = {key: known for key, known in self._at_work.items() if key in ids}
         aged = [row for row in rows if row["id"] not in self._at_work]
@@ -191,8 +218,14 @@ class Assessor:
         return now_s - self._found_dead.setdefault(row["id"], now_s) < _MANAGER_TELLS_S
 
 
+def reason_of(error: Exception) -> str:
+    """Why something couldn't be looked at, in one line: an error of ours speaks for itself."""
+    text = " ".join(str(error).split())
+    return text if isinstance(error, DecnetReaperError) else f"{type(error).__name__}: {text}"
+
+
 def _alive(owner: Owner, during: SweepContext) -> bool:
-    # Asked once a pass: whoever ends meanwhile is watched, and his end makes the next pass.
+    # Asked once a sweep: whoever ends meanwhile is watched, and his end makes the next sweep.
     if owner not in during.owners and owner.alive:
         during.owners.add(owner)
     return owner in during.owners

@@ -25,12 +25,13 @@ class Do(Enum):
     FAIL = "close it as failed, and accept a retry if asked"
     END_SURVIVORS = "end what is left of its operation, then look again"
     END_OWNER = "end its worker, which does not respond, then look again"
-    WARN = "say that it is overdue"
+    WARN = "log that it is overdue"
+    NOTE = "leave it, since it can't be judged"
     ENQUEUE = "enqueue it again"
 
 
 class Action(NamedTuple):
-    """What to do, and for FAIL why, whether to try again, and as what the row ends."""
+    """What to do, and why; for FAIL also whether to try again, and as what the row ends."""
 
     do: Do
     error: str = ""
@@ -55,13 +56,17 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """What is known about one open row.
 
     Attributes:
-        visible: the row's decky lives on a host whose locks can be seen from here.
+        host: whose row it is: our "own" host's; of an "absent" host, which no daemon on this store can serve;
+            or of an "other" one, whose own reaper judges it.
+        served: a worker of the row's host runs.
         age: seconds since it was accepted.
-        since_enqueued: seconds since it was last rung.
+        since_enqueued: seconds since it was last enqueued.
         first_in_line: no older open row of its decky is there.
         delivery: where its last delivery is; "unknown" while Redis is away.
-        queue_lost: Redis was away or was emptied since the last pass.
-        lock_free: nobody holds its decky's lock (we do, while this is judged).
+        queue_lost: Redis was away or was emptied since the last sweep.
+        lock_free: nobody holds its decky's lock (we do, while this is decided).
+        own_lock: that is the lock under which the row was claimed, or the boot of its claim is over.
+        survivors: its owner is dead, and processes of its operation hold the lock that it was claimed under.
         owner_alive: its owner's process exists.
         owner_predates: its owner died before this reaper started, or in an earlier boot.
         overdue: seconds past the deadline that its holder wrote down; None if there is none.
@@ -70,13 +75,16 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
         died_of: what the service manager says of the worker's death, such as "oom-kill".
     """
 
-    visible: bool = True
+    host: Literal["own", "absent", "other"] = "own"
+    served: bool = True
     age: float = 0.0
     since_enqueued: float = 0.0
     first_in_line: bool = True
     delivery: Literal["queued", "picked", "absent", "unknown"] = "unknown"
     queue_lost: bool = False
     lock_free: bool = False
+    own_lock: bool = True
+    survivors: bool = False
     owner_alive: bool = True
     owner_predates: bool = False
     overdue: float | None = None
@@ -93,13 +101,14 @@ def decide(row: Row, facts: Facts, policy: Policy) -> Action:
         facts: what is known about it.
         policy: the limits.
     """
-    if not facts.visible:
-        stale = facts.age > policy.stale_after
-        return Action(Do.FAIL, MASTER_RESTARTED) if stale else LEAVE
+    if facts.host == "other":
+        return LEAVE
     if row["status"] == "running":
-        return _decide_running(row, facts, policy)
+        return _decide_running(row, facts, policy) if facts.host == "own" else _decide_unseen(facts, policy)
     if facts.age > policy.pending_ttl:
-        return Action(Do.FAIL, f"not started within {duration(policy.pending_ttl)}", outcome="expired")
+        return Action(Do.FAIL, _not_started(row, facts, policy), outcome="expired")
+    if facts.host == "absent":
+        return LEAVE
     if not facts.first_in_line or facts.delivery in {"queued", "unknown"}:
         return LEAVE
     if facts.delivery == "absent" and facts.queue_lost:
@@ -108,13 +117,28 @@ def decide(row: Row, facts: Facts, policy: Policy) -> Action:
 
 
 def _decide_running(row: Row, facts: Facts, policy: Policy) -> Action:
-    if facts.lock_free:
+    if not facts.own_lock and facts.owner_alive:
+        return Action(Do.NOTE, "claimed under another lock, and its worker is alive")
+    if facts.lock_free and not facts.survivors:
         return _orphaned(row, facts, policy)
     if not facts.owner_alive:
         return Action(Do.END_SURVIVORS)
     if facts.overdue is None or facts.overdue <= 0:
         return LEAVE
     return Action(Do.END_OWNER if facts.overdue > policy.overdue_grace else Do.WARN)
+
+
+def _decide_unseen(facts: Facts, policy: Policy) -> Action:
+    stale = facts.age > policy.stale_after
+    return Action(Do.FAIL, f"not seen for {duration(policy.stale_after)}") if stale else LEAVE
+
+
+def _not_started(row: Row, facts: Facts, policy: Policy) -> str:
+    reason = f"not started within {duration(policy.pending_ttl)}"
+    if facts.served:
+        return reason
+    whom = "the master's own deckies" if row["host_uuid"] is None else f"host {row['host_uuid']}"
+    return f"{reason}: no worker serves {whom}"
 
 
 def _orphaned(row: Row, facts: Facts, policy: Policy) -> Action:
@@ -134,7 +158,7 @@ def _orphaned(row: Row, facts: Facts, policy: Policy) -> Action:
 
 
 def backoff(deliveries: int) -> float:
-    """Seconds from the n-th ring to the next: 5, 10, 20, 40, 60, 60 ... (none before the first)."""
+    """Seconds from the n-th delivery to the next: 5, 10, 20, 40, 60, 60 ... (none before the first)."""
     return min(LAST_BACKOFF_S, FIRST_BACKOFF_S * 2 ** min(deliveries - 1, 5)) if deliveries else 0.0
 
 

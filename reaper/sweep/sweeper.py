@@ -9,15 +9,18 @@ from datetime import timedelta
 
 from reaper.settings import ReaperSettings
 from reaper.sweep.ages import Ages
-from reaper.sweep.assess import Assessment, Assessor, SweepContext
+from reaper.sweep.assess import Assessment, Assessor, SweepContext, reason_of
 from reaper.sweep.report import Report
 from reaper.sweep.rules import Action, Do, Facts, Policy
-from reaper.sweep.unreported import tell_untold
-from repo.base import BaseRepository, Row
+from reaper.sweep.unreported import report_abandoned
+from repo.base import ANY_HOST, BaseRepository, Row
+from repo.errors import StoreUnavailable
+from repo.location import sqlite_path
 from worker.clock import now, seconds_since
-from worker.execution.executor import tell_retry
+from worker.execution.executor import log_retry
 from worker.execution.order import enqueue_next
-from worker.liveness.locks import DeckyLock, DeckyLocks, end_holder
+from worker.liveness.holders import end_holder
+from worker.liveness.locks import DeckyLock, DeckyLocks
 from worker.liveness.owner import Owner
 from worker.logging.events import emit, emit_end
 from worker.logging.unreported import Unreported
@@ -56,10 +59,14 @@ class Sweeper:
         self._locks = locks
         self.reload(settings)
         self._assessor = Assessor(locks, settings, Ages() if ages is None else ages)
-        self._ledger = Unreported(settings.runtime_dir)
+        # Nobody else judges the other hosts' rows of a store in a file; on a server each host has its reaper.
+        self._hosts = ANY_HOST if sqlite_path(settings.database) else settings.host_uuid
+        self._unreported = Unreported(locks.directory)
         self._queue_lost = True
         self._outage = outage
         self._warned: set[str] = set()
+        self._noted: dict[str, str] = {}
+        self._waited_for: set[str] = set()
         self._pruned_at = -_PRUNE_EVERY_S
 
     def reload(self, settings: ReaperSettings) -> None:
@@ -82,10 +89,10 @@ class Sweeper:
         died_of: str = "",
         dry_run: bool = False,
     ) -> Report:
-        """One pass.
+        """One sweep.
 
         Args:
-            trigger: what caused it, for the log; "start" marks a reaper's first pass.
+            trigger: what caused it, for the log; "start" marks a reaper's first sweep.
             with_queue: False applies only the rules that don't need Redis.
             older_than: give up pending rows, and rows of other hosts, that are older than this many seconds.
             run: look only at the rows of this run of a unit, which has ended.
@@ -93,15 +100,17 @@ class Sweeper:
             dry_run: decide, but do nothing.
 
         Raises:
-            StoreUnavailable: the store can't be read or written; the next pass tries again.
+            StoreUnavailable: the store can't be read or written; the next sweep tries again.
+            LocksReplaced: what is known of the locks is not of those that are used now.
         """
         begun = time.monotonic()
+        self._locks.directory.check_same()
         policy = self._policy
         if older_than is not None:
             policy = replace(policy, pending_ttl=older_than, stale_after=older_than)
         if not dry_run:
-            await tell_untold(self._repository, self._settings.runtime_dir)
-        everything = await self._repository.list_open_lifecycles()
+            await report_abandoned(self._repository, self._locks.directory)
+        everything = await self._repository.list_open_lifecycles(self._hosts)
         rows = [row for row in everything if run is None or _run_of(row) == run]
         first = _first_in_line(everything)
         states = await self._states([row for row in rows if row["id"] in first]) if with_queue else None
@@ -109,21 +118,31 @@ class Sweeper:
         report = Report(rows, Counter(), [], set(), queue_up)
 
         during = SweepContext(
-            policy, trigger == "start", died_of, first, states, self._queue_lost, report.owners
+            policy=policy,
+            at_start=trigger == "start",
+            served=self._locks.directory.runs("worker"),
+            died_of=died_of,
+            first_in_line=first,
+            states=states,
+            queue_lost=self._queue_lost,
+            owners=report.owners,
         )
         for start in range(0, len(rows), _AT_ONCE):
-            judged = self._assessor.assess_all(rows[start : start + _AT_ONCE], during)
-            await asyncio.gather(
-                *(self._handle(row, verdict, during, report, dry_run=dry_run) for row, verdict in judged)
-            )
+            await self._handle_all(rows[start : start + _AT_ONCE], during, report, dry_run=dry_run)
         if states is not None:
             self._queue_lost = False
         if not dry_run:
             await self._prune(report)
-            self._assessor.keep(everything)
-            self._warned.intersection_update(row["id"] for row in everything)
+            self._forget_all_but(everything)
         report.tell(trigger, time.monotonic() - begun)
         return report
+
+    def _forget_all_but(self, rows: list[Row]) -> None:
+        self._assessor.keep(rows)
+        ids = {row["id"] for row in rows}
+        self._warned &= ids
+        self._waited_for &= ids
+        self._noted = {key: reason for key, reason in self._noted.items() if key in ids}
 
     async def _states(self, rows: list[Row]) -> dict[str, DeliveryState] | None:
         pending = [row for row in rows if row["status"] == "pending"]
@@ -140,21 +159,38 @@ class Sweeper:
             self._outage.worked("states")
         return {row["id"]: state for row, state in zip(pending, states, strict=True)}
 
-    async def _handle(
-        self, row: Row, verdict: Assessment, during: SweepContext, report: Report, *, dry_run: bool
+    async def _handle_all(
+        self, rows: list[Row], during: SweepContext, report: Report, *, dry_run: bool
     ) -> None:
-        action, facts, lock = verdict
-        if action.do in {Do.END_SURVIVORS, Do.END_OWNER} and not dry_run:
-            lock = await self._end_processes(row, action, report)
-            if lock is not None:
-                action, facts, lock = self._assessor.assess_running(row, during, lock)
+        assessed = self._assessor.assess_all(rows, during)
+        errors = await asyncio.gather(
+            *(self._handle(row, found, during, report, dry_run=dry_run) for row, found in assessed),
+            return_exceptions=True,
+        )
+        for (row, _), error in zip(assessed, errors, strict=True):
+            if isinstance(error, StoreUnavailable) or not isinstance(error, Exception | None):
+                raise error
+            if error is not None:
+                self._note(row, reason_of(error))
+
+    async def _handle(
+        self, row: Row, assessment: Assessment, during: SweepContext, report: Report, *, dry_run: bool
+    ) -> None:
+        action, facts, lock = assessment
+        ended = action.do in {Do.END_SURVIVORS, Do.END_OWNER} and not dry_run
+        if ended:
+            lock = await self._end_processes(row, assessment, report)
         with lock or contextlib.nullcontext():
+            if ended and lock is not None:
+                action, facts, _ = self._assessor.assess_running(row, during, lock)
             await self._apply(row, action, facts, report, dry_run=dry_run)
         if lock is not None and not dry_run:
-            # A job that found the lock in our hands has gone away; its row would wait for its next ring.
+            # A job that found the lock in our hands has gone away; its row would wait for its next delivery.
             await enqueue_next(self._repository, self._queue, row["decky_name"], row["host_uuid"])
 
-    async def _end_processes(self, row: Row, action: Action, report: Report) -> DeckyLock | None:
+    async def _end_processes(self, row: Row, assessment: Assessment, report: Report) -> DeckyLock | None:
+        """End what still works for a row; its decky's lock, if it could be taken in time."""
+        action, facts, lock = assessment
         owner = Owner.parse(row["owner"])
         if owner is not None and action.do is Do.END_OWNER:
             self._assessor.timed_out(row, self._settings.operation_timeout)
@@ -162,57 +198,77 @@ class Sweeper:
             report.owners.discard(owner)
             report.counts["ended"] += 1
         decky = row["decky_name"], row["host_uuid"]
-        give_up = time.monotonic() + _LET_GO_S
-        while (lock := self._locks.try_lock(*decky)) is None and time.monotonic() < give_up:
-            if owner is not None and not owner.alive:
-                survivors = self._locks.survivors(*decky, owner.pid, max_age=_SURVIVORS_EVERY_S)
-                if ended := [pid for pid in survivors if end_holder(self._locks, *decky, pid)]:
-                    report.counts["ended"] += len(ended)
-                    emit("lifecycle.survivors_ended", row, pids=ended)
+        # Who was waited for in vain holds up no sweep again.
+        give_up = time.monotonic() + (0.0 if row["id"] in self._waited_for else _LET_GO_S)
+        while True:
+            lock = lock or self._locks.try_lock(*decky)
+            survivors = []
+            if not (lock and facts.own_lock) and owner is not None and not owner.alive:
+                survivors = self._locks.survivors(*decky, owner, max_age=_SURVIVORS_EVERY_S)
+            if lock is not None and not survivors:
+                return lock
+            if pids := [hold.pid for hold in survivors if end_holder(hold)]:
+                report.counts["ended"] += len(pids)
+                emit("lifecycle.survivors_ended", row, pids=pids)
+            if time.monotonic() > give_up:
+                self._waited_for.add(row["id"])
+                return lock
             await asyncio.sleep(_LOOK_EVERY_S)
-        return lock
 
     async def _apply(self, row: Row, action: Action, facts: Facts, report: Report, *, dry_run: bool) -> None:
         if action.do is Do.LEAVE:
-            return
-        report.actions.append((row, action))
-        if dry_run:
-            return
-        if action.do is Do.FAIL:
+            self._noted.pop(row["id"], None)
+        elif dry_run:
+            report.actions.append((row, action))
+        elif action.do is Do.FAIL:
             await self._fail(row, action, report)
         elif action.do is Do.ENQUEUE:
-            await self._enqueue(row, report)
+            await self._enqueue(row, action, report)
+        elif action.do is Do.NOTE:
+            self._note(row, action.error)
+        elif action.do is Do.END_SURVIVORS:
+            self._note(row, "its worker is dead, and processes that can't be ended hold its lock")
         elif action.do is Do.WARN and row["id"] not in self._warned:
             self._warned.add(row["id"])
             emit("lifecycle.overdue", row, owner=row["owner"], overdue_s=round(facts.overdue or 0.0, 3))
 
+    def _note(self, row: Row, reason: str) -> None:
+        if self._noted.get(row["id"]) != reason:
+            self._noted[row["id"]] = reason
+            emit("lifecycle.not_assessed", row, owner=row["owner"], reason=reason)
+
     async def _fail(self, row: Row, action: Action, report: Report) -> None:
-        self._ledger.begin(row["id"], "swept", action.error)
-        ending = await self._repository.end_lifecycle(
-            row["id"],
-            outcome=action.outcome,
-            expect="pending" if row["status"] == "pending" else "running",
-            owner=row["owner"],
-            error=action.error,
-            retry=action.retry,
-        )
-        if ending.applied:
+        waited, took = _times(row)
+        self._unreported.begin(row["id"], action.outcome)
+        try:
+            ending = await self._repository.end_lifecycle(
+                row["id"],
+                outcome=action.outcome,
+                expect="pending" if row["status"] == "pending" else "running",
+                owner=row["owner"],
+                error=action.error,
+                retry=action.retry,
+            )
+        except StoreUnavailable:
+            self._unreported.done(row["id"])  # nothing was written: whoever ends it logs it
+            raise
+        if ending.applied and ending.outcome is not None:
+            report.actions.append((row, action))
             report.counts["failed"] += 1
-            waited, took = _times(row)
             emit_end(
                 row,
-                "swept",
+                ending.outcome,
                 owner=row["owner"],
                 queue_wait_s=waited,
                 duration_s=took,
-                error=action.error,
+                error=ending.error,
                 retry_id=ending.retry_id,
             )
             report.counts["retried"] += ending.retry_id is not None
-            tell_retry(row, ending)
-        self._ledger.told(row["id"])
+            log_retry(row, ending)
+        self._unreported.done(row["id"])
 
-    async def _enqueue(self, row: Row, report: Report) -> None:
+    async def _enqueue(self, row: Row, action: Action, report: Report) -> None:
         if not await self._repository.record_delivery(row["id"], row["deliveries"]):
             return
         delivery = Delivery.latest(row).next()
@@ -223,6 +279,7 @@ class Sweeper:
             if self._outage:
                 self._outage.failed("states", str(error))  # they are read again before anything is enqueued
             return
+        report.actions.append((row, action))
         report.counts["redelivered"] += 1
         emit("lifecycle.redelivered", row, delivery=delivery.number)
 

@@ -1,53 +1,49 @@
 """Logs the ends that a killed process committed and could not log any more (`worker.logging.unreported`)."""
 
 from datetime import datetime
-from pathlib import Path
 
-from repo.base import BaseRepository, Outcome, Row
-from repo.ids import id_after
+from repo.base import BaseRepository, Row
+from worker.liveness.lock_directory import LockDirectory
 from worker.logging.events import emit, emit_end
-from worker.logging.unreported import abandoned
+from worker.logging.unreported import abandoned, ended_as_noted
 
 
-async def tell_untold(repository: BaseRepository, runtime_dir: Path) -> int:
+async def report_abandoned(repository: BaseRepository, directory: LockDirectory) -> int:
     """Write the lines that dead processes owe.
 
     Args:
         repository: the store, which knows how the rows ended.
-        runtime_dir: where the ledgers are.
+        directory: where the notes are.
 
     Returns:
-        How many rows were told.
+        How many rows were logged.
 
     Raises:
-        StoreUnavailable: the ledgers stay for the next pass.
+        StoreUnavailable: the notes stay for the next sweep.
     """
-    with abandoned(runtime_dir) as untold:
-        if not untold:
+    with abandoned(directory) as noted:
+        if not noted:
             return 0
-        found = await repository.get_lifecycle_by_ids([*untold, *map(id_after, untold)])
-        rows = {row["id"]: row for row in found}
-        told = 0
-        for lifecycle_id, notes in untold.items():
-            row = rows.get(lifecycle_id)
-            # One that is still open was never ended: whoever ends it tells it.
-            if row is not None and (fitting := next((note for note in notes if note.fits(row)), None)):
-                _tell(row, fitting.outcome, rows.get(id_after(lifecycle_id)))
-                told += 1
-    return told
+        rows = await repository.get_lifecycle_by_ids(noted)
+        # One that is still open was never ended: whoever ends it logs it.
+        ended = [row for row in rows if any(ended_as_noted(row, outcome) for outcome in noted[row["id"]])]
+        found = await repository.get_lifecycle_by_ids(row["retry_id"] for row in ended if row["retry_id"])
+        retries = {row["id"]: row for row in found}
+        for row in ended:
+            _log_end(row, retries.get(row["retry_id"] or ""))
+    return len(ended)
 
 
-def _tell(row: Row, outcome: Outcome, behind: Row | None) -> None:
-    retry = behind if behind is not None and behind["retry_of"] == row["id"] else None
+def _log_end(row: Row, retry: Row | None) -> None:
     claimed = row["claimed_at"]
     emit_end(
         row,
-        outcome,
+        row["outcome"] or "failed",
         owner=row["owner"],
         queue_wait_s=None if claimed is None else _seconds(row["started_at"], claimed),
         duration_s=None if claimed is None else _seconds(claimed, row["completed_at"] or row["updated_at"]),
         error=row["error"],
-        retry_id=None if retry is None else retry["id"],
+        retry_id=row["retry_id"],
     )
     if retry is not None:
         emit("lifecycle.accepted", retry, started_at=retry["started_at"])

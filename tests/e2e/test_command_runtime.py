@@ -135,7 +135,7 @@ async def test_it_holds_the_lock_and_dies_with_its_worker(fleet: Fleet) -> None:
     async with fleet.client() as client:
         lifecycle_id = await client.deploy("decky-01", document("hangs"))
         pid = await child(fleet)
-        holders = {hold.pid for hold in DeckyLocks(fleet.root / "run").holders("decky-01", None)}
+        holders = {hold.pid for hold in DeckyLocks.of(fleet.settings).holders("decky-01", None)}
         assert {pid, worker.pid} < holders
         await worker.kill()
         row = await ended(client, lifecycle_id)
@@ -150,7 +150,7 @@ async def test_what_it_leaves_behind_with_the_lock_in_hand_is_ended_before_the_r
         row = await ended(client, await client.deploy("decky-01", document("leaves")))
         assert row["status"] == "succeeded"
         await gone(await child(fleet))
-        assert DeckyLocks(fleet.root / "run").holders("decky-01", None) == []
+        assert DeckyLocks.of(fleet.settings).holders("decky-01", None) == []
 
 
 async def test_a_program_that_cannot_be_run_is_said_at_the_start(fleet: Fleet, tmp_path: Path) -> None:

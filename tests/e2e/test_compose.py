@@ -14,6 +14,7 @@ import pytest
 from tests.support.docker_engine import ComposeDecky, docker
 from tests.support.fleet import HANG_GUARD_S
 from worker.documents import document as documents
+from worker.liveness.lock_directory import LockDirectory
 from worker.liveness.locks import DeckyLock, DeckyLocks
 from worker.runtimes.base import OperationFailed, project_name
 from worker.runtimes.compose import ComposeRuntime
@@ -30,10 +31,11 @@ import asyncio, json, sys
 from pathlib import Path
 from worker.runtimes.subprocesses import exited
 from worker.runtimes.compose import ComposeRuntime
+from worker.liveness.lock_directory import LockDirectory
 from worker.liveness.locks import DeckyLocks
 
 name, root = sys.argv[1], Path(sys.argv[2])
-with DeckyLocks(root).try_lock(name, None) as lock:
+with DeckyLocks(LockDirectory(root)).try_lock(name, None) as lock:
     apply = ComposeRuntime(root).apply(name, json.load(sys.stdin), lock_fd=lock.fd, tell=[].append)
     asyncio.run(apply)
 """
@@ -41,7 +43,7 @@ with DeckyLocks(root).try_lock(name, None) as lock:
 
 @pytest.fixture
 def lock(compose_decky: ComposeDecky, tmp_path: Path) -> Iterator[DeckyLock]:
-    held = DeckyLocks(tmp_path).try_lock(compose_decky.name, None)
+    held = DeckyLocks(LockDirectory(tmp_path)).try_lock(compose_decky.name, None)
     assert held is not None
     with held:
         yield held
@@ -187,7 +189,7 @@ async def test_a_name_that_compose_does_not_take_is_a_project_of_its_own(
     with pytest.raises(OperationFailed):
         await ComposeRuntime(tmp_path).apply("a/b", deckies[0].document(), lock_fd=0, tell=print)
     for decky in deckies:
-        held = DeckyLocks(tmp_path).try_lock(decky.name, None)
+        held = DeckyLocks(LockDirectory(tmp_path)).try_lock(decky.name, None)
         assert held is not None
         with held:
             await apply(decky, decky.document(), held, tmp_path)
@@ -224,7 +226,9 @@ async def test_a_cancelled_operation_leaves_no_process_and_the_next_one_converge
     with pytest.raises(asyncio.CancelledError):
         await task
     assert lock.survivors() == []
-    assert DeckyLocks(tmp_path).try_lock(compose_decky.name, None) is None  # ours is still held
+    assert (
+        DeckyLocks(LockDirectory(tmp_path)).try_lock(compose_decky.name, None) is None
+    )  # ours is still held
     await apply(compose_decky, compose_decky.document("ftp"), lock, tmp_path)
     assert set(compose_decky.containers()) == {compose_decky.name, f"{compose_decky.name}-ftp"}
 
@@ -232,7 +236,7 @@ async def test_a_cancelled_operation_leaves_no_process_and_the_next_one_converge
 async def test_after_a_workers_death_the_lock_is_free_once_compose_is_gone(
     compose_decky: ComposeDecky, tmp_path: Path
 ) -> None:
-    locks, name = DeckyLocks(tmp_path), compose_decky.name
+    locks, name = DeckyLocks(LockDirectory(tmp_path)), compose_decky.name
     document = compose_decky.document("ssh", healthcheck=NEVER_HEALTHY)
     started = await compose_decky.started(f"{name}-ssh")
     worker = await asyncio.create_subprocess_exec(

@@ -248,7 +248,7 @@ def test_no_line_is_dropped_and_each_has_its_priority_when_thousands_end_at_once
 def test_locks_outlive_the_stop_of_any_service(running: Machine) -> None:
     deploy = Deploy(running, gated=False)
     deploy.event("lifecycle.succeeded")
-    inode = ("stat", "--format=%i", f"/run/decnet-reaper/locks/{deploy.decky}.lock")
+    inode = ("stat", "--format=%i", f"/var/lib/decnet-reaper/decnet-reaper.db-locks/{deploy.decky}.lock")
     before = running.run(*inode).stdout
     running.run("systemctl", "stop", WORKER, REAPER)
     assert running.run(*inode).stdout == before

@@ -1,8 +1,8 @@
 """Random mixes of submits, completions, kills, cancels, flushes and sweeps, against a model of the rows.
 
-The store, the queue, the locks and the sweep are the real ones. A worker is an owner in this process:
-it takes the decky's lock and claims, and its kill gives the lock up without a word to the store, which is all
-that the kernel does.
+The store, the queue, the locks and the sweep are the real ones. A worker is a process that only lives and is
+killed: this one takes the decky's lock for it and claims, and at its kill gives the lock up without a word to
+the store, which is all that the kernel does.
 """
 
 import asyncio
@@ -24,8 +24,9 @@ from reaper.sweep.sweeper import Sweeper
 from repo.base import OPEN, TERMINAL, Row
 from repo.errors import LifecycleClosed
 from repo.factory import get_repository
+from worker.liveness.lock_directory import LockDirectory
 from worker.liveness.locks import DeckyLock, DeckyLocks, Holder
-from worker.liveness.owner import Owner
+from worker.liveness.owner import Owner, start_ticks
 from worker.queue import Delivery, Queue
 from worker.queue.server import find_server, server_command, wait_ready
 
@@ -53,12 +54,12 @@ class Rows(RuleBasedStateMachine):
             retention=Seconds(86400),
         )
         self.repository = get_repository(self.root / "store.db")
-        self.locks = DeckyLocks(self.root / "run")
+        self.locks = DeckyLocks(LockDirectory(self.root / "locks"))
         self.do(wait_ready(socket, 30))
         self.do(self.repository.initialize())
         self.queue = Queue(self.settings.redis)
         self.sweeper = Sweeper(self.repository, self.queue, self.locks, self.settings)
-        self.held: dict[str, tuple[DeckyLock, str]] = {}
+        self.held: dict[str, tuple[DeckyLock, str, subprocess.Popen[bytes]]] = {}
         self.ended: dict[str, Row] = {}
         self.claims: list[str] = []
 
@@ -106,22 +107,25 @@ class Rows(RuleBasedStateMachine):
         if lock is None:
             assert decky in self.held
             return
-        owner = str(Owner.mine())
+        process = subprocess.Popen(["sleep", "3600"])
+        started = start_ticks(process.pid) or 0
+        mine = Owner.mine(self.locks.directory.id)
+        owner = str(mine._replace(pid=process.pid, started=started, token=row["id"]))
         lock.write(Holder(row["id"], owner, time.monotonic() + 3600))
         claimed = self.do(self.repository.claim_lifecycle(row["id"], owner))
         allowed = row is waiting[0] and row["status"] == "pending"
         assert (claimed is not None) == allowed
         if claimed is None:
-            lock.__exit__()
+            end(lock, process)
         else:
             self.claims.append(row["id"])
-            self.held[decky] = lock, owner
+            self.held[decky] = lock, owner, process
 
     @precondition(lambda self: self.held)
     @rule(data=st.data(), error=st.one_of(st.none(), st.text(max_size=20)), retry=st.booleans())
     def complete(self, data: st.DataObject, error: str | None, retry: bool) -> None:
         decky = data.draw(st.sampled_from(sorted(self.held)))
-        lock, owner = self.held.pop(decky)
+        lock, owner, process = self.held.pop(decky)
         (row,) = [row for row in self.running() if row["owner"] == owner]
         ending = self.do(
             self.repository.end_lifecycle(
@@ -133,14 +137,14 @@ class Rows(RuleBasedStateMachine):
             )
         )
         assert ending.applied
-        lock.__exit__()
+        end(lock, process)
 
     @precondition(lambda self: self.held)
     @rule(data=st.data())
     def kill(self, data: st.DataObject) -> None:
         """Without a word to the store, which is all that the kernel does."""
-        lock, _ = self.held.pop(data.draw(st.sampled_from(sorted(self.held))))
-        lock.__exit__()
+        lock, _, process = self.held.pop(data.draw(st.sampled_from(sorted(self.held))))
+        end(lock, process)
 
     @precondition(lambda self: self.ended)
     @rule(data=st.data(), cancels=st.booleans())
@@ -213,14 +217,20 @@ class Rows(RuleBasedStateMachine):
         assert {*self.held} <= {*running}
 
     def teardown(self) -> None:
-        for lock, _ in self.held.values():
-            lock.__exit__()
+        for lock, _, process in self.held.values():
+            end(lock, process)
         self.do(self.queue.close())
         self.do(self.repository.close())
         self.runner.close()
         self.server.kill()
         self.server.wait()
         shutil.rmtree(self.root)
+
+
+def end(lock: DeckyLock, process: subprocess.Popen[bytes]) -> None:
+    process.kill()
+    process.wait()
+    lock.release()
 
 
 def explore(examples: int, steps: int) -> None:

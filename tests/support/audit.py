@@ -17,8 +17,12 @@ ENDS = {
     "lifecycle.failed": "failed",
     "lifecycle.interrupted": "failed",
     "lifecycle.swept": "failed",
+    "lifecycle.timed_out": "failed",
+    "lifecycle.expired": "failed",
+    "lifecycle.lost": "failed",
     "lifecycle.cancelled": "failed",
 }
+SWEPT = {"lifecycle.swept", "lifecycle.timed_out", "lifecycle.cancelled", "lifecycle.lost"}
 IDENTITY = ("decky_name", "operation", "host_uuid", "attempt", "retry_of")
 TOLD = (*IDENTITY, "status", "error", "owner", "started_at", "claimed_at")
 
@@ -93,7 +97,7 @@ def _one_line_a_transition(rows: list[Row], lines: list[dict[str, Any]], killed:
         repeated += len(events) - len(set(events))
         assert "lifecycle.accepted" in events, row["id"]
         # Its worker may have been killed between the claim and the line; the sweep's line tells both.
-        untold = "lifecycle.running" not in events and "lifecycle.swept" in events
+        untold = "lifecycle.running" not in events and SWEPT & set(events)
         assert untold or events.count("lifecycle.running") == (row["claimed_at"] is not None), row["id"]
         assert len(ENDS.keys() & set(events)) == (row["status"] not in OPEN), row["id"]
     # The line of a row's end, and that of its retry.
@@ -101,7 +105,7 @@ def _one_line_a_transition(rows: list[Row], lines: list[dict[str, Any]], killed:
 
 
 async def _nothing_lies_open(fleet: Fleet, client: LifecycleClient, rows: list[Row]) -> None:
-    locks = DeckyLocks(fleet.root / "run")
+    locks = DeckyLocks.of(fleet.settings)
     queue = Queue(fleet.settings.redis)
     try:
         await _held_or_rung(client, rows, locks, queue)

@@ -111,10 +111,28 @@ def test_a_manager_that_reads_nothing_does_not_stop_the_daemon(manager: socket.s
 async def test_the_watchdog_is_fed_from_the_event_loop(manager: socket.socket) -> None:
     manager.setblocking(False)
     notifier = Notifier(environ_of(manager, WATCHDOG_USEC="20000", WATCHDOG_PID=str(os.getpid())))
-    feeding = asyncio.create_task(notifier.watchdog())
+    feeding = asyncio.create_task(notifier.watchdog(lambda: True))
     for _ in range(3):
         assert await asyncio.get_running_loop().sock_recv(manager, 4096) == b"WATCHDOG=1"
     feeding.cancel()
+
+
+@pytest.mark.anyio
+async def test_the_watchdog_starves_while_something_is_not_well(manager: socket.socket) -> None:
+    manager.setblocking(False)
+    looks = asyncio.Semaphore(0)
+
+    def unwell() -> bool:
+        looks.release()
+        return False
+
+    notifier = Notifier(environ_of(manager, WATCHDOG_USEC="20000", WATCHDOG_PID=str(os.getpid())))
+    feeding = asyncio.create_task(notifier.watchdog(unwell))
+    for _ in range(3):
+        await looks.acquire()
+    feeding.cancel()
+    with pytest.raises(BlockingIOError):
+        manager.recv(4096)
 
 
 @pytest.mark.anyio
@@ -124,7 +142,7 @@ async def test_the_watchdog_is_fed_from_the_event_loop(manager: socket.socket) -
 async def test_no_watchdog_for_this_process_feeds_none(
     manager: socket.socket, watchdog: dict[str, str]
 ) -> None:
-    await Notifier(environ_of(manager, **watchdog)).watchdog()
+    await Notifier(environ_of(manager, **watchdog)).watchdog(lambda: True)
     assert silent(manager)
 
 

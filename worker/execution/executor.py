@@ -1,4 +1,4 @@
-"""One delivery, from the claim to the truthful end of its row: lock, claim, run, end, release, ring the next.
+"""One delivery, from the claim to the truthful end of its row: lock, claim, run, end, release, next.
 
 The decky's lock is taken before the row is claimed and given up after the row has ended, so that a running
 row whose lock is free is an orphan, with certainty.
@@ -6,6 +6,7 @@ row whose lock is free is an orphan, with certainty.
 
 import asyncio
 import time
+from typing import Final, Literal
 
 from repo.base import CANCELLED, BaseRepository, Claim, Deployed, Ending, Outcome, Row
 from repo.errors import StoreReplaced, StoreUnavailable
@@ -14,27 +15,31 @@ from worker.documents.limits import InvalidDocument
 from worker.execution.order import enqueue_next, take_lock_in_order
 from worker.execution.progress import Progress
 from worker.execution.work import RowAtWork, set_deadline
-from worker.liveness.locks import DeckyLock, DeckyLocks, end_holder
+from worker.liveness.lock_directory import LocksUnusable
+from worker.liveness.locks import DeckyLock, DeckyLocks
 from worker.liveness.owner import Owner
 from worker.liveness.signals import Signals
 from worker.logging.events import emit, emit_end
 from worker.logging.unreported import Unreported
 from worker.operations.registry import OPERATIONS
 from worker.queue import Queue
-from worker.runtimes.base import OperationFailed, Runtime
+from worker.runtimes.base import OperationFailed, OperationTimedOut, Runtime
 from worker.settings import WorkerSettings
 
-STOPPED = "worker stopped during operation"
+CutShort = Literal["cancelled", "interrupted"]
 
-_OUTCOMES: dict[str, Outcome] = {CANCELLED: "cancelled", STOPPED: "interrupted"}
+_REASONS: Final[dict[CutShort, str]] = {
+    "cancelled": CANCELLED,
+    "interrupted": "worker stopped during operation",
+}
 
 
 class Executor:
-    """Executes the rows that are rung, one at a time per decky.
+    """Executes the rows that are delivered, one at a time per decky.
 
     Args:
         repository: the store.
-        queue: to ring for the next row of a decky.
+        queue: to enqueue the next row of a decky.
         locks: the decky locks of this host.
         runtime: what brings deckies up.
         settings: limits.
@@ -56,11 +61,11 @@ class Executor:
         self._runtime = runtime
         self._settings = settings
         self._owner = str(owner)
-        self._ledger = Unreported(settings.runtime_dir)
+        self._unreported = Unreported(locks.directory)
         self._progress = Progress(queue, settings.host_uuid)
-        self._notices = Signals(settings.runtime_dir)
+        self._signals = Signals(settings.runtime_dir)
         self._operations: dict[str, asyncio.Task[Deployed | None]] = {}
-        self._cut_short: dict[str, str] = {}
+        self._cut_short: dict[str, CutShort] = {}
 
     def reload(self, settings: WorkerSettings) -> None:
         """Take over limits that have changed; what runs keeps those that it began with."""
@@ -71,39 +76,44 @@ class Executor:
         """Ids of the rows whose operations run now."""
         return list(self._operations)
 
-    def interrupt(self, lifecycle_id: str, reason: str) -> None:
-        """End a running operation; its row fails with `reason` once its processes are gone."""
+    def cut_short(self, lifecycle_id: str, outcome: CutShort) -> None:
+        """End a running operation; its row ends with this outcome once its processes are gone."""
         if (operation := self._operations.get(lifecycle_id)) and lifecycle_id not in self._cut_short:
-            self._cut_short[lifecycle_id] = reason
+            self._cut_short[lifecycle_id] = outcome
             operation.cancel()
 
-    async def interrupt_cancelled(self) -> None:
+    async def end_cancelled(self) -> None:
         """End the operations that somebody asked to cancel."""
         if self._operations:
             for lifecycle_id in await self._repository.find_cancelled(self._owner):
-                self.interrupt(lifecycle_id, CANCELLED)
+                self.cut_short(lifecycle_id, "cancelled")
 
     async def execute(self, lifecycle_id: str) -> None:
         """Execute one delivery. A duplicate, or one whose turn has not come, changes nothing.
 
         Raises:
-            StoreUnavailable: before the claim; the row stays pending, and the reaper rings again.
-            StoreReplaced: at any time.
+            StoreUnavailable: before the claim; the row stays pending, and the reaper enqueues it again.
+            StoreReplaced, LocksReplaced: the worker has to end.
         """
         row = await self._repository.get_lifecycle(lifecycle_id)
-        if row is None:
+        if row is None or row["host_uuid"] != self._settings.host_uuid:
             emit("lifecycle.unknown", lifecycle_id=lifecycle_id)
             return
         if row["status"] != "pending":
             return
-        lock = await take_lock_in_order(self._repository, self._locks, row)
+        try:
+            lock = await take_lock_in_order(self._repository, self._locks, row)
+        except LocksUnusable as error:
+            emit("lifecycle.postponed", row, reason=str(error))
+            return
         if lock is None:
-            return  # whoever holds it rings for the decky's next row
+            return  # whoever holds it enqueues the decky's next row
         more = True
         with lock:
+            self._locks.directory.check_same()
             # Before the claim, so that a worker that hangs right after it has a deadline too.
             set_deadline(lock, lifecycle_id, self._owner, self._settings.operation_timeout)
-            self._notices.at_work(self._owner)
+            self._signals.at_work(self._owner)
             claim = await self._repository.claim_lifecycle(lifecycle_id, self._owner)
             if claim is not None:
                 more = await self._run(claim, lock)
@@ -129,62 +139,31 @@ class Executor:
         try:
             await asyncio.wait({operation})
         finally:
+            if (
+                operation.cancel()
+            ):  # we are cancelled ourselves: the lock is held until its processes are gone
+                await asyncio.wait({operation})
             del self._operations[row["id"]]
             self._progress.over(row["id"])
-        cut_short = self._cut_short.pop(row["id"], None)
+        cut_short = self._cut_short.pop(row["id"], "interrupted")
+        error, deployed = None, None
         if operation.cancelled():
-            return await self._end(row, lock, waited, begun, error=cut_short or STOPPED)
-        if (error := operation.exception()) is not None:
-            return await self._end(row, lock, waited, begun, error=_reason(error))
-        return await self._end(row, lock, waited, begun, deployed=operation.result())
-
-    async def _end(
-        self,
-        row: Row,
-        lock: DeckyLock,
-        waited: float,
-        begun: float,
-        *,
-        error: str | None = None,
-        deployed: Deployed | None = None,
-    ) -> bool:
-        if error is not None:
-            await self._end_survivors(row, lock)
-        status = "succeeded" if error is None else "failed"
-        again = error == STOPPED and row["attempt"] < self._settings.max_attempts
-        outcome: Outcome = "succeeded" if error is None else _OUTCOMES.get(error, "failed")
-        self._ledger.begin(row["id"], outcome, error)
-        ending = await self._write_end(row, outcome, error, deployed, again)
-        if ending.applied and ending.outcome is not None:
-            emit_end(
-                row,
-                ending.outcome,
-                owner=self._owner,
-                runtime=self._runtime.name,
-                queue_wait_s=waited,
-                duration_s=round(time.monotonic() - begun, 3),
-                error=ending.error,
-                retry_id=ending.retry_id,
-            )
-            tell_retry(row, ending)
+            outcome: Outcome = cut_short
+            error = _REASONS[cut_short]
+        elif (raised := operation.exception()) is not None:
+            outcome, error = _outcome_of(raised), _reason(raised)
         else:
-            emit("lifecycle.late_write_refused", row, owner=self._owner, status=status)
-        self._ledger.told(row["id"])
+            outcome, deployed = "succeeded", operation.result()
+        ending = await self._write_end(row, outcome, error, deployed)
+        self._log_end(row, ending, outcome, waited, round(time.monotonic() - begun, 3))
         return ending.more
 
-    async def _end_survivors(self, row: Row, lock: DeckyLock) -> None:
-        # The runtime ends what it started; this is for what slipped away from it with the lock in hand.
-        while pids := lock.survivors():
-            ended = [pid for pid in pids if end_holder(self._locks, row["decky_name"], row["host_uuid"], pid)]
-            if ended:
-                emit("lifecycle.survivors_ended", row, pids=ended)
-            await asyncio.sleep(0.02)
-
     async def _write_end(
-        self, row: Row, outcome: Outcome, error: str | None, deployed: Deployed | None, again: bool
+        self, row: Row, outcome: Outcome, error: str | None, deployed: Deployed | None
     ) -> Ending:
-        pause, told = 0.1, False
+        pause, logged = 0.1, False
         while True:
+            self._unreported.begin(row["id"], outcome)
             try:
                 return await self._repository.end_lifecycle(
                     row["id"],
@@ -193,24 +172,49 @@ class Executor:
                     error=error,
                     deployed=deployed,
                     undeploy=outcome == "succeeded" and deployed is None,
-                    retry=again,
+                    retry=outcome == "interrupted" and row["attempt"] < self._settings.max_attempts,
                 )
-            except StoreReplaced:
-                raise  # no later try can reach the row
             except StoreUnavailable as unavailable:
+                self._unreported.done(row["id"])  # nothing was written
+                if isinstance(unavailable, StoreReplaced):
+                    raise  # no later try can reach the row
                 # The lock is kept meanwhile, so the row still tells the truth: somebody is at work on it.
-                if not told:
+                if not logged:
                     emit("store.unavailable", reason=str(unavailable))
-                told = True
+                logged = True
                 await asyncio.sleep(pause)
                 pause = min(2.0, pause * 2)
 
+    def _log_end(self, row: Row, ending: Ending, wanted: Outcome, waited: float, took: float) -> None:
+        if ending.applied and ending.outcome is not None:
+            emit_end(
+                row,
+                ending.outcome,
+                owner=self._owner,
+                runtime=self._runtime.name,
+                queue_wait_s=waited,
+                duration_s=took,
+                error=ending.error,
+                retry_id=ending.retry_id,
+            )
+            log_retry(row, ending)
+        else:
+            status = "succeeded" if wanted == "succeeded" else "failed"
+            emit("lifecycle.late_write_refused", row, owner=self._owner, status=status)
+        self._unreported.done(row["id"])
 
-def tell_retry(row: Row, ending: Ending) -> None:
+
+def log_retry(row: Row, ending: Ending) -> None:
     """Log that a retry of this row was accepted, if one was."""
     if ending.retry_id is not None:
         retry: Row = {**row, "id": ending.retry_id, "attempt": row["attempt"] + 1, "retry_of": row["id"]}
         emit("lifecycle.accepted", retry, started_at=ending.retry_at)
+
+
+def _outcome_of(error: BaseException) -> Outcome:
+    # A roll-back wraps the failure that called for it.
+    timed_out = isinstance(error, OperationTimedOut) or isinstance(error.__cause__, OperationTimedOut)
+    return "timed_out" if timed_out else "failed"
 
 
 def _reason(error: BaseException) -> str:

@@ -1,6 +1,6 @@
-"""Whose turn it is on a decky: who takes its lock, and who is rung next.
+"""The order of the operations on a decky: who takes its lock, and what is enqueued next.
 
-Nobody waits for a lock. Whoever finds it held goes away, and whoever lets it go rings for the decky's oldest
+Nobody waits for a lock. Whoever finds it held goes away, and whoever lets it go enqueues the decky's oldest
 pending row, if he saw one when he ended his own.
 """
 

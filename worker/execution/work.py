@@ -1,6 +1,7 @@
 """What an operation may do to its decky: the runtime, under the row's deadline, with secrets masked."""
 
 import asyncio
+import os
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
@@ -9,10 +10,13 @@ from repo.base import Claim, Deployed
 from worker.documents import document as documents
 from worker.documents.masking import Mask
 from worker.execution.progress import MAX_LINE, Progress
+from worker.execution.resources import SHORTAGES
+from worker.execution.survivors import end_survivors
 from worker.liveness.locks import DeckyLock, Holder
 from worker.logging.events import emit
 from worker.runtimes.base import OperationFailed, OperationTimedOut, Runtime
 
+_SHORTAGE_PAUSE_S: Final = 1.0
 _DEADLINE_GRAIN_S: Final = 1.0
 """A deadline that is less than this too early is not worth a write."""
 
@@ -60,6 +64,16 @@ class RowAtWork:
         )
 
     async def _in_time(self, mask: Mask, act: Callable[[Callable[[str], None]], Awaitable[None]]) -> None:
+        """Do it within its time; again while the machine has too little of what it takes to begin."""
+        logged = False
+        while shortage := await self._tried(mask, act):
+            if not logged:
+                emit("lifecycle.postponed", self._row, reason=f"{shortage}; it is tried again")
+            logged = True
+            await asyncio.sleep(_SHORTAGE_PAUSE_S)
+
+    async def _tried(self, mask: Mask, act: Callable[[Callable[[str], None]], Awaitable[None]]) -> str:
+        """Do it within its time; what was short, empty if nothing was."""
         set_deadline(self._lock, self._row["id"], self._row["owner"] or "", self._time_limit)
 
         def tell(line: str) -> None:
@@ -76,6 +90,13 @@ class RowAtWork:
             raise OperationTimedOut(f"timed out after {self._time_limit:g} s") from None
         except OperationFailed as error:
             raise OperationFailed(mask(str(error))) from None
+        except OSError as error:
+            if error.errno not in SHORTAGES:
+                raise
+            return os.strerror(error.errno)
+        finally:
+            await end_survivors(self._row, self._lock)
+        return ""
 
 
 def set_deadline(lock: DeckyLock, lifecycle_id: str, owner: str, time_limit: float) -> None:

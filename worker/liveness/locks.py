@@ -10,30 +10,30 @@ import fcntl
 import hashlib
 import os
 import re
-import signal
 import time
-from collections.abc import Container, Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Self
 
 import msgspec
 
-from repo.errors import DecnetReaperError
-from repo.files import open_private
+from worker.liveness.holders import UNSEEN, Hold, holds_of, same_file
+from worker.liveness.lock_directory import (
+    Access,
+    LockDirectory,
+    LocksUnusable,
+    belong_to,
+    check_host,
+    prepare,
+)
+from worker.liveness.owner import Owner, exists
+from worker.settings import WorkerSettings
 
-# As in /proc/locks: number, kind, mode, access, pid of the taker, device and inode, range.
-_LOCK = re.compile(r"^lock:\s+\d+: FLOCK\s+\S+\s+\S+\s+(\d+) ", re.MULTILINE)
-_UNSEEN = 0
 _CLOSED = -1
 _HOLDER_BYTES = 512
+_SUFFIX = ".lock"
+_DELETED = " (deleted)"
 _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
-
-
-class LocksUnusable(DecnetReaperError):
-    """The lock directory can't be used; says why and what to do."""
-
-    exit_status = 3
 
 
 class Holder(msgspec.Struct, frozen=True):
@@ -51,18 +51,6 @@ class Holder(msgspec.Struct, frozen=True):
 
 
 _holder_decoder = msgspec.json.Decoder(Holder)
-
-
-class Hold(NamedTuple):
-    """One process that holds a lock.
-
-    Attributes:
-        pid: the process.
-        taker: the process that took the lock; 0 if it is dead and of another pid namespace.
-    """
-
-    pid: int
-    taker: int
 
 
 class DeckyLock:
@@ -94,11 +82,13 @@ class DeckyLock:
         os.pwrite(self.fd, msgspec.json.encode(holder).ljust(_HOLDER_BYTES), 0)
         self.deadline = holder.deadline
 
-    def survivors(self) -> list[int]:
+    def read(self) -> Holder | None:
+        """What was written into it last, by whomever; None if nothing readable is there."""
+        return _read(self.fd)
+
+    def survivors(self) -> list[Hold]:
         """Other processes that hold this very lock through an inherited descriptor."""
-        file = os.fstat(self.fd)
-        holds = _holds(file.st_dev, {file.st_ino}).get(file.st_ino, [])
-        return [hold.pid for hold in holds if hold.pid != os.getpid()]
+        return [hold for hold in holds_of(same_file(self.fd)) if hold.pid != os.getpid()]
 
 
 class LockFile:
@@ -107,12 +97,8 @@ class LockFile:
     Closed when it is forgotten, at the latest.
     """
 
-    def __init__(self, path: Path) -> None:
-        try:
-            self._fd = open_private(path)
-        except OSError as error:
-            self._fd = _CLOSED
-            raise LocksUnusable(f"the lock file {path} can't be opened: {error.strerror}") from None
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
 
     def try_lock(self) -> DeckyLock | None:
         """Take the lock if it is free, which closes this; None if somebody holds it."""
@@ -125,10 +111,7 @@ class LockFile:
 
     def read(self) -> Holder | None:
         """What the holder wrote; None if nothing readable is there."""
-        try:
-            return _holder_decoder.decode(os.pread(self._fd, _HOLDER_BYTES, 0))
-        except (OSError, msgspec.MsgspecError):
-            return None
+        return _read(self._fd)
 
     def close(self) -> None:
         """Close it; harmless when it is closed."""
@@ -140,35 +123,46 @@ class LockFile:
 
 
 class DeckyLocks:
-    """The lock directory of one host.
+    """The locks of the deckies of one host.
 
     Args:
-        runtime_dir: created with mode 0700 if missing; must be on a local file system.
-
-    Raises:
-        LocksUnusable: it can't be created or written.
+        directory: where their files are.
     """
 
-    def __init__(self, runtime_dir: Path) -> None:
-        self.directory = runtime_dir / "locks"
-        self._holds: dict[int, list[Hold]] = {}
-        self._looked_at = 0.0
-        try:
-            runtime_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self.directory.mkdir(mode=0o700, exist_ok=True)
-        except OSError as error:
-            raise LocksUnusable(
-                f"the runtime directory {runtime_dir} can't be used: {error.strerror};"
-                " set DECNET_REAPER_RUNTIME_DIR to one that this user may write"
-            ) from None
-        if not os.access(self.directory, os.W_OK | os.X_OK):
-            raise LocksUnusable(f"the lock directory {self.directory} is not writable for this user")
-        if os.geteuid() not in {0, self.directory.stat().st_uid}:
-            raise LocksUnusable(f"the lock directory {self.directory} belongs to somebody else")
+    def __init__(self, directory: LockDirectory) -> None:
+        self.directory = directory
+        self._holds: dict[str, list[Hold]] = {}
+        self._looked_at = -1.0
+
+    @classmethod
+    def of(cls, settings: WorkerSettings) -> Self:
+        """Those that belong to the settings' store.
+
+        Raises:
+            LocksUnusable: their directory can't be made, used or trusted, or belongs to another host.
+        """
+        directory = LockDirectory.of(settings)
+        check_host(directory.path, settings.host_uuid)
+        return cls(directory)
+
+    @classmethod
+    def for_daemon(cls, settings: WorkerSettings) -> Self:
+        """As `of`; the lock and the state directory belong to the settings' host from now on.
+
+        Raises:
+            LocksUnusable: also for the directories of state and of sockets.
+        """
+        access = Access.to(settings)
+        for directory in (settings.state_dir, settings.runtime_dir):
+            prepare(directory, access)
+        locks = LockDirectory.of(settings)
+        for directory in (settings.state_dir, locks.path):
+            belong_to(directory, settings.host_uuid, access)
+        return cls(locks)
 
     def path(self, decky_name: str, host_uuid: str | None) -> Path:
         """The lock file of a decky. Names that are no names (foreign rows) are hashed."""
-        return _path(self.directory, decky_name, host_uuid)
+        return self.directory.path / _file_name(decky_name, host_uuid)
 
     def open(self, decky_name: str, host_uuid: str | None) -> LockFile:
         """A decky's lock file; made if it is missing.
@@ -176,7 +170,11 @@ class DeckyLocks:
         Raises:
             LocksUnusable: it can't be opened.
         """
-        return LockFile(self.path(decky_name, host_uuid))
+        try:
+            return LockFile(self.directory.open(_file_name(decky_name, host_uuid)))
+        except OSError as error:
+            path = self.path(decky_name, host_uuid)
+            raise LocksUnusable(f"the lock file {path} can't be opened: {error.strerror}") from None
 
     def try_lock(self, decky_name: str, host_uuid: str | None) -> DeckyLock | None:
         """Take a decky's lock if it is free; None if somebody holds it.
@@ -198,101 +196,59 @@ class DeckyLocks:
             lock = file.try_lock()
             return lock, None if lock else file.read()
 
-    def holders(self, decky_name: str, host_uuid: str | None, *, max_age: float = 0.0) -> list[Hold]:
-        """Who holds this decky's lock now, as the kernel tells.
-
-        An inherited descriptor shares its taker's open file description, and proc_pid_fdinfo(5) lists the
-        lock there; a process that merely opened the same file has no such line. So this names exactly those
-        who could still touch the decky, whatever session or parent they have.
-
-        Args:
-            decky_name, host_uuid: the decky.
-            max_age: how many seconds old the answer may be. A look at all processes takes milliseconds, and
-                is made for all deckies at once.
-        """
+    def holders(self, decky_name: str, host_uuid: str | None) -> list[Hold]:
+        """Who holds this decky's lock now, as the kernel tells."""
         try:
             file = self.path(decky_name, host_uuid).stat()
         except FileNotFoundError:
             return []
-        if time.monotonic() - self._looked_at >= max_age:
-            with os.scandir(self.directory) as locks:
-                self._holds = _holds(file.st_dev, {lock.inode() for lock in locks})
-            self._looked_at = time.monotonic()
-        return self._holds.get(file.st_ino, [])
+        return holds_of(lambda entry: os.path.samestat(entry.stat(), file))
 
     def survivors(
-        self, decky_name: str, host_uuid: str | None, owner_pid: int, *, max_age: float = 0.0
-    ) -> list[int]:
-        """Processes that hold this decky's lock because `owner_pid`, now dead, passed it on to them.
+        self, decky_name: str, host_uuid: str | None, owner: Owner, *, max_age: float = 0.0
+    ) -> list[Hold]:
+        """Processes that hold this decky's lock because `owner`, now dead, passed it on to them.
 
-        Whoever took the lock itself is never among them: another worker on its way to a claim that will be
-        refused, or another reaper that judges the same row.
+        Also those that hold it by a file that has been deleted, or in another directory. Whoever took the
+        lock itself is never among them: another worker on its way to a claim that will be refused, or
+        another reaper that looks at the same row.
 
         Args:
             decky_name, host_uuid: the decky.
-            owner_pid: who took it.
-            max_age: as for `holders`.
+            owner: who took it.
+            max_age: how many seconds old the answer may be. A look at all processes takes milliseconds, and
+                is made for all deckies at once.
         """
-        return [
-            hold.pid
-            for hold in self.holders(decky_name, host_uuid, max_age=max_age)
-            if hold.taker in {owner_pid, _UNSEEN} and hold.pid != hold.taker
-        ]
+        if time.monotonic() - self._looked_at > max_age:
+            self._holds = {}
+            for hold in holds_of(lambda entry: _locked_name(os.readlink(entry.path)).endswith(_SUFFIX)):  # noqa: PTH115
+                self._holds.setdefault(_locked_name(hold.file), []).append(hold)
+            self._looked_at = time.monotonic()
+        path = str(self.path(decky_name, host_uuid))
+        # Elsewhere the taker alone tells, as long as no other process has come to its pid.
+        elsewhere = not exists(owner.pid)
+
+        def passed_on(hold: Hold) -> bool:
+            here = hold.file.removesuffix(_DELETED) == path and hold.taker in {owner.pid, UNSEEN}
+            return hold.pid != hold.taker and (here or (elsewhere and hold.taker == owner.pid))
+
+        return [hold for hold in self._holds.get(_file_name(decky_name, host_uuid), []) if passed_on(hold)]
 
 
-@lru_cache(4096)  # a pass of the reaper asks for every open row
-def _path(directory: Path, decky_name: str, host_uuid: str | None) -> Path:
+@lru_cache(4096)  # a sweep asks for every open row
+def _file_name(decky_name: str, host_uuid: str | None) -> str:
     name = decky_name if host_uuid is None else f"{decky_name}@{host_uuid}"
     if not all(_PLAIN.fullmatch(part) for part in name.split("@")):
         name = "#" + hashlib.sha256(name.encode()).hexdigest()
-    return directory / f"{name}.lock"
+    return name + _SUFFIX
 
 
-def _holds(device: int, inodes: Container[int]) -> dict[int, list[Hold]]:
-    """Which processes hold locks on these files, by inode."""
-    found: dict[int, list[Hold]] = {}
-    with os.scandir("/proc") as processes:
-        pids = [int(process.name) for process in processes if process.name.isdecimal()]
-    for pid in pids:
-        for inode, taker in _taken(pid, device, inodes):
-            found.setdefault(inode, []).append(Hold(pid, taker))
-    return found
+def _locked_name(path: str) -> str:
+    return path.removesuffix(_DELETED).rpartition("/")[2]
 
 
-def _taken(pid: int, device: int, inodes: Container[int]) -> Iterator[tuple[int, int]]:
-    """The inode of each of these files that a process holds a lock on, and the pid that took the lock."""
-    # A process may end, or belong to somebody else, at any step of this.
-    with contextlib.suppress(OSError), os.scandir(f"/proc/{pid}/fd") as descriptors:
-        for descriptor in descriptors:
-            with contextlib.suppress(FileNotFoundError):
-                file = descriptor.stat()
-                if file.st_dev == device and file.st_ino in inodes:
-                    told = Path(f"/proc/{pid}/fdinfo/{descriptor.name}").read_text()
-                    if (lock := _LOCK.search(told)) is not None:
-                        yield file.st_ino, int(lock[1])
-
-
-def end_holder(locks: DeckyLocks, decky_name: str, host_uuid: str | None, pid: int) -> bool:
-    """Kill one process that holds a decky's lock, never another one that has come to its pid.
-
-    The pidfd is opened first, then the process is looked at again, so that what was looked at is what is
-    signalled (pidfd_open(2)).
-
-    Returns:
-        Whether it held the lock and was signalled.
-    """
+def _read(fd: int) -> Holder | None:
     try:
-        descriptor = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return False
-    try:
-        file = locks.path(decky_name, host_uuid).stat()
-        if not any(_taken(pid, file.st_dev, {file.st_ino})):
-            return False
-        signal.pidfd_send_signal(descriptor, signal.SIGKILL)
-    except (ProcessLookupError, FileNotFoundError):
-        return False
-    else:
-        return True
-    finally:
-        os.close(descriptor)
+        return _holder_decoder.decode(os.pread(fd, _HOLDER_BYTES, 0))
+    except (OSError, msgspec.MsgspecError):
+        return None

@@ -1,11 +1,12 @@
 """Who works on a row: one life of one worker process.
 
-An owner is named by boot, pid, start time and a random part, and is never reused. Whether it lives is
-asked of the kernel: the pid exists, is no zombie, and started when the name says.
+An owner is named by boot, pid, start time, a random part and its lock directory, and is never reused. Whether
+it lives is asked of the kernel: the pid exists, is no zombie, and started when the name says.
 """
 
 import contextlib
 import os
+import re
 import secrets
 import signal
 import socket
@@ -16,29 +17,43 @@ from typing import NamedTuple, Self
 from worker.systemd import invocation_id
 
 _INVOCATION_ID_LENGTH = 32
-
-
-def boot_id() -> str:
-    """This boot's id; units pass it in as $DECNET_REAPER_BOOT_ID, since `ProcSubset=pid` hides it."""
-    return _boot_id(os.environ.get("DECNET_REAPER_BOOT_ID", ""))
+_OWNER = re.compile(r"([^/]*)/([^/]+)/([1-9][0-9]{0,8})/([0-9]{1,18})/([^/]+)/([^/]+)")
 
 
 @cache
-def _boot_id(given: str) -> str:
-    text = given or Path("/proc/sys/kernel/random/boot_id").read_text()
-    return text.strip().replace("-", "")
+def boot_id() -> str:
+    """This boot's id; units pass it in as $DECNET_REAPER_BOOT_ID, since `ProcSubset=pid` hides it."""
+    try:
+        text = Path("/proc/sys/kernel/random/boot_id").read_text()
+    except FileNotFoundError:
+        text = os.environ.get("DECNET_REAPER_BOOT_ID", "")
+    return text.strip().replace("-", "") or "unknown"
 
 
 def start_ticks(pid: int) -> int | None:
     """When a process started, in clock ticks since boot; None if it is gone (a zombie counts as gone).
 
     proc_pid_stat(5): the fields after the command name, which may itself hold blanks and brackets.
+
+    Raises:
+        PermissionError: there is one, of another user, that this user may not look at (`hidepid`, proc(5)).
     """
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
+        # Hidden or gone: whoever may not be signalled is there.
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, 0)
         return None
     return None if fields[0] in "ZX" else int(fields[19])
+
+
+def exists(pid: int) -> bool:
+    """Whether there is a process of this pid, whosever."""
+    try:
+        return start_ticks(pid) is not None
+    except PermissionError:
+        return True
 
 
 class Owner(NamedTuple):
@@ -50,6 +65,7 @@ class Owner(NamedTuple):
         pid: process id.
         started: clock ticks since boot.
         token: random part; the unit's invocation id where systemd runs the worker.
+        locks: id of the lock directory that it takes its locks in.
     """
 
     host: str
@@ -57,22 +73,23 @@ class Owner(NamedTuple):
     pid: int
     started: int
     token: str
+    locks: str
 
     @classmethod
-    def mine(cls) -> Self:
-        """The owner that this process is."""
+    def mine(cls, locks: str) -> Self:
+        """The owner that this process is, with the id of its lock directory."""
         pid = os.getpid()
         token = invocation_id() or secrets.token_hex(4)
-        return cls(socket.gethostname(), boot_id(), pid, start_ticks(pid) or 0, token)
+        return cls(socket.gethostname(), boot_id(), pid, start_ticks(pid) or 0, token, locks)
 
     @classmethod
     @lru_cache(1024)  # a pass of the reaper asks for every running row, and few workers run them all
     def parse(cls, text: str | None) -> Self | None:
         """Read what `str` wrote; None for anything else (a row that another program owns)."""
-        parts = (text or "").split("/")
-        if len(parts) != 5 or not parts[2].isdecimal() or not parts[3].isdecimal():
+        if (parts := _OWNER.fullmatch(text or "")) is None:
             return None
-        return cls(parts[0], parts[1], int(parts[2]), int(parts[3]), parts[4])
+        host, boot, pid, started, token, locks = parts.groups()
+        return cls(host, boot, int(pid), int(started), token, locks)
 
     def __str__(self) -> str:
         return "/".join(map(str, self))
@@ -84,8 +101,11 @@ class Owner(NamedTuple):
 
     @property
     def alive(self) -> bool:
-        """Whether this very process still runs."""
-        return self.boot == boot_id() and start_ticks(self.pid) == self.started
+        """Whether this very process still runs; True if that can't be known (`hidepid`, another user)."""
+        try:
+            return self._runs()
+        except PermissionError:
+            return True
 
     def open_pidfd(self) -> int | None:
         """A pidfd of this very process (readable when it ends, see pidfd_open(2)); None if it is gone."""
@@ -99,8 +119,12 @@ class Owner(NamedTuple):
         return None
 
     def kill(self) -> None:
-        """End this very process, never another one that has come to its pid."""
+        """End this very process, never another one at its pid, nor one that can't be looked at."""
         if (descriptor := self.open_pidfd()) is not None:
-            with contextlib.suppress(ProcessLookupError):
-                signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                if self._runs():
+                    signal.pidfd_send_signal(descriptor, signal.SIGKILL)
             os.close(descriptor)
+
+    def _runs(self) -> bool:
+        return self.boot == boot_id() and start_ticks(self.pid) == self.started

@@ -85,9 +85,12 @@ EVENTS: Final[dict[str, Event]] = {
     ),
     "lifecycle.succeeded": Event(INFO, "the operation is done", "nothing", _ENDED),
     "lifecycle.failed": Event(
+        ERROR, "the runtime reported a failure", "read the error; submit again once it is mended", _ENDED
+    ),
+    "lifecycle.timed_out": Event(
         ERROR,
-        "the runtime reported a failure, or the operation took too long",
-        "read the error; submit again once it is mended",
+        "the operation took longer than it may, and was ended",
+        "look what it waited for; submit again, or raise `operation_timeout`",
         _ENDED,
     ),
     "lifecycle.interrupted": Event(
@@ -101,16 +104,25 @@ EVENTS: Final[dict[str, Event]] = {
     ),
     "lifecycle.swept": Event(
         ERROR,
-        "the reaper closed a row whose executor is gone, or that nobody started in time",
+        "the reaper closed a row whose executor is gone",
         "look for the worker's death: `journalctl -u 'decnet-worker@*'`; follow `retry_id`",
         _ENDED,
+    ),
+    "lifecycle.expired": Event(
+        ERROR,
+        "the reaper closed a row that nobody started in time",
+        "look whether a worker of its host runs; submit again",
+        _ENDED,
+    ),
+    "lifecycle.lost": Event(
+        ERROR, "the row's host was lost", "look after the host; follow `retry_id`", _ENDED
     ),
     "lifecycle.cancel_requested": Event(
         INFO, "an operator asked for a running operation to be ended", "nothing", ("lifecycle_id",)
     ),
     "lifecycle.redelivered": Event(
         WARNING,
-        "a pending row was rung again, since no job of it was queued",
+        "a pending row was enqueued again, since no job of it was queued",
         "if often: look whether Redis loses data, or whether workers run at all",
         (*ROW_FIELDS, "delivery"),
     ),
@@ -120,6 +132,18 @@ EVENTS: Final[dict[str, Event]] = {
         "look at the worker; it is ended after the grace period",
         (*ROW_FIELDS, "owner", "overdue_s"),
     ),
+    "lifecycle.postponed": Event(
+        WARNING,
+        "a worker could not begin, since something is short or can't be used; it is tried again",
+        "read the reason: free descriptors, memory or processes, or mend the lock file",
+        (*ROW_FIELDS, "reason"),
+    ),
+    "lifecycle.not_assessed": Event(
+        WARNING,
+        "the reaper can't judge an open row and leaves it (once for each reason)",
+        "read the reason",
+        (*ROW_FIELDS, "owner", "reason"),
+    ),
     "lifecycle.late_write_refused": Event(
         WARNING,
         "a worker came to end a row that is not its own any more; nothing was changed",
@@ -128,12 +152,15 @@ EVENTS: Final[dict[str, Event]] = {
     ),
     "lifecycle.survivors_ended": Event(
         WARNING,
-        "processes that outlived their operation's worker were killed",
+        "processes that outlived their operation or its worker were killed",
         "nothing",
         (*ROW_FIELDS, "pids"),
     ),
     "lifecycle.unknown": Event(
-        WARNING, "a job named a row that is not in the store", "look who writes to Redis", ("lifecycle_id",)
+        WARNING,
+        "a job named a row that is not in the store, or another host's",
+        "look who writes to Redis",
+        ("lifecycle_id",),
     ),
     "runtime.output": Event(
         DEBUG,
@@ -180,7 +207,7 @@ EVENTS: Final[dict[str, Event]] = {
     "reaper.stopped": Event(INFO, "a reaper has stopped", "nothing", ("pid",)),
     "reaper.swept": Event(
         INFO,
-        "a pass that did something",
+        "a sweep that did something",
         "nothing",
         ("trigger", "rows", "failed", "retried", "redelivered", "ended", "pruned", "duration_s"),
     ),
@@ -192,9 +219,15 @@ EVENTS: Final[dict[str, Event]] = {
     ),
     "reaper.sweep_failed": Event(
         ERROR,
-        "a pass could not be finished; the next one tries again",
+        "a sweep could not be finished; the next one tries again",
         "read the reason",
         ("trigger", "reason"),
+    ),
+    "daemon.task_failed": Event(
+        ERROR,
+        "a task in a daemon met an error that nobody foresaw; it is started again",
+        "report it; a daemon whose task stays unwell is restarted by systemd's watchdog",
+        ("task", "reason"),
     ),
     "daemon.reloaded": Event(
         INFO,
@@ -296,12 +329,13 @@ event's fields in the order below, all of them, null where not known; then `exce
 there is one. What libraries log stands in the same stream, with `logger` behind their text as `event`. No
 text is longer than 4,000 characters, so that the journal never splits a line.
 
-Each operation that ends has exactly one line: `lifecycle.succeeded`, `.failed`, `.interrupted`, `.cancelled`
-or `.swept`, with `queue_wait_s`, `duration_s`, `runtime`, `attempt` and `outcome`, and this line alone tells
-the whole row. The daemons' lines rebuild every row that a worker claimed or that the reaper closed. Rows that
-still wait, or that were cancelled while they waited, are told by who did that: the master's own log, or for
-the command the system's log (`journalctl -t decnet-command`). A line is written right after its commit; an
-end that a killed process could not tell any more is told by the reaper's next pass.
+Each operation that ends has exactly one line, `lifecycle.<outcome>`: `.succeeded`, `.failed`, `.timed_out`,
+`.cancelled`, `.interrupted`, `.swept`, `.expired` or `.lost`, with `queue_wait_s`, `duration_s`, `runtime`
+and `attempt`, and this line alone tells the whole row. The daemons' lines rebuild every row that a worker
+claimed or that the reaper closed. Rows that still wait, or that were cancelled while they waited, are told by
+who did that: the master's own log, or for the command the system's log (`journalctl -t decnet-command`). A
+line is written right after its commit; an end that a killed process could not log any more is logged by the
+reaper's next sweep.
 
 No line holds a document, or a password of ours. `error`, and `line` at level debug, repeat what Docker
 Compose and the services print: values of a document's variables whose names look like secrets (`PASSWORD`,

@@ -1,9 +1,9 @@
-"""What is being ended and has not been told yet: a kill -9 between a commit and its line loses no line.
+"""Ends of rows that may not have been logged: a kill -9 between a commit and its line loses no line.
 
 Each process notes a row in a file of its own before it ends it, and wipes the note out when the line is out.
-It holds the file with flock(2), so a file that nobody holds is a dead process's: the next pass of a reaper
-tells what that one could not. Told at least once, that is: a process killed in the microseconds between a
-line and the wiping leaves that one row to be told again, with the same content.
+It holds the file with flock(2), so a file that nobody holds is a dead process's: the next sweep of a reaper
+logs what that one could not. Logged at least once, that is: a process killed in the microseconds between a
+line and the wiping leaves that one row to be logged again, with the same content.
 """
 
 import contextlib
@@ -12,55 +12,49 @@ import mmap
 import os
 import secrets
 import weakref
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 from repo.base import Outcome, Row
-from repo.files import open_private
+from worker.liveness.lock_directory import LockDirectory
 from worker.logging.events import OUTCOMES
 
+_FOLDER = "unreported"
 _SLOT = 128
 _SLOTS = 256
 _BLANK = b" " * (_SLOT - 1) + b"\n"
 
 
-class Note(NamedTuple):
-    """How a row was about to be ended."""
-
-    outcome: Outcome
-    digest: str
-
-    def fits(self, row: Row) -> bool:
-        """Whether the row ended like this, and not in a way that somebody else has told."""
-        status = "succeeded" if self.outcome == "succeeded" else "failed"
-        return row["status"] == status and self.digest == _digest(row["error"])
+def ended_as_noted(row: Row, outcome: Outcome) -> bool:
+    """Whether a row ended as somebody was about to end it, and not in a way that another one has logged."""
+    # The store makes a cancel of what came to no end of its own, where one was accepted before.
+    cancelled = row["outcome"] == "cancelled" and outcome not in {"succeeded", "failed"}
+    return cancelled or row["outcome"] == outcome
 
 
 class Unreported:
     """The notes of this process; their file is made at the first one. What can't be noted is left out.
 
     Args:
-        runtime_dir: the files are below it, since a reboot ends the log's readers too.
+        directory: the files are in it, where every reaper of the store finds them.
     """
 
-    def __init__(self, runtime_dir: Path) -> None:
-        self._directory = runtime_dir / "untold"
+    def __init__(self, directory: LockDirectory) -> None:
+        self._directory = directory
         self._files: list[_File] = []
         self._free: list[_Slot] = []
         self._used: dict[str, _Slot] = {}
 
-    def begin(self, lifecycle_id: str, outcome: Outcome, error: str | None) -> None:
+    def begin(self, lifecycle_id: str, outcome: Outcome) -> None:
         """Note that a row is about to be ended, and how."""
-        note = f"{lifecycle_id} {outcome} {_digest(error)}".encode()
+        note = f"{lifecycle_id} {outcome}".encode()
         if len(note) >= _SLOT:
             return
         if (slot := self._used.get(lifecycle_id) or self._free_slot()) is not None:
             self._used[lifecycle_id] = slot
             slot.write(note)
 
-    def told(self, lifecycle_id: str) -> None:
+    def done(self, lifecycle_id: str) -> None:
         """Note that the row's line is out, or that there is none to write."""
         if (slot := self._used.pop(lifecycle_id, None)) is not None:
             slot.write(b"")
@@ -74,15 +68,16 @@ class Unreported:
         return self._free.pop() if self._free else None
 
 
-class _Slot(NamedTuple):
+class _Slot:
     """One line of a file in memory, which outlives its process. Writing one takes no system call."""
 
-    memory: mmap.mmap
-    start: int
+    def __init__(self, memory: mmap.mmap, start: int) -> None:
+        self._memory = memory
+        self._part = slice(start, start + _SLOT)
 
     def write(self, note: bytes) -> None:
         # A process killed in here leaves a line that names no row, or no way to end one.
-        self.memory[self.start : self.start + _SLOT] = note + _BLANK[len(note) :]
+        self._memory[self._part] = note + _BLANK[len(note) :]
 
 
 class _File:
@@ -92,12 +87,11 @@ class _File:
         OSError: it can't be made.
     """
 
-    def __init__(self, directory: Path) -> None:
-        directory.mkdir(mode=0o700, exist_ok=True)
-        path = directory / f"{os.getpid()}-{secrets.token_hex(4)}"
+    def __init__(self, directory: LockDirectory) -> None:
+        path = directory.folder(_FOLDER) / f"{os.getpid()}-{secrets.token_hex(4)}"
         # It gets the name that readers look for once it is held, or one of them would take it for abandoned.
         new = path.with_name(f".{path.name}")
-        fd = open_private(new)
+        fd = directory.open(f"{_FOLDER}/{new.name}")
         weakref.finalize(self, os.close, fd)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX)
@@ -107,7 +101,7 @@ class _File:
             self._memory[:] = _BLANK * _SLOTS
             new.rename(path)
         except OSError:
-            new.unlink()
+            new.unlink(missing_ok=True)
             raise
 
     def slots(self) -> list[_Slot]:
@@ -116,21 +110,21 @@ class _File:
 
 
 @contextlib.contextmanager
-def abandoned(runtime_dir: Path) -> Iterator[dict[str, list[Note]]]:
-    """What dead processes left untold, by lifecycle id. Their files go when the block ends well.
+def abandoned(directory: LockDirectory) -> Iterator[dict[str, list[Outcome]]]:
+    """What dead processes left unreported, by lifecycle id. Their files go when the block ends well.
 
     Several may have been about to end a row, such as a worker and the reaper that found it dead. Of several
     reapers that look at once, one gets each file.
     """
-    untold: dict[str, list[Note]] = {}
+    noted: dict[str, list[Outcome]] = {}
     files: list[tuple[Path, int]] = []
     try:
-        for path in (runtime_dir / "untold").glob("[0-9]*"):
+        for path in (directory.path / _FOLDER).glob("[0-9]*"):
             if (fd := _take(path)) is not None:
                 files.append((path, fd))
-                for lifecycle_id, note in _read(fd).items():
-                    untold.setdefault(lifecycle_id, []).append(note)
-        yield untold
+                for lifecycle_id, outcome in _read(fd).items():
+                    noted.setdefault(lifecycle_id, []).append(outcome)
+        yield noted
         for path, _ in files:
             path.unlink(missing_ok=True)
     finally:
@@ -151,16 +145,11 @@ def _take(path: Path) -> int | None:
     return None
 
 
-def _read(fd: int) -> dict[str, Note]:
-    untold: dict[str, Note] = {}
+def _read(fd: int) -> dict[str, Outcome]:
+    noted: dict[str, Outcome] = {}
     with open(fd, closefd=False, errors="replace") as file:
         for line in file:
-            lifecycle_id, *noted = line.split() or [""]
-            if len(noted) == 2 and noted[0] in OUTCOMES:
-                untold[lifecycle_id] = Note(OUTCOMES[noted[0]], noted[1])
-    return untold
-
-
-def _digest(error: str | None) -> str:
-    # Of the beginning, since the store cuts what is long.
-    return "-" if error is None else f"{zlib.crc32(error[:1000].encode(errors='replace')):x}"
+            lifecycle_id, *outcome = line.split() or [""]
+            if len(outcome) == 1 and outcome[0] in OUTCOMES:
+                noted[lifecycle_id] = OUTCOMES[outcome[0]]
+    return noted

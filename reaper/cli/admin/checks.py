@@ -2,15 +2,19 @@
 
 import contextlib
 import ctypes
-import fcntl
-import os
 import shutil
+from collections import Counter
 from pathlib import Path
+from typing import get_args
 
 from reaper.settings import ReaperSettings
+from reaper.sweep.rules import duration
 from repo.errors import StoreError
 from repo.factory import get_repository
+from repo.location import sqlite_path
+from worker.liveness.lock_directory import Daemon, host_of
 from worker.liveness.locks import DeckyLocks
+from worker.liveness.owner import Owner
 from worker.queue import Queue, QueueUnavailable, QueueUnusable
 from worker.runtimes.base import RuntimeUnavailable
 from worker.runtimes.registry import make_runtime
@@ -64,16 +68,47 @@ async def queue(settings: ReaperSettings) -> str:
 
 
 async def locks(settings: ReaperSettings) -> str:
-    """The directory can be written, and its file system has flock(2)."""
-    directory = DeckyLocks(settings.runtime_dir).directory
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError as error:
-        raise Wrong(f"{directory} can't be locked ({error.strerror}): use a local file system") from None
-    finally:
-        os.close(descriptor)
-    return str(directory)
+    """Their directory can be written, is of this host, and its file system has flock(2)."""
+    directory = DeckyLocks.of(settings).directory
+    holders = []
+    for daemon in get_args(Daemon):
+        try:
+            runs = directory.runs(daemon)
+        except OSError as error:
+            raise Wrong(
+                f"{directory.path} can't be locked ({error.strerror}): use a local file system"
+            ) from None
+        if runs:
+            pids = ", ".join(map(str, directory.pids(daemon))) or "another user's"
+            holders.append(f"{daemon} (pid {pids})")
+    host = {None: "no host yet", "-": "the master's own"}.get(
+        noted := host_of(directory.path), f"host {noted}"
+    )
+    return f"{directory.path}, id {directory.id}, {host}; held by {', '.join(holders) or 'nobody'}"
+
+
+async def rows(settings: ReaperSettings) -> str:
+    """Every open row is of this host, and was claimed in this lock directory."""
+    async with get_repository(url=settings.database) as repository:
+        found = await repository.list_open_lifecycles()
+    if sqlite_path(settings.database) is not None:
+        elsewhere = Counter(row["host_uuid"] for row in found if row["host_uuid"] != settings.host_uuid)
+        for host_uuid, count in elsewhere.items():
+            raise Doubtful(
+                f"{count} open rows are of {f'host {host_uuid}' if host_uuid else 'the master itself'}, which"
+                f" nobody serves here: those that wait end as not started within"
+                f" {duration(settings.pending_ttl)}, those that run as not seen for"
+                f" {duration(settings.stale_after)}; `decnet-reaper sweep --older-than 1s` ends them now"
+            )
+    ours = DeckyLocks.of(settings).directory
+    for row in found:
+        owner = Owner.parse(row["owner"]) if row["status"] == "running" else None
+        if owner is not None and owner.alive and owner.locks != ours.id:
+            raise Doubtful(
+                f"row {row['id']} of {row['decky_name']} was claimed in another lock directory than"
+                f" {ours.path}, and its worker is alive (pid {owner.pid}): it is left alone until that ends"
+            )
+    return f"{len(found)} open, all of this host"
 
 
 async def runtime(settings: ReaperSettings) -> str:
@@ -88,8 +123,9 @@ async def runtime(settings: ReaperSettings) -> str:
 
 async def units(settings: ReaperSettings) -> str:
     """A reaper and a worker run: as units, or as `decnet-reaper up`."""
-    if _is_up(settings.runtime_dir):
-        return f"decnet-reaper up runs in {settings.runtime_dir}"
+    directory = DeckyLocks.of(settings).directory
+    if directory.runs("up"):
+        return f"decnet-reaper up runs, pid {', '.join(map(str, directory.pids('up')))}"
     if not _has_systemd():
         raise Doubtful("no systemd here, and no decnet-reaper up: start up, or a worker and a reaper")
     show = ["systemctl", "show", "--property=Id,ActiveState", "--value", "--all", *UNITS]
@@ -112,20 +148,6 @@ def _has_systemd() -> bool:
     return Path("/run/systemd/system").is_dir()  # sd_booted(3)
 
 
-def _is_up(runtime_dir: Path) -> bool:
-    try:
-        descriptor = os.open(runtime_dir / "up.lock", os.O_RDONLY)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(descriptor)
-    return False
-
-
 async def clock(settings: ReaperSettings) -> str:
     """The kernel says that the clock is synchronised, see adjtimex(2). Liveness doesn't depend on it."""
     state = ctypes.CDLL(None).adjtimex(ctypes.create_string_buffer(_TIMEX_BYTES))
@@ -135,7 +157,7 @@ async def clock(settings: ReaperSettings) -> str:
 
 
 async def space(settings: ReaperSettings) -> str:
-    """There is room for the store, the documents and the locks."""
+    """There is room for the store, the documents, the locks and the queue's socket."""
     found = []
     for directory in (settings.state_dir, settings.runtime_dir):
         free = shutil.disk_usage(_existing(directory)).free

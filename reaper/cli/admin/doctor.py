@@ -14,7 +14,7 @@ from reaper.cli.options import json_option
 from reaper.cli.output.table import terminal_width, to_json
 from reaper.settings import ReaperSettings
 from repo.errors import StoreError
-from worker.liveness.locks import LocksUnusable
+from worker.liveness.lock_directory import LocksUnusable
 from worker.logging.console import printable
 from worker.queue import InvalidDSN, QueueUnavailable
 from worker.runtimes.base import RuntimeUnavailable
@@ -24,6 +24,7 @@ _CHECKS: Final[dict[str, Callable[[ReaperSettings], Awaitable[str]]]] = {
     "schema": checks.schema,
     "queue": checks.queue,
     "locks": checks.locks,
+    "rows": checks.rows,
     "runtime": checks.runtime,
     "units": checks.units,
     "clock": checks.clock,

@@ -5,12 +5,8 @@ setpriv(1) of util-linux), even if it is killed.
 """
 
 import asyncio
-import contextlib
-import fcntl
-import os
 import signal
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -20,7 +16,7 @@ from reaper.cli.daemons.up_log import UpLog
 from reaper.cli.logging import settings_of_daemon
 from reaper.settings import ReaperSettings
 from repo.factory import get_repository
-from worker.liveness.locks import LocksUnusable
+from worker.liveness.locks import DeckyLocks
 from worker.queue import QueueUnavailable
 from worker.queue.server import find_server, server_command, wait_ready
 from worker.runtimes.process import ProcessRuntime
@@ -53,13 +49,13 @@ async def run_up(settings: ReaperSettings, workers: int) -> int:
         The exit status, 0.
 
     Raises:
-        LocksUnusable: another `up` runs there, or the directories can't be used.
+        LocksUnusable: another `up` runs on this store, or the directories can't be used.
         QueueUnavailable: no server binary was found, or it didn't start.
     """
     stop = Stop()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.ask)
-    with _only_one(settings.runtime_dir):
+    with DeckyLocks.for_daemon(settings).directory.joined("up"):
         # The queue ends last, so that the daemons' end is not an outage, and the reaper after the workers.
         stop_server, stop_reaper = Stop(), Stop()
         server = asyncio.create_task(_serve(settings, stop_server))
@@ -109,22 +105,6 @@ async def _say_what_still_runs(settings: ReaperSettings) -> None:
             f"these deckies still run, as local processes: {', '.join(names)}. To end them:"
             f" decnet-reaper up, then decnet-reaper teardown {' '.join(names)}"
         )
-
-
-@contextlib.contextmanager
-def _only_one(runtime_dir: Path) -> Iterator[None]:
-    try:
-        runtime_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        lock = os.open(runtime_dir / "up.lock", os.O_RDWR | os.O_CREAT, 0o600)
-    except OSError as error:
-        raise LocksUnusable(f"the runtime directory {runtime_dir} can't be used: {error.strerror}") from None
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    except BlockingIOError:
-        raise LocksUnusable(f"decnet-reaper is already up in {runtime_dir}") from None
-    finally:
-        os.close(lock)
 
 
 def _ours(daemon: str) -> list[str]:

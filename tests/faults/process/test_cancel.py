@@ -40,7 +40,7 @@ async def test_operations_that_end_as_they_are_cancelled() -> None:
             assert ends <= {("succeeded", None), ("failed", "cancelled by operator")}
             for row, told in zip(rows, heard, strict=True):
                 assert told is not None or row["status"] == "succeeded"
-            locks = DeckyLocks(fleet.root / "run")
+            locks = DeckyLocks.of(fleet.settings)
             assert [name for name in names if locks.holders(name, None)] == []
             await audit(fleet, client)
 

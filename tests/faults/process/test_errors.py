@@ -73,20 +73,15 @@ async def test_whatever_a_runtime_raises_is_the_row_s_reason(
 ) -> None:
     queue = Queue(fleet.settings.redis)
     async with fleet.client() as client:
-        executor = Executor(
-            client.repository,
-            queue,
-            DeckyLocks(fleet.root / "run"),
-            RaisingRuntime(error),
-            fleet.settings,
-            Owner.mine(),
-        )
+        locks = DeckyLocks.of(fleet.settings)
+        owner = Owner.mine(locks.directory.id)
+        executor = Executor(client.repository, queue, locks, RaisingRuntime(error), fleet.settings, owner)
         lifecycle_id = await client.deploy("decky-a", fleet.document("decky-a"))
         await executor.execute(lifecycle_id)
         row = await client.get(lifecycle_id)
         assert row["status"] == "failed"
         assert str(row["error"]).startswith(said)
-        assert DeckyLocks(fleet.root / "run").holders("decky-a", None) == []
+        assert DeckyLocks.of(fleet.settings).holders("decky-a", None) == []
     await queue.close()
 
 

@@ -11,11 +11,12 @@ from repo.ids import new_id
 from tests.support.audit import audit
 from tests.support.fleet import Daemon, Fleet
 from worker.client import LifecycleClient
+from worker.liveness.lock_directory import find_lock_directory
 from worker.logging.events import emit
 
 pytestmark = pytest.mark.anyio
 
-DEAD = "elsewhere/an-earlier-boot/1/1/00000000"
+DEAD = "elsewhere/an-earlier-boot/1/1/00000000/0123"
 
 
 async def orphans(fleet: Fleet, client: LifecycleClient, count: int) -> set[str]:
@@ -88,10 +89,10 @@ async def test_an_end_that_a_killed_worker_could_not_tell_is_told_by_the_reaper(
         await worker.kill()
         # As if it had been killed a moment sooner: the end is committed, its line is not out.
         worker.lines = [line for line in worker.lines if line["event"] != "lifecycle.succeeded"]
-        (ledger,) = (fleet.root / "run" / "untold").iterdir()
-        ledger.write_text(f"{lifecycle_id} succeeded -\n")
+        (notes,) = (find_lock_directory(fleet.settings) / "unreported").iterdir()
+        notes.write_text(f"{lifecycle_id} succeeded\n")
         reaper = await fleet.reaper()
         line = await reaper.log("lifecycle.succeeded", lifecycle_id=lifecycle_id)
         assert (line["owner"], line["error"]) == (row["owner"], None)
-        assert not ledger.exists()
+        assert not notes.exists()
         await audit(fleet, client)

@@ -9,8 +9,11 @@ import pytest
 
 from tests.support.audit import audit
 from tests.support.fleet import Daemon, Fleet, accept, gated, running_fleet, wait_status
+from tests.support.survivor import surviving_compose
 from worker.client import LifecycleClient
 from worker.liveness.locks import DeckyLocks
+from worker.liveness.owner import Owner
+from worker.logging.events import emit_end
 
 pytestmark = pytest.mark.anyio
 
@@ -86,15 +89,22 @@ async def test_a_worker_that_died_while_no_reaper_ran_is_a_restarted_master_and_
         await audit(fleet, client)
 
 
+async def of_an_earlier_boot(client: LifecycleClient, lifecycle_id: str) -> None:
+    """Make a row one that was claimed before a reboot; its lock file stays, and nobody holds it."""
+    owner = Owner.parse((await client.get(lifecycle_id))["owner"])
+    assert owner is not None
+    await client.repository.update_lifecycle(lifecycle_id, {"owner": str(owner._replace(boot="earlier"))})
+
+
 async def test_a_reboot_empties_the_runtime_directory_and_closes_every_running_row(fleet: Fleet) -> None:
     worker = await fleet.worker()
     async with fleet.client() as client:
         ids = [await gated(fleet, client, f"decky-{number:02}") for number in range(5)]
         await worker.kill()
         await fleet.kill_queue()
-        for lock in (fleet.root / "run" / "locks").iterdir():
-            lock.unlink()
-        reaper = await fleet.reaper(DECNET_REAPER_BOOT_ID="another-boot")
+        for lifecycle_id in ids:
+            await of_an_earlier_boot(client, lifecycle_id)
+        reaper = await fleet.reaper()
         rows = await client.repository.get_lifecycle_by_ids(ids)
         assert {row["error"] for row in rows} == {"master restarted during operation"}
         await fleet.start_queue()
@@ -119,9 +129,11 @@ async def test_a_stopped_worker_is_never_swept_and_finishes(fleet: Fleet) -> Non
 
 HOLDER = """
 import sys, time
-from pathlib import Path
 from worker.liveness.locks import DeckyLocks
-with DeckyLocks(Path(sys.argv[1])).try_lock("decky-01", None):
+from worker.liveness.owner import Owner
+from worker.logging.events import emit_end
+from worker.settings import WorkerSettings, load
+with DeckyLocks.of(load(WorkerSettings)).try_lock("decky-01", None):
     print("held", flush=True)
     sys.stdin.read()
 """
@@ -134,7 +146,7 @@ async def test_whoever_holds_the_lock_of_an_orphan_in_its_own_right_is_left_alon
         await worker.kill()
         # Another worker on its way to a claim that will be refused, or another reaper, looks like this.
         other = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-c", HOLDER, str(fleet.root / "run")),
+            *(sys.executable, "-c", HOLDER),
             env=fleet.environment,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
@@ -153,15 +165,22 @@ async def test_whoever_holds_the_lock_of_an_orphan_in_its_own_right_is_left_alon
 
 
 async def test_a_late_write_changes_nothing_and_is_told(fleet: Fleet) -> None:
-    reaper = await fleet.set(max_attempts="1").reaper()
+    await fleet.set(max_attempts="1").reaper()
     worker = await fleet.worker()
     async with fleet.client() as client:
         lifecycle_id = await gated(fleet, client)
         worker.signal(signal.SIGSTOP)
         fleet.gate().touch()
-        DeckyLocks(fleet.root / "run").path("decky-01", None).unlink()
-        await reaper.log("lifecycle.swept", lifecycle_id=lifecycle_id)
+        # Lost by force: whoever can write the store can write anything.
+        ended = await client.repository.end_lifecycle(
+            lifecycle_id,
+            outcome="swept",
+            owner=(await client.get(lifecycle_id))["owner"],
+            error="worker died during operation",
+        )
+        assert ended.applied
         swept = await client.get(lifecycle_id)
+        emit_end(swept, "swept", owner=swept["owner"], error=swept["error"])
         worker.signal(signal.SIGCONT)
         line = await worker.log("lifecycle.late_write_refused")
         assert (line["lifecycle_id"], line["status"]) == (lifecycle_id, "succeeded")
@@ -193,7 +212,7 @@ async def test_an_operation_past_its_deadline_is_ended_by_its_worker() -> None:
             row = await client.wait(await gated(fleet, client), timeout=30)
             await audit(fleet, client)
         assert (row["status"], row["error"]) == ("failed", "timed out after 0.5 s")
-        await worker.log("lifecycle.failed", retry_id=None)
+        await worker.log("lifecycle.timed_out", retry_id=None)
 
 
 async def test_a_worker_told_to_stop_finishes_what_it_can_and_ends_the_rest() -> None:
@@ -222,39 +241,16 @@ async def test_a_worker_told_to_stop_finishes_what_it_can_and_ends_the_rest() ->
             await audit(fleet, client)
 
 
-# A stand-in for `docker compose`: Docker's own plugin can survive the client that the worker started.
-SURVIVOR = """
-import os, sys, time
-if "version" in sys.argv:
-    print("2.40.3"); sys.exit()
-if "up" not in sys.argv:
-    sys.exit()
-if os.fork() == 0:
-    os.setsid()
-    if os.fork() == 0:
-        open(os.environ["HOME"] + "/survivor", "w").write(str(os.getpid()))
-        time.sleep(600)
-    os._exit(0)
-time.sleep(600)
-"""
-
-
 async def test_survivors_of_a_killed_worker_are_ended_and_nobody_else() -> None:
-    async with running_fleet(runtime="compose", max_attempts="1") as fleet:
-        stand_in = fleet.root / "compose.py"
-        stand_in.write_text(SURVIVOR)
-        fleet.environment["HOME"] = str(fleet.root)
-        fleet.set(compose_command=f"{sys.executable} {stand_in}")
+    async with running_fleet(max_attempts="1") as fleet:
+        note = surviving_compose(fleet)
         innocent = await asyncio.create_subprocess_exec("sleep", "600", start_new_session=True)
         try:
             worker = await fleet.worker()
             async with fleet.client() as client:
                 lifecycle_id = await client.deploy("decky-01", fleet.document("decky-01"))
                 await wait_status(client, lifecycle_id, "running")
-                note = fleet.root / "survivor"
-                while not note.exists() or not note.read_text():
-                    await asyncio.sleep(0.01)
-                survivor = int(note.read_text())
+                survivor = await note()
                 await worker.kill()
                 assert Path(f"/proc/{survivor}").exists()
                 assert (await client.get(lifecycle_id))["status"] == "running"
@@ -263,7 +259,7 @@ async def test_survivors_of_a_killed_worker_are_ended_and_nobody_else() -> None:
                 assert row["status"] == "failed"
                 line = await reaper.log("lifecycle.survivors_ended", lifecycle_id=lifecycle_id)
                 assert survivor in line["pids"]
-                assert DeckyLocks(fleet.root / "run").holders("decky-01", None) == []
+                assert DeckyLocks.of(fleet.settings).holders("decky-01", None) == []
                 await audit(fleet, client)
             assert innocent.returncode is None
         finally:

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.anyio
 @pytest.mark.parametrize("seconds", [3, pytest.param(20, marks=pytest.mark.long)])
 async def test_a_store_that_another_process_locks_is_waited_for(fleet: Fleet, seconds: float) -> None:
     reaper = await fleet.set(max_attempts="1").reaper()
-    finishing, dying = await fleet.worker(), await fleet.worker(DECNET_REAPER_HOST_UUID="other")
+    finishing, idle = await fleet.worker(), await fleet.worker()
     async with fleet.client() as client:
         ending = await gated(fleet, client, "decky-a")
         waiting = await client.mutate("decky-a", services=[])
@@ -31,7 +31,7 @@ async def test_a_store_that_another_process_locks_is_waited_for(fleet: Fleet, se
             assert (await client.get(ending))["status"] == "running"  # readers don't wait
         for lifecycle_id in (ending, waiting, await submitted):
             assert (await client.wait(lifecycle_id, timeout=30))["status"] == "succeeded"
-        for daemon in (reaper, finishing, dying):
+        for daemon in (reaper, finishing, idle):
             assert [line for line in daemon.lines if line["level"] == "error"] == []
         await audit(fleet, client)
 

@@ -16,6 +16,7 @@ def row(status: str, **fields: Any) -> Any:
         "deliveries": 1,
         "cancel_requested_at": None,
         "owner": "me",
+        "host_uuid": None,
         **fields,
     }
 
@@ -129,20 +130,42 @@ def test_all_are_rung_at_once_after_the_queue_was_lost() -> None:
 
 
 def test_a_pending_row_past_its_time_to_live_failed() -> None:
-    assert pending(age=3601.0, delivery="queued") == (Do.FAIL, "not started within 1h", False, "expired")
+    action = pending(age=3601.0, delivery="queued")
+    assert action == (Do.FAIL, "not started within 1h", False, "expired")
 
 
-def test_an_unseen_host_is_left_alone_until_it_is_stale() -> None:
+def test_a_row_that_nobody_could_start_says_so() -> None:
+    expired = Facts(served=False, age=3601.0)
+    assert decide(row("pending"), expired, POLICY).error == (
+        "not started within 1h: no worker serves the master's own deckies"
+    )
+    assert decide(row("pending", host_uuid="h9"), expired, POLICY).error == (
+        "not started within 1h: no worker serves host h9"
+    )
+
+
+def test_a_row_of_a_host_that_nobody_can_serve_is_left_alone_until_it_is_old() -> None:
     for status in ("pending", "running"):
-        young = Facts(visible=False, age=3599.0, lock_free=True)
-        old = Facts(visible=False, age=3601.0)
-        assert decide(row(status), young, POLICY).do is Do.LEAVE
-        assert decide(row(status), old, POLICY) == (
-            Do.FAIL,
-            "master restarted during operation",
-            False,
-            "swept",
-        )
+        assert decide(row(status), Facts(host="absent", age=3599.0, lock_free=True), POLICY).do is Do.LEAVE
+    old = Facts(host="absent", served=False, age=3601.0)
+    assert decide(row("running"), old, POLICY) == (Do.FAIL, "not seen for 1h", False, "swept")
+    assert decide(row("pending", host_uuid="h9"), old, POLICY).outcome == "expired"
+
+
+def test_a_row_of_a_host_with_a_reaper_of_its_own_is_never_touched() -> None:
+    for status in ("pending", "running"):
+        assert decide(row(status), Facts(host="other", age=10**9, lock_free=True), POLICY).do is Do.LEAVE
+
+
+def test_a_row_that_was_claimed_under_another_lock_is_left_to_its_living_worker() -> None:
+    for lock_free in (True, False):
+        action = running(own_lock=False, lock_free=lock_free, owner_alive=True, overdue=10**9)
+        assert action.do is Do.NOTE
+
+
+def test_a_row_that_was_claimed_under_another_lock_ends_with_its_worker_and_what_that_left() -> None:
+    assert running(own_lock=False, lock_free=True, owner_alive=False, survivors=True).do is Do.END_SURVIVORS
+    assert running(own_lock=False, lock_free=True, owner_alive=False).do is Do.FAIL
 
 
 def test_without_redis_nothing_is_rung_and_the_other_rules_hold() -> None:

@@ -10,6 +10,7 @@ import pytest
 from repo.base import BaseRepository, Row
 from repo.factory import get_repository
 from worker.execution.order import take_lock_in_order
+from worker.liveness.lock_directory import LockDirectory
 from worker.liveness.locks import DeckyLock, DeckyLocks, Holder
 
 pytestmark = pytest.mark.anyio
@@ -23,7 +24,7 @@ async def store(tmp_path: Path) -> AsyncIterator[BaseRepository]:
 
 @pytest.fixture
 def locks(tmp_path: Path) -> DeckyLocks:
-    return DeckyLocks(tmp_path)
+    return DeckyLocks(LockDirectory(tmp_path))
 
 
 async def accepted(store: BaseRepository) -> Row:

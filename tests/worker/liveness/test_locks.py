@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from worker.liveness.locks import DeckyLocks, Holder, LocksUnusable, end_holder
+from worker.liveness.holders import Hold, end_holder
+from worker.liveness.lock_directory import LockDirectory
+from worker.liveness.locks import DeckyLocks, Holder
 from worker.liveness.owner import Owner, start_ticks
 
 SLEEPER = [sys.executable, "-c", "print('up', flush=True); import time; time.sleep(600)"]
@@ -29,7 +31,17 @@ def end(child: subprocess.Popen[str]) -> None:
 
 @pytest.fixture
 def locks(tmp_path: Path) -> DeckyLocks:
-    return DeckyLocks(tmp_path / "run")
+    return DeckyLocks(LockDirectory(tmp_path / "locks"))
+
+
+def mine(pid: int = 0) -> Owner:
+    """This process as an owner, or another one of that pid."""
+    owner = Owner.mine("locks")
+    return owner._replace(pid=pid, started=start_ticks(pid) or 0) if pid else owner
+
+
+def pids(holds: list[Hold]) -> list[int]:
+    return [hold.pid for hold in holds]
 
 
 def test_a_decky_has_one_holder_at_a_time(locks: DeckyLocks) -> None:
@@ -54,7 +66,7 @@ def test_hosts_and_deckies_do_not_share_a_lock(locks: DeckyLocks) -> None:
         ("a", "b"),
     ]
     assert len({locks.path(*name) for name in names[:5]}) == 5
-    assert all(locks.path(*name).parent == locks.directory for name in names)
+    assert all(locks.path(*name).parent == locks.directory.path for name in names)
 
 
 def test_a_child_that_inherited_the_lock_keeps_it_and_is_found(locks: DeckyLocks) -> None:
@@ -63,13 +75,13 @@ def test_a_child_that_inherited_the_lock_keeps_it_and_is_found(locks: DeckyLocks
     with lock:
         lock.write(Holder("some-id", "some-owner", 12.5))
         child = sleeper(lock.fd)
-        assert lock.survivors() == [child.pid]
+        assert pids(lock.survivors()) == [child.pid]
     bystander = os.open(locks.path("decky-01", None), os.O_RDWR)
     try:
         assert locks.try_lock("decky-01", None) is None
-        assert locks.holders("decky-01", None) == [(child.pid, os.getpid())]
-        assert locks.survivors("decky-01", None, os.getpid()) == [child.pid]
-        assert locks.survivors("decky-01", None, os.getppid()) == []
+        assert [hold[:2] for hold in locks.holders("decky-01", None)] == [(child.pid, os.getpid())]
+        assert pids(locks.survivors("decky-01", None, mine())) == [child.pid]
+        assert locks.survivors("decky-01", None, mine(os.getppid())) == []
         assert locks.try_lock_or_read("decky-01", None) == (None, Holder("some-id", "some-owner", 12.5))
     finally:
         os.close(bystander)
@@ -77,9 +89,9 @@ def test_a_child_that_inherited_the_lock_keeps_it_and_is_found(locks: DeckyLocks
     free = locks.try_lock("decky-01", None)
     assert free is not None
     with free:
-        assert locks.holders("decky-01", None) == [(os.getpid(), os.getpid())]
+        assert [hold[:2] for hold in locks.holders("decky-01", None)] == [(os.getpid(), os.getpid())]
         # Whoever took the lock itself is nobody's survivor: it may be another worker, or another reaper.
-        assert locks.survivors("decky-01", None, os.getpid()) == []
+        assert locks.survivors("decky-01", None, mine()) == []
 
 
 def test_only_a_holder_is_ended_never_an_innocent_process(locks: DeckyLocks) -> None:
@@ -89,11 +101,12 @@ def test_only_a_holder_is_ended_never_an_innocent_process(locks: DeckyLocks) -> 
         survivor = sleeper(lock.fd)
     innocent = sleeper()
     try:
-        assert not end_holder(locks, "decky-01", None, innocent.pid)
-        assert end_holder(locks, "decky-01", None, survivor.pid)
+        (hold,) = locks.holders("decky-01", None)
+        assert not end_holder(hold._replace(pid=innocent.pid))
+        assert end_holder(hold)
         assert survivor.wait() == -signal.SIGKILL
         assert innocent.poll() is None
-        assert not end_holder(locks, "decky-01", None, survivor.pid)
+        assert not end_holder(hold)
     finally:
         end(innocent)
         end(survivor)
@@ -101,7 +114,7 @@ def test_only_a_holder_is_ended_never_an_innocent_process(locks: DeckyLocks) -> 
 
 def test_an_owner_lives_as_long_as_its_process() -> None:
     child = sleeper()
-    owner = Owner.mine()._replace(pid=child.pid, started=start_ticks(child.pid) or 0)
+    owner = mine(child.pid)
     assert owner.alive
     assert Owner.parse(str(owner)) == owner
     reused = owner._replace(started=owner.started - 1)
@@ -119,19 +132,16 @@ def test_an_owner_lives_as_long_as_its_process() -> None:
 
 def test_a_zombie_is_dead() -> None:
     child = sleeper()
-    owner = Owner.mine()._replace(pid=child.pid, started=start_ticks(child.pid) or 0)
+    owner = mine(child.pid)
     child.kill()
     os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
     assert not owner.alive
     end(child)
 
 
-@pytest.mark.parametrize("text", [None, "", "me", "a/b/c/d/e", "a/b/1/2", "a/b/1/2/c/d"])
+@pytest.mark.parametrize(
+    "text",
+    [None, "", "me", "a/b/c/d/e/f", "a/b/1/2/c", "a/b/1/2/c/d/e", "a/b/0/2/c/d", "a/b/9999999999/2/c/d"],
+)
 def test_what_is_no_owner_is_none(text: str | None) -> None:
     assert Owner.parse(text) is None
-
-
-def test_a_runtime_directory_that_can_not_be_made_is_one_clear_line(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    with pytest.raises(LocksUnusable, match=r"runtime directory .*/file/run can't be used: Not a directory"):
-        DeckyLocks(tmp_path / "file" / "run")

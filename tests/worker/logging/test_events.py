@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from repo.base import OUTCOMES
 from worker.logging.events import EVENTS, ROW_FIELDS, emit, emit_end, markdown
 from worker.logging.fields import FIELDS
 
 ROOT = Path(__file__).parents[3]
-ENDS = {"succeeded", "failed", "interrupted", "cancelled", "swept"}
+ENDS = set(OUTCOMES)
 ROW: dict[str, Any] = {
     "id": "0190",
     "decky_name": "decky-01",
@@ -77,9 +78,16 @@ def test_every_end_is_one_line_with_the_canonical_fields(outcome: str) -> None:
 def test_levels_are_what_an_operator_is_to_be_woken_for() -> None:
     errors = {name for name, event in EVENTS.items() if event.level == logging.ERROR}
     assert errors == {
-        *("lifecycle.failed", "lifecycle.swept", "queue.unreachable", "store.unavailable"),
+        *(
+            "lifecycle.failed",
+            "lifecycle.timed_out",
+            "lifecycle.swept",
+            "lifecycle.expired",
+            "lifecycle.lost",
+        ),
+        *("queue.unreachable", "store.unavailable"),
         *("worker.job_crashed", "worker.loop_failed", "reaper.sweep_failed", "daemon.failed"),
-        "daemon.reload_failed",
+        *("daemon.reload_failed", "daemon.task_failed"),
     }
 
 

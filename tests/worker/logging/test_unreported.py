@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from reaper.sweep.unreported import tell_untold
+from reaper.sweep.unreported import report_abandoned
 from repo.base import BaseRepository, Outcome
 from repo.factory import get_repository
+from worker.liveness.lock_directory import LockDirectory
 from worker.logging.unreported import Unreported, abandoned
 
 DIED = "worker died during operation"
@@ -27,76 +28,95 @@ async def running_row(store: BaseRepository) -> str:
     return lifecycle_id
 
 
-def leave(runtime_dir: Path, lifecycle_id: str, outcome: Outcome, error: str | None = None) -> None:
+@pytest.fixture
+def locks(tmp_path: Path) -> LockDirectory:
+    return LockDirectory(tmp_path / "locks")
+
+
+def leave(locks: LockDirectory, lifecycle_id: str, outcome: Outcome) -> None:
     """Be a process that notes this and is killed: nobody holds its file any more."""
-    Unreported(runtime_dir).begin(lifecycle_id, outcome, error)
+    Unreported(locks).begin(lifecycle_id, outcome)
 
 
-async def told(store: BaseRepository, runtime_dir: Path) -> list[str]:
+async def logged(store: BaseRepository, locks: LockDirectory) -> list[str]:
     with capture_logs() as lines:
-        await tell_untold(store, runtime_dir)
+        await report_abandoned(store, locks)
     return [line["event"] for line in lines]
 
 
 @pytest.mark.anyio
-async def test_a_committed_end_is_told_once(store: BaseRepository, tmp_path: Path) -> None:
+async def test_a_committed_end_is_logged_once(store: BaseRepository, locks: LockDirectory) -> None:
     lifecycle_id = await running_row(store)
-    leave(tmp_path, lifecycle_id, "succeeded")
+    leave(locks, lifecycle_id, "succeeded")
     await store.end_lifecycle(lifecycle_id, outcome="succeeded", owner=OWNER)
-    assert await told(store, tmp_path) == ["lifecycle.succeeded"]
-    assert await told(store, tmp_path) == []
+    assert await logged(store, locks) == ["lifecycle.succeeded"]
+    assert await logged(store, locks) == []
 
 
 @pytest.mark.anyio
-async def test_an_end_that_was_never_committed_is_not_told(store: BaseRepository, tmp_path: Path) -> None:
-    leave(tmp_path, await running_row(store), "succeeded")
-    assert await told(store, tmp_path) == []
+async def test_an_end_that_was_never_committed_is_not_logged(
+    store: BaseRepository, locks: LockDirectory
+) -> None:
+    leave(locks, await running_row(store), "succeeded")
+    assert await logged(store, locks) == []
 
 
 # The directory's order is the file system's: with ten files of the dead worker one of them is read last.
 @pytest.mark.anyio
 async def test_a_worker_and_then_its_reaper_killed_over_one_row(
-    store: BaseRepository, tmp_path: Path
+    store: BaseRepository, locks: LockDirectory
 ) -> None:
     lifecycle_id = await running_row(store)
     for _ in range(5):
-        leave(tmp_path, lifecycle_id, "succeeded")
-    leave(tmp_path, lifecycle_id, "swept", DIED)
+        leave(locks, lifecycle_id, "succeeded")
+    leave(locks, lifecycle_id, "swept")
     for _ in range(5):
-        leave(tmp_path, lifecycle_id, "succeeded")
-    await store.end_lifecycle(lifecycle_id, outcome="failed", owner=OWNER, error=DIED)
-    assert await told(store, tmp_path) == ["lifecycle.swept"]
+        leave(locks, lifecycle_id, "succeeded")
+    await store.end_lifecycle(lifecycle_id, outcome="swept", owner=OWNER, error=DIED)
+    assert await logged(store, locks) == ["lifecycle.swept"]
 
 
 @pytest.mark.anyio
-async def test_two_reapers_killed_over_one_row(store: BaseRepository, tmp_path: Path) -> None:
+async def test_two_reapers_killed_over_one_row(store: BaseRepository, locks: LockDirectory) -> None:
     lifecycle_id = await running_row(store)
-    leave(tmp_path, lifecycle_id, "swept", DIED)
-    leave(tmp_path, lifecycle_id, "swept", DIED)
-    await store.end_lifecycle(lifecycle_id, outcome="failed", owner=OWNER, error=DIED)
-    assert await told(store, tmp_path) == ["lifecycle.swept"]
+    leave(locks, lifecycle_id, "swept")
+    leave(locks, lifecycle_id, "swept")
+    await store.end_lifecycle(lifecycle_id, outcome="swept", owner=OWNER, error=DIED)
+    assert await logged(store, locks) == ["lifecycle.swept"]
 
 
 @pytest.mark.anyio
-async def test_a_success_that_was_not_committed_is_not_told_of_a_failed_row(
-    store: BaseRepository, tmp_path: Path
+async def test_a_success_that_was_not_committed_is_not_logged_of_a_failed_row(
+    store: BaseRepository, locks: LockDirectory
 ) -> None:
     lifecycle_id = await running_row(store)
-    leave(tmp_path, lifecycle_id, "succeeded")
+    leave(locks, lifecycle_id, "succeeded")
     await store.update_lifecycle(lifecycle_id, {"status": "failed"})
-    assert await told(store, tmp_path) == []
+    assert await logged(store, locks) == []
 
 
-def test_what_is_told_leaves_no_file_behind_that_grows(tmp_path: Path) -> None:
-    ledger = Unreported(tmp_path)
-    ledger.begin("stuck", "failed", "the store is away")
+@pytest.mark.anyio
+async def test_an_end_that_the_store_made_a_cancel_is_logged_as_that(
+    store: BaseRepository, locks: LockDirectory
+) -> None:
+    lifecycle_id = await running_row(store)
+    await store.request_cancel(lifecycle_id)
+    leave(locks, lifecycle_id, "interrupted")
+    await store.end_lifecycle(lifecycle_id, outcome="interrupted", owner=OWNER, error="worker stopped")
+    assert await logged(store, locks) == ["lifecycle.cancelled"]
+
+
+def test_what_is_logged_leaves_no_file_behind_that_grows(locks: LockDirectory) -> None:
+    notes = Unreported(locks)
+    notes.begin("stuck", "failed")
     for number in range(20_000):
-        ledger.begin(f"row-{number}", "succeeded", None)
-        ledger.told(f"row-{number}")
-    assert sum(file.stat().st_size for file in (tmp_path / "untold").iterdir()) < 300_000
-    with abandoned(tmp_path) as untold:
-        assert not untold, "its process is alive"
-    del ledger
-    with abandoned(tmp_path) as untold:
-        assert untold.keys() == {"stuck"}
-    assert not list((tmp_path / "untold").iterdir())
+        notes.begin(f"row-{number}", "succeeded")
+        notes.done(f"row-{number}")
+    folder = locks.path / "unreported"
+    assert sum(file.stat().st_size for file in folder.iterdir()) < 300_000
+    with abandoned(locks) as found:
+        assert not found, "its process is alive"
+    del notes
+    with abandoned(locks) as found:
+        assert found.keys() == {"stuck"}
+    assert not list(folder.iterdir())

@@ -50,10 +50,10 @@ def restart(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def execute(fleet: Fleet, client: Any, runtime: Any, lifecycle_id: str) -> dict[str, Any]:
     queue = Queue(fleet.settings.redis)
-    locks = DeckyLocks(fleet.root / "run")
-    await Executor(client.repository, queue, locks, runtime, fleet.settings, Owner.mine()).execute(
-        lifecycle_id
-    )
+    locks = DeckyLocks.of(fleet.settings)
+    owner = Owner.mine(locks.directory.id)
+    executor = Executor(client.repository, queue, locks, runtime, fleet.settings, owner)
+    await executor.execute(lifecycle_id)
     await queue.close()
     return dict(await client.get(lifecycle_id))
 

@@ -1,0 +1,39 @@
+"""Ends what an operation leaves behind with its decky's lock in hand, whatever became of the operation.
+
+The runtime ends what it started; this is for what slipped away from it, into a session of its own.
+"""
+
+import asyncio
+from typing import Final
+
+from repo.base import Row
+from worker.execution.resources import SHORTAGES
+from worker.liveness.holders import Hold, end_holder
+from worker.liveness.locks import DeckyLock
+from worker.logging.events import emit
+
+_LOOK_EVERY_S: Final = 0.02
+
+
+async def end_survivors(row: Row, lock: DeckyLock) -> None:
+    """Return once no other process holds the row's lock.
+
+    Args:
+        row: whose operation it was.
+        lock: its decky's.
+    """
+    while holds := await _survivors(lock):
+        if ended := [hold.pid for hold in holds if end_holder(hold)]:
+            emit("lifecycle.survivors_ended", row, pids=ended)
+        await asyncio.sleep(_LOOK_EVERY_S)
+
+
+async def _survivors(lock: DeckyLock) -> list[Hold]:
+    while True:
+        try:
+            # In a thread, since all processes of the machine are looked at.
+            return await asyncio.to_thread(lock.survivors)
+        except OSError as error:
+            if error.errno not in SHORTAGES:
+                raise  # else there was no descriptor to look with: nobody may be taken for gone
+        await asyncio.sleep(_LOOK_EVERY_S)
