@@ -169,6 +169,7 @@ def _run(check: Check, scratch: Path) -> Result:
     broken = "errors: 0" not in said
     states = _STORED.search(said)
     assert states is not None, said
+    assert broken or "Search not completed" not in said, said
     assert "max search depth too small" not in said, said
     story = _story(scratch, defines, model, live=check.live) if broken else []
     return Result(broken, int(states[1]), round(seconds, 1), story)
