@@ -133,7 +133,7 @@ async def run_reaper(settings: ReaperSettings) -> None:
             starts this again has it used.
     """
     queue = Queue(settings.redis)
-    async with get_repository(url=settings.database) as repository:
+    async with get_repository(url=settings.database, create=settings.makes_store) as repository:
         locks = DeckyLocks.for_daemon(settings)
         queue.store = await repository.identify()
         await queue.refuse_others(settings.host_uuid)

@@ -93,6 +93,14 @@ class StoreSettings(msgspec.Struct, frozen=True, kw_only=True):
         if not self.database:
             msgspec.structs.force_setattr(self, "database", str(self.state_dir / "decnet-reaper.db"))
 
+    @property
+    def makes_store(self) -> bool:
+        """Whether the store is made where it is missing: the one that nobody named is.
+
+        One that was named may be DECNET's, which makes it itself and must not find ours in its place.
+        """
+        return self.database == str(self.state_dir / "decnet-reaper.db")
+
 
 S = TypeVar("S", bound=StoreSettings)
 

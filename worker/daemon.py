@@ -40,7 +40,7 @@ async def run_worker(settings: WorkerSettings) -> None:
     ensure_descriptors(settings.max_jobs)
     runtime = await choose_runtime(settings)
     queue = Queue(settings.redis)
-    async with get_repository(url=settings.database) as repository:
+    async with get_repository(url=settings.database, create=settings.makes_store) as repository:
         queue.store = await repository.identify()
         await queue.refuse_others(settings.host_uuid)
         locks = DeckyLocks.for_daemon(settings)

@@ -42,7 +42,7 @@ def _offer_ids(ctx: click.Context, param: click.Parameter, incomplete: str) -> l
 
 def _newest(*, only_open: bool = False) -> list[Lifecycle]:
     async def ask(database: str) -> list[Lifecycle]:
-        async with get_repository(url=database) as repository:
+        async with get_repository(url=database, create=False) as repository:
             return await repository.list_lifecycles(statuses=OPEN if only_open else (), limit=_OFFERED)
 
     try:

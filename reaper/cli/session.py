@@ -22,7 +22,8 @@ def with_repository(work: Callable[[BaseRepository], Coroutine[Any, Any, int]]) 
     """Run `work` with an open store; returns its exit status. Needs no queue, and doesn't import one."""
 
     async def opened() -> int:
-        async with get_repository(url=load_settings().database) as repository:
+        settings = load_settings()
+        async with get_repository(url=settings.database, create=settings.makes_store) as repository:
             return await work(repository)
 
     return asyncio.run(opened())

@@ -57,7 +57,10 @@ class SqliteFile:
         if os.path.isdir(directory) and not os.access(directory, os.W_OK | os.X_OK):  # noqa: PTH112 - never raises
             raise StoreUnusable(f"{self.path}: {who_may_use(directory)}")
         if not self._create and not os.path.lexists(self.path):
-            raise StoreMissing(f"{self.path}: no store is there, and none was asked to be made")
+            raise StoreMissing(
+                f"{self.path}: no store is there; if nobody else is to make it (DECNET makes its own), type:"
+                " decnet-reaper doctor --create"
+            )
         try:
             make_directory(directory)
             if not self.path.exists():

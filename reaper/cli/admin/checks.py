@@ -36,7 +36,7 @@ class Doubtful(Exception):
 
 async def store(settings: ReaperSettings) -> str:
     """The file opens and is sound."""
-    async with get_repository(url=settings.database) as repository:
+    async with get_repository(url=settings.database, create=settings.makes_store) as repository:
         facts = await repository.check()
     if facts["integrity"] != "ok":
         raise Wrong(f"{facts['path']} is damaged ({facts['integrity']}): stop all, restore it from a backup")
@@ -45,7 +45,7 @@ async def store(settings: ReaperSettings) -> str:
 
 async def schema(settings: ReaperSettings) -> str:
     """Its schema is the one of this release; opening migrates older ones and refuses newer ones."""
-    async with get_repository(url=settings.database) as repository:
+    async with get_repository(url=settings.database, create=settings.makes_store) as repository:
         return f"revision {(await repository.check())['schema']}"
 
 
@@ -53,7 +53,7 @@ async def queue(settings: ReaperSettings) -> str:
     """Redis or Valkey answers, and this host's queue can be read and written, and is this store's."""
     redis = Queue(settings.redis)
     with contextlib.suppress(StoreError):  # the check of the store says it
-        async with get_repository(url=settings.database) as repository:
+        async with get_repository(url=settings.database, create=settings.makes_store) as repository:
             redis.store = await repository.identify()
     try:
         return f"{redis.name}, {await redis.check(settings.host_uuid)}"

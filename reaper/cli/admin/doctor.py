@@ -1,6 +1,7 @@
 """`decnet-reaper doctor`: each prerequisite, checked, with what to do about it."""
 
 import asyncio
+import contextlib
 import textwrap
 from collections.abc import Awaitable, Callable
 from typing import Final, Literal, NamedTuple
@@ -14,6 +15,7 @@ from reaper.cli.options import json_option
 from reaper.cli.output.table import terminal_width, to_json
 from reaper.settings import ReaperSettings
 from repo.errors import StoreError
+from repo.factory import get_repository
 from worker.liveness.lock_directory import LocksUnusable
 from worker.logging.console import printable
 from worker.queue import InvalidDSN, QueueUnavailable
@@ -46,7 +48,8 @@ class Finding(NamedTuple):
 
 @click.command()
 @json_option
-def command(as_json: bool) -> int:
+@click.option("--create", is_flag=True, help="First make the store, where none is there.")
+def command(as_json: bool, create: bool) -> int:
     """Check each prerequisite, and say what to do.
 
     Exits with 3 if one that is needed fails. Run it as the user that the daemons run as.
@@ -54,17 +57,27 @@ def command(as_json: bool) -> int:
     \b
     Examples:
       decnet-reaper doctor
+      sudo -u decnet-reaper decnet-reaper doctor --create
       decnet-reaper doctor --json | jq 'map_values(select(.state != "ok"))'
     """
-    return asyncio.run(run_doctor(settings_of_command(), as_json=as_json))
+    return asyncio.run(run_doctor(settings_of_command(), as_json=as_json, create=create))
 
 
-async def run_doctor(settings: ReaperSettings, *, as_json: bool) -> int:
+async def run_doctor(settings: ReaperSettings, *, as_json: bool, create: bool = False) -> int:
     """Run every check and print what came out.
+
+    Args:
+        settings: what to check.
+        as_json: for scripts.
+        create: first make the store, where none is there.
 
     Returns:
         The exit status: 0, or 3 if something that is needed is missing.
     """
+    if create:
+        with contextlib.suppress(StoreError):  # the check of the store says it
+            async with get_repository(url=settings.database):
+                pass
     findings = {name: await _try(check, settings) for name, check in _CHECKS.items()}
     if as_json:
         click.echo(
