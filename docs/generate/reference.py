@@ -12,6 +12,7 @@ from sqlmodel import SQLModel
 from reaper.cli import exit_status
 from reaper.cli.main import cli
 from reaper.settings import ReaperSettings, Seconds, SettingsError
+from reaper.sweep.rules import duration
 from repo import errors as store
 from repo.models import HEAD, VERSION_TABLE, DeckyDeployed, DeckyLifecycle
 from repo.sqlite.guards import REFUSED
@@ -83,10 +84,7 @@ def _settings() -> Iterator[str]:
 
 def _shown(value: object) -> str:
     if isinstance(value, Seconds):
-        sizes = (("d", 86400), ("h", 3600), ("m", 60), ("s", 1))
-        return next(
-            f"`{value / size:g}{unit}`" for unit, size in sizes if value % size == 0 and value >= size
-        )
+        return f"`{duration(value)}`"
     return "none" if value in (None, "") else f"`{value}`"
 
 

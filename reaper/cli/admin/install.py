@@ -13,7 +13,7 @@ import click
 
 from reaper.cli.admin import system_files as system
 from reaper.cli.admin.system_files import InstallError
-from reaper.cli.options import dry_run_option, prefix_option
+from reaper.cli.options import dry_run_option, json_option, prefix_option
 
 # What ProtectHome= and PrivateTmp= hide from the units.
 _HIDDEN = ("/home", "/root", "/run/user", "/tmp", "/var/tmp")  # noqa: S108
@@ -22,7 +22,8 @@ _HIDDEN = ("/home", "/root", "/run/user", "/tmp", "/var/tmp")  # noqa: S108
 @click.command()
 @prefix_option("written")
 @dry_run_option
-def command(prefix: Path, dry_run: bool) -> None:
+@json_option
+def command(prefix: Path, dry_run: bool, as_json: bool) -> None:
     """Install systemd units, man pages, user.
 
     Twice in a row does no harm.
@@ -33,7 +34,7 @@ def command(prefix: Path, dry_run: bool) -> None:
       sudo decnet-reaper install
       decnet-reaper install --prefix build/image
     """
-    click.echo("\n".join(install(prefix, dry_run=dry_run)))
+    system.print_done(install(prefix, dry_run=dry_run), as_json=as_json)
 
 
 def install(prefix: Path, *, dry_run: bool, command: Path | None = None) -> list[str]:

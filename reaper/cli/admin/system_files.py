@@ -4,6 +4,9 @@ import os
 import subprocess
 from pathlib import Path
 
+import click
+
+from reaper.cli.output.table import to_json
 from repo.errors import DecnetReaperError
 from repo.files import SERVICE_USER, give_to_service
 from repo.settings import SYSTEM_STATE_DIR
@@ -49,6 +52,11 @@ def files(command: Path = COMMAND) -> dict[Path, str]:
 def manual_pages() -> dict[Path, str]:
     """The man pages, by their places below the root."""
     return {_MANUAL / page.name: page.read_text() for page in sorted(shipped("docs/man").iterdir())}
+
+
+def print_done(done: list[str], *, as_json: bool) -> None:
+    """Print what was done, a line each, or as a JSON array."""
+    click.echo(to_json(done) if as_json else "\n".join(done))
 
 
 def mend_owners(dry_run: bool) -> list[str]:

@@ -5,13 +5,14 @@ from pathlib import Path
 import click
 
 from reaper.cli.admin import system_files as system
-from reaper.cli.options import dry_run_option, prefix_option
+from reaper.cli.options import dry_run_option, json_option, prefix_option
 
 
 @click.command()
 @prefix_option("removed")
 @dry_run_option
-def command(prefix: Path, dry_run: bool) -> None:
+@json_option
+def command(prefix: Path, dry_run: bool, as_json: bool) -> None:
     """Remove what `install` installed.
 
     Data, configuration and user stay.
@@ -21,7 +22,7 @@ def command(prefix: Path, dry_run: bool) -> None:
       decnet-reaper uninstall --dry-run
       sudo decnet-reaper uninstall
     """
-    click.echo("\n".join(uninstall(prefix, dry_run=dry_run)))
+    system.print_done(uninstall(prefix, dry_run=dry_run), as_json=as_json)
 
 
 def uninstall(prefix: Path, *, dry_run: bool) -> list[str]:

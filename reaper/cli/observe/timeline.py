@@ -6,7 +6,8 @@ from pathlib import Path
 import click
 
 from reaper.cli import exit_status
-from reaper.cli.options import limit_option, since_option
+from reaper.cli.options import json_option, limit_option, since_option
+from reaper.cli.output.table import to_json
 from reaper.cli.selection import decky_option
 from reaper.cli.session import with_repository
 from repo.base import BaseRepository
@@ -25,7 +26,10 @@ from repo.base import BaseRepository
 @decky_option()
 @click.option("--host", metavar="UUID", help="Only deckies of this host.")
 @limit_option(5000, default=500)
-def command(since: datetime, output: Path, decky: str | None, host: str | None, limit: int) -> int:
+@json_option
+def command(
+    since: datetime, output: Path, decky: str | None, host: str | None, limit: int, as_json: bool
+) -> int:
     """Draw what the fleet did, a lane per decky.
 
     Waits and runs are bars in the colour of their outcome, sweeps and retries are marked. The HTML page
@@ -55,7 +59,10 @@ def command(since: datetime, output: Path, decky: str | None, host: str | None, 
             write_timeline(output, rows, now=datetime.now().astimezone(), cut=len(rows) == limit)
         except OSError as error:
             return exit_status.report(f"{output} can't be written: {error.strerror}", exit_status.BAD_INPUT)
-        click.echo(f"{output}: {len(rows)} operations since {since.astimezone():%Y-%m-%d %H:%M}")
+        if as_json:
+            click.echo(to_json({"file": str(output), "rows": len(rows), "since": since.isoformat()}))
+        else:
+            click.echo(f"{output}: {len(rows)} operations since {since.astimezone():%Y-%m-%d %H:%M}")
         return 0
 
     return with_repository(work)

@@ -70,7 +70,7 @@ def of_directory(directory: Path) -> list[Request]:
 
     Raises:
         InvalidDocument: the directory can't be read, or has no such file.
-        BadFiles: some can't be used; every one of them is told.
+        BadFiles: some can't be used; each is named.
     """
     try:
         files = sorted(path for path in directory.iterdir() if path.suffix in _ENDINGS)

@@ -28,7 +28,8 @@ _PAGE = """<!DOCTYPE html>
 <style>
 body {{ font: 15px/1.45 system-ui, "DejaVu Sans", sans-serif; color: #22262b; margin: 2rem auto;
   max-width: 75rem; padding: 0 1.5rem; background: #fff }}
-svg {{ width: 100%; height: auto }}
+svg {{ width: 100%; height: auto; min-width: 46rem }}
+@media (max-width: 48rem) {{ body {{ margin: 1rem auto; padding: 0 .75rem }} }}
 .scroll {{ overflow-x: auto }}
 table {{ border-collapse: collapse; width: 100%; font-size: 13.5px; margin-top: 1.5rem }}
 th, td {{ text-align: left; padding: .38rem .7rem; border-bottom: 1px solid #e3e6ea; vertical-align: top }}
@@ -45,7 +46,7 @@ p {{ color: #59616b }}
 </style>
 </head>
 <body>
-{picture}
+<div class="scroll">{picture}</div>
 <p>{note}</p>
 <div class="scroll"><table>
 <thead><tr><th>id<th>decky<th>operation<th>state<th>accepted
