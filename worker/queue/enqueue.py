@@ -74,7 +74,7 @@ class Queue:
         self._states_script = self._redis.register_script(_STATES)
         self._sending = asyncio.Lock()
         self._together = _Together()
-        self._marker: bytes | None = None
+        self._markers: dict[str | None, bytes] = {}
 
     @property
     def name(self) -> str:
@@ -140,7 +140,8 @@ class Queue:
             if facts.get("redis_mode") == "cluster":
                 raise ClusterNode
             # What workers and reapers do all day, so that what stands in their way shows here.
-            await self._states_script(keys=[key(host_uuid, "jobs")], args=["none"])
+            none = Delivery("none", 0, host_uuid, "deploy").job_id
+            await self._states_script(keys=[key(host_uuid, "jobs")], args=[none])
             await self._enqueue_script(
                 keys=[key(host_uuid, name) for name in ("jobs", "wake", "store")],
                 args=[" ".join(self.store or ()), 0, 1, _TOKENS],
@@ -182,7 +183,7 @@ class Queue:
             pipe.set(key(host_uuid, "marker"), uuid.uuid4().hex, nx=True)
             pipe.getrange(key(host_uuid, "marker"), 0, 63)
             was_missing, marker = await pipe.execute()
-        known, self._marker = self._marker, marker
+        known, self._markers[host_uuid] = self._markers.get(host_uuid), marker
         return bool(was_missing) or known not in (None, marker)
 
     async def put_lines(self, host_uuid: str | None, lines: Mapping[str, str]) -> None:
