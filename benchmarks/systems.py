@@ -61,7 +61,7 @@ class Ours:
             return Nothing()
 
         setup.configure(self.settings)
-        vars(daemon)["choose_runtime"] = nothing
+        vars(daemon)["wait_for_runtime"] = nothing
         await daemon.run_worker(self.settings)
 
     @asynccontextmanager

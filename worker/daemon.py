@@ -17,7 +17,7 @@ from worker.liveness.owner import Owner
 from worker.logging.events import emit
 from worker.queue import Outage, Queue, QueueWorker, StorePoll
 from worker.reload import reread
-from worker.runtimes.registry import choose_runtime
+from worker.runtimes.waiting import wait_for_runtime
 from worker.service import Service
 from worker.settings import WorkerSettings
 
@@ -38,7 +38,7 @@ async def run_worker(settings: WorkerSettings) -> None:
         LocksReplaced: the same of the lock directory. What runs is ended, and its rows with it.
     """
     ensure_descriptors(settings.max_jobs)
-    runtime = await choose_runtime(settings)
+    runtime = await wait_for_runtime(settings)
     queue = Queue(settings.redis)
     async with get_repository(url=settings.database, create=settings.makes_store) as repository:
         queue.store = await repository.identify()

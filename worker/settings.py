@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from repo.settings import Seconds, SettingsError, StoreSettings, is_system_wide, load
-from worker.runtimes.registry import RUNTIMES
+from worker.runtimes.registry import AUTO, RUNTIMES
 
 __all__ = ["Seconds", "WorkerSettings", "load"]
 
@@ -30,8 +30,9 @@ class WorkerSettings(StoreSettings, frozen=True, kw_only=True):
         runtime_dir: what a reboot may empty: the sockets of the embedded queue and of the reaper.
         redis: DSN of the queue: redis://, rediss://, unix:// or redis+sentinel://.
         host_uuid: the host that this installation serves; none for the master's own deckies.
-        runtime: what brings deckies up, an entry of `worker.runtimes.registry`; "auto" takes Compose where it
-            answers, else local processes.
+        runtime: what brings deckies up: "compose", "command" (see `runtime_command`), "process" (the commands
+            of a document as local processes, unconfined), or "auto": Compose; in `up` and `demo` alone local
+            processes where no Compose 2 is installed.
         runtime_command: the program of the command runtime, as words or as a list of them.
         compose_command: the Compose command, as words; empty to look for one.
         max_jobs: operations that one worker runs at a time.
@@ -45,7 +46,7 @@ class WorkerSettings(StoreSettings, frozen=True, kw_only=True):
     runtime_dir: Path = msgspec.field(default_factory=default_runtime_dir)
     redis: str = ""
     host_uuid: Host | None = None
-    runtime: str = "auto"
+    runtime: str = AUTO
     runtime_command: str | list[str] = ""
     compose_command: str = ""
     max_jobs: Positive = 10
@@ -57,7 +58,7 @@ class WorkerSettings(StoreSettings, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         StoreSettings.__post_init__(self)
-        if self.runtime not in (choices := ["auto", *RUNTIMES]):
+        if self.runtime not in (choices := [AUTO, *RUNTIMES]):
             raise SettingsError(
                 f"the setting runtime can't be {self.runtime!r}: expected one of {', '.join(choices)}"
             )

@@ -18,7 +18,7 @@ from worker.liveness.lock_directory import LockDirectory
 from worker.liveness.locks import DeckyLock, DeckyLocks
 from worker.runtimes.base import OperationFailed, project_name
 from worker.runtimes.compose import ComposeRuntime
-from worker.runtimes.registry import choose_runtime
+from worker.runtimes.registry import make_runtime
 from worker.runtimes.subprocesses import exited
 from worker.settings import WorkerSettings
 
@@ -66,7 +66,9 @@ async def test_services_answer_on_the_bases_address_and_a_swap_leaves_the_base_a
     compose_decky: ComposeDecky, lock: DeckyLock, tmp_path: Path
 ) -> None:
     decky = compose_decky
-    assert (await choose_runtime(WorkerSettings(state_dir=tmp_path))).name == "compose"
+    runtime = make_runtime(WorkerSettings(state_dir=tmp_path))
+    assert runtime.name == "compose"
+    assert "whose engine answers" in await runtime.check()
     await apply(decky, decky.document("http", "ssh"), lock, tmp_path)
     before = decky.containers()
     assert (await decky.answer(22)).startswith("SSH-2.0-decoy")

@@ -34,6 +34,7 @@ _ENVIRONMENT = (
     "-i",
     "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
     "LC_ALL=C.UTF-8",
+    "DECNET_REAPER_RUNTIME=process",  # no Docker inside; the units are told by `_use_process_runtime`
 )
 # Only on this hierarchy does systemd learn of oom-kills, and enforce IPAddressDeny= (by the kernel's BPF).
 _NSPAWN = {"SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1"}
@@ -207,6 +208,7 @@ def machine(directory: Path) -> Iterator[Machine]:
     python = _call(
         "chroot", str(booted.root), "python3", "-c", "import sys; print('%d.%d' % sys.version_info[:2])"
     )
+    _use_process_runtime(booted.root)
     fetched = booted.root / "root/wheels"
     fetched.mkdir()
     wheels(fetched, python.strip())
@@ -225,6 +227,13 @@ def machine(directory: Path) -> Iterator[Machine]:
     finally:
         booted.power_off()
         shutil.rmtree(booted.root, ignore_errors=True)
+
+
+def _use_process_runtime(root: Path) -> None:
+    """The runtime of the units, which the installed configuration sets to compose."""
+    folder = root / "etc/systemd/system.conf.d"
+    folder.mkdir(parents=True)
+    (folder / "process.conf").write_text("[Manager]\nDefaultEnvironment=DECNET_REAPER_RUNTIME=process\n")
 
 
 def _call(*command: str, cwd: Path | None = None) -> str:

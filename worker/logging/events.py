@@ -184,6 +184,15 @@ EVENTS: Final[dict[str, Event]] = {
         "free space, or end the process that locks the file",
         ("reason",),
     ),
+    "runtime.unreachable": Event(
+        ERROR,
+        "a worker starts, and what its runtime needs (Docker's engine) doesn't answer; it waits for it",
+        "start the engine, or give the worker's user its socket; rows wait, nothing is lost",
+        ("runtime", "reason"),
+    ),
+    "runtime.recovered": Event(
+        INFO, "it answers now, and the worker begins", "nothing", ("runtime", "down_s")
+    ),
     "worker.started": Event(
         INFO,
         "a worker is ready",

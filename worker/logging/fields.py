@@ -48,7 +48,7 @@ FIELDS: Final[dict[str, Field]] = {
     "duration_s": Field(
         _Seconds | None, "from claim to end, or of the sweep; null if never claimed", "seconds"
     ),
-    "runtime": Field(str | None, "`compose` or `process`; null where the reaper closed the row"),
+    "runtime": Field(str | None, "`compose`, `command` or `process`; null where the reaper closed the row"),
     "outcome": Field(str, "how it ended, as in the row"),
     "status": Field(str, "what the refused write would have made of the row"),
     "error": Field(str | None, "why it failed, as in the row"),

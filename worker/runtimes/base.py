@@ -42,6 +42,10 @@ class RuntimeUnavailable(DecnetReaperError):
     exit_status = 3
 
 
+class RuntimeAway(RuntimeUnavailable):
+    """The runtime is installed, and what it needs, such as Docker's engine, doesn't answer now."""
+
+
 class Runtime(Protocol):
     """Converges deckies. An operation repeated after a crash ends in the same state."""
 

@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple, Self
 from worker.runtimes.base import (
     MAX_REASON,
     OperationFailed,
+    RuntimeAway,
     RuntimeUnavailable,
     decky_directory,
     project_name,
@@ -72,18 +73,16 @@ class ComposeRuntime:
         return cls(settings.state_dir, settings.compose_command.split())
 
     async def check(self) -> str:
-        """Raise RuntimeUnavailable unless Compose 2 is installed and its engine answers."""
+        """Raise RuntimeUnavailable where Compose 2 isn't installed, RuntimeAway where no engine answers."""
         command, version = await self._compose()
         try:
             async with asyncio.timeout(_CHECK_PATIENCE):
                 answer = await run([*command, "ls", "--quiet"], env=environment())
         except TimeoutError:
-            raise RuntimeUnavailable(f"the Docker engine didn't answer in {_CHECK_PATIENCE:g} s") from None
+            raise RuntimeAway(f"the Docker engine didn't answer in {_CHECK_PATIENCE:g} s") from None
         if answer.status != 0:
             said = answer.lines[-1] if answer.lines else f"exit status {answer.status}"
-            raise RuntimeUnavailable(
-                f"the Docker engine can't be reached, start it or join its group: {said}"
-            )
+            raise RuntimeAway(f"the Docker engine can't be reached, start it or join its group: {said}")
         return f"{' '.join(command)} {version}, whose engine answers"
 
     async def apply(

@@ -3,7 +3,7 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
-from worker.runtimes.base import Runtime, RuntimeUnavailable
+from worker.runtimes.base import Runtime, RuntimeAway, RuntimeUnavailable
 
 if TYPE_CHECKING:
     from worker.settings import WorkerSettings
@@ -15,28 +15,29 @@ RUNTIMES: Final[dict[str, str]] = {
 }
 """Where each one's class is. It is imported when it is chosen, since most commands need none."""
 
+AUTO: Final = "auto"
+"""Compose; only `up` and `demo` take something else for it, see `runtime_for_terminal`."""
 
-def make_runtime(name: str, settings: "WorkerSettings") -> Runtime:
-    """The runtime of this name, not checked yet."""
+
+def make_runtime(settings: "WorkerSettings") -> Runtime:
+    """The runtime that was asked for, not checked yet."""
+    name = "compose" if settings.runtime == AUTO else settings.runtime
     module, _, attribute = RUNTIMES[name].partition(":")
     runtime: Runtime = getattr(import_module(module), attribute).of(settings)
     return runtime
 
 
-async def choose_runtime(settings: "WorkerSettings") -> Runtime:
-    """The runtime that was asked for, checked; `auto` is Compose where it can be used, else processes.
+async def runtime_for_terminal(settings: "WorkerSettings") -> str:
+    """The name of the runtime of `up` and `demo`: `auto` is local processes where no Compose 2 is installed.
 
-    Raises RuntimeUnavailable.
+    A document's commands run unconfined there, as this user, so whoever calls this says so in a visible line.
     """
-    if settings.runtime == "auto":
-        try:
-            runtime = make_runtime("compose", settings)
-            await runtime.check()
-        except RuntimeUnavailable:
-            runtime = make_runtime("process", settings)
-        else:
-            return runtime
-    else:
-        runtime = make_runtime(settings.runtime, settings)
-    await runtime.check()
-    return runtime
+    if settings.runtime != AUTO:
+        return settings.runtime
+    try:
+        await make_runtime(settings).check()
+    except RuntimeAway:
+        return "compose"
+    except RuntimeUnavailable:
+        return "process"
+    return "compose"

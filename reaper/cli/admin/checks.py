@@ -17,7 +17,7 @@ from worker.liveness.locks import DeckyLocks
 from worker.liveness.owner import Owner
 from worker.queue import Queue, QueueUnavailable, QueueUnusable
 from worker.runtimes.base import RuntimeUnavailable
-from worker.runtimes.registry import make_runtime
+from worker.runtimes.registry import make_runtime, runtime_for_terminal
 from worker.runtimes.subprocesses import environment, run
 
 UNITS = ("decnet-reaper.service", "decnet-worker@*.service")
@@ -112,13 +112,14 @@ async def rows(settings: ReaperSettings) -> str:
 
 
 async def runtime(settings: ReaperSettings) -> str:
-    """What brings deckies up can be used here; `auto` can do without Compose, and this says why it does."""
-    if settings.runtime != "auto":
-        return f"{settings.runtime}: {await make_runtime(settings.runtime, settings).check()}"
+    """What brings deckies up can be used here; with `auto`, what takes its place in `up` and `demo`."""
+    runtime = make_runtime(settings)
     try:
-        return f"compose: {await make_runtime('compose', settings).check()}"
+        return f"{runtime.name}: {await runtime.check()}"
     except RuntimeUnavailable as error:
-        raise Doubtful(f"deckies will be local processes, not containers, since {error}") from None
+        if await runtime_for_terminal(settings) == runtime.name:
+            raise
+        raise Doubtful(f"deckies of `up` and `demo` are local processes, no worker starts: {error}") from None
 
 
 async def units(settings: ReaperSettings) -> str:

@@ -25,7 +25,7 @@ from worker.liveness.owner import Owner
 from worker.queue import QueueUnavailable
 from worker.queue.server import wait_ready
 from worker.runtimes.base import Runtime
-from worker.runtimes.registry import choose_runtime
+from worker.runtimes.registry import make_runtime, runtime_for_terminal
 
 _IMAGE = "decnet-reaper-demo"
 _DECKIES = ("decky-01", "decky-02", "decky-03")
@@ -66,11 +66,13 @@ async def run_demo(settings: ReaperSettings, *, keep: bool) -> int:
         database=str(root / "state" / "decnet-reaper.db"),
         redis=f"unix://{root}/run/queue.sock",
     )
-    runtime = await choose_runtime(here)
+    here = msgspec.structs.replace(here, runtime=await runtime_for_terminal(here))
+    runtime = make_runtime(here)
+    await runtime.check()
     if runtime.name == "compose" and not _make_image():
         click.echo("Docker is here, but no busybox to make an image of; taking local processes instead.")
         here = msgspec.structs.replace(here, runtime="process")
-        runtime = await choose_runtime(here)
+        runtime = make_runtime(here)
     what = (
         "Docker Compose" if runtime.name == "compose" else "local processes (no Docker with Compose v2 here)"
     )

@@ -20,6 +20,7 @@ from worker.liveness.locks import DeckyLocks
 from worker.queue import QueueUnavailable
 from worker.queue.server import find_server, server_command, wait_ready
 from worker.runtimes.process import ProcessRuntime
+from worker.runtimes.registry import runtime_for_terminal
 
 
 @click.command()
@@ -55,6 +56,12 @@ async def run_up(settings: ReaperSettings, workers: int) -> int:
     stop = Stop()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.ask)
+    os.environ["DECNET_REAPER_RUNTIME"] = runtime = await runtime_for_terminal(settings)
+    if runtime != settings.runtime and runtime == "process":
+        _say(
+            "no Docker Compose 2 is installed here: the commands of deckies run as local processes of this"
+            " user, unconfined. DECNET_REAPER_RUNTIME=compose refuses that"
+        )
     with DeckyLocks.for_daemon(settings).directory.joined("up"):
         # The queue ends last, so that the daemons' end is not an outage, and the reaper after the workers.
         stop_server, stop_reaper = Stop(), Stop()

@@ -50,7 +50,7 @@ async def test_why_compose_was_refused_is_told(fleet: Fleet) -> None:
     fleet.set(runtime="auto", compose_command="no-such-compose")
     status, found = await findings(fleet)
     assert found["runtime"]["state"] == "doubtful"
-    assert "local processes, not containers" in found["runtime"]["detail"]
+    assert "local processes, no worker starts" in found["runtime"]["detail"]
     assert "no-such-compose" in found["runtime"]["detail"]
     assert status == 0
     fleet.set(runtime="compose")

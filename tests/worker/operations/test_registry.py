@@ -18,7 +18,7 @@ from worker.liveness.owner import Owner
 from worker.operations.base import InvalidRequest
 from worker.operations.registry import OPERATIONS
 from worker.queue import Queue
-from worker.runtimes.registry import RUNTIMES, choose_runtime
+from worker.runtimes.registry import RUNTIMES, make_runtime
 from worker.settings import load
 
 pytestmark = pytest.mark.anyio
@@ -65,7 +65,7 @@ def test_the_store_and_the_registry_know_the_same_operations() -> None:
 @pytest.mark.usefixtures("memory_runtime", "restart")
 async def test_a_runtime_and_an_operation_are_added_by_their_entries_alone(fleet: Fleet) -> None:
     fleet.set(runtime="memory")
-    runtime: Any = await choose_runtime(fleet.settings)
+    runtime: Any = make_runtime(fleet.settings)
     async with fleet.client() as client:
         with pytest.raises(InvalidRequest, match="is not deployed"):
             await client.submit("mutate", "decky-01")

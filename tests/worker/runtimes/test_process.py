@@ -13,11 +13,9 @@ from typing import Any
 import pytest
 
 from tests.support.fleet import HANG_GUARD_S
-from worker.runtimes.base import OperationFailed, RuntimeUnavailable
+from worker.runtimes.base import OperationFailed
 from worker.runtimes.process import ProcessRuntime
-from worker.runtimes.registry import choose_runtime
 from worker.runtimes.subprocesses import exited, session
-from worker.settings import WorkerSettings
 
 pytestmark = pytest.mark.anyio
 
@@ -304,32 +302,3 @@ async def test_a_state_directory_that_cannot_be_used_is_a_clear_reason(tmp_path:
         await ProcessRuntime(tmp_path / "file" / "state").apply(
             "d", {"services": {"d": IDLE}}, lock_fd=-1, tell=print
         )
-
-
-async def test_auto_falls_back_to_processes_and_compose_says_what_is_missing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def settings(runtime: str, command: str = "") -> WorkerSettings:
-        return WorkerSettings(state_dir=tmp_path, runtime=runtime, compose_command=command)
-
-    assert (await choose_runtime(settings("process"))).name == "process"
-    for name, body in (
-        ("old", "echo 1.29.2"),
-        ("away", '[ "$1" = version ] && echo 2.40.3 || { echo no daemon; exit 1; }'),
-    ):
-        script = tmp_path / name
-        script.write_text(f"#!/bin/sh\n{body}\n")
-        script.chmod(0o700)
-    expected = {
-        "old": "version 1.29.2, which is too old; install Docker with Compose 2",
-        "away": "the Docker engine can't be reached, .*: no daemon",
-        "missing": "doesn't answer as Compose",
-    }
-    for name, said in expected.items():
-        command = str(tmp_path / name)
-        assert (await choose_runtime(settings("auto", command))).name == "process"
-        with pytest.raises(RuntimeUnavailable, match=said):
-            await choose_runtime(settings("compose", command))
-    monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(RuntimeUnavailable, match="Docker Compose is not installed; install"):
-        await choose_runtime(settings("compose"))
