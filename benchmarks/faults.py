@@ -174,6 +174,11 @@ FAULTS = (
         ("test_clock.py",),
     ),
     Fault(
+        "a wrapper around Compose that closes the descriptors that it inherits",
+        "tried at the worker's start, refused with one line",
+        ("test_wrappers.py",),
+    ),
+    Fault(
         "lines that a decoy prints to hold the worker up (a million characters), or with its secrets in them",
         "masked in one pass, no secret is left",
         ("test_masking.py",),

@@ -18,6 +18,7 @@ from worker.runtimes.base import (
     project_name,
     write_document,
 )
+from worker.runtimes.inheritance import keeps_descriptors
 from worker.runtimes.subprocesses import Finished, environment, run
 from worker.settings import WorkerSettings
 
@@ -83,6 +84,12 @@ class ComposeRuntime:
         if answer.status != 0:
             said = answer.lines[-1] if answer.lines else f"exit status {answer.status}"
             raise RuntimeAway(f"the Docker engine can't be reached, start it or join its group: {said}")
+        if not await keeps_descriptors(command):
+            raise RuntimeUnavailable(
+                f"{' '.join(command)} closes the descriptors that it inherits, so that a decky's lock would"
+                " be free while it works: have it keep them, or set DECNET_REAPER_COMPOSE_COMMAND to Compose"
+                " itself"
+            )
         return f"{' '.join(command)} {version}, whose engine answers"
 
     async def apply(
