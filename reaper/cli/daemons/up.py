@@ -5,6 +5,7 @@ setpriv(1) of util-linux), even if it is killed.
 """
 
 import asyncio
+import os
 import signal
 import sys
 from pathlib import Path
