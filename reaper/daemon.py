@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from reaper.settings import ReaperSettings
 from reaper.sweep.listener import Listener, listening
-from reaper.sweep.report import Report, Watching
+from reaper.sweep.report import Report, SignOfLife
 from reaper.sweep.sweeper import Sweeper
 from repo.errors import StoreReplaced, StoreUnavailable
 from repo.factory import get_repository
@@ -32,7 +32,7 @@ class Sweeps:
     Args:
         sweeper: makes one.
         interval: seconds between two.
-        lose: told why there can be no more: the store or the lock directory was replaced.
+        lose: called with why there can be no more: the store or the lock directory was replaced.
         standing: given the report of each.
     """
 
@@ -51,7 +51,7 @@ class Sweeps:
         self._last = -interval
         self._watched: dict[Owner, int] = {}
         self._death = asyncio.Event()
-        self._watching = Watching()
+        self._sign_of_life = SignOfLife()
 
     async def sweep(self, trigger: str) -> None:
         """Make a sweep, unless one was just made (arq's cron makes up for missed ones all at once)."""
@@ -62,7 +62,7 @@ class Sweeps:
                 report = await self._sweeper.run(trigger, with_queue=trigger != "start")
                 for owner in report.owners:
                     self.watch(owner)
-                self._watching.tell(report)
+                self._sign_of_life.log(report)
                 self._standing(report)
             except (StoreReplaced, LocksReplaced) as error:
                 self._lose(error)

@@ -10,7 +10,7 @@ class ReaperSettings(WorkerSettings, frozen=True, kw_only=True):
     """Settings of the reaper; the command line reads all settings through this class.
 
     Attributes:
-        reap_interval: seconds between two passes.
+        reap_interval: seconds between two sweeps.
         pending_ttl: seconds after which a row that nobody started is given up.
         stale_after: seconds after which an open row on a host that can't be seen from here is given up.
         overdue_grace: seconds that an operation may be past its deadline before its worker is ended.

@@ -1,4 +1,4 @@
-"""Reading the settings again on SIGHUP: what can change does, the rest is told to need a restart."""
+"""Reading the settings again on SIGHUP: what can change does, the rest needs a restart."""
 
 from typing import TypeVar
 
@@ -20,7 +20,7 @@ CHANGEABLE = frozenset(
 
 
 def reread(settings: S) -> S:
-    """The settings as they are to be from now on; says what changed and what could not.
+    """The settings as they are to be from now on; logs what changed and what could not.
 
     Args:
         settings: those in force. They stay where the new ones can't be used.

@@ -29,7 +29,7 @@ class Service:
         reload: reads the settings again, on SIGHUP; returns a status.
 
     Attributes:
-        notifier: what the service manager is told by.
+        notifier: reports to the service manager.
         stop: set when the daemon is to end: by a signal, or since it has lost what it stands on.
         lost: the error that says so.
     """

@@ -2,6 +2,7 @@
 
 from reaper.cli.session import load_settings
 from reaper.settings import ReaperSettings
+from worker.init import leave_init_behind
 from worker.logging import setup
 
 
@@ -14,6 +15,7 @@ def settings_of_command() -> ReaperSettings:
 
 def settings_of_daemon() -> ReaperSettings:
     """The settings, for a process that logs to stderr."""
+    leave_init_behind()
     settings = load_settings()
     setup.configure(settings)
     return settings

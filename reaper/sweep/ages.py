@@ -11,11 +11,11 @@ from datetime import datetime
 from worker.clock import now
 
 _STEP_S = 5.0
-"""A wall clock that gained more than this on the steady one since the last pass was set."""
+"""A wall clock that gained more than this on the steady one since the last sweep was set."""
 
 
 class Ages:
-    """The ages of what is open, remembered from pass to pass.
+    """The ages of what is open, remembered from sweep to sweep.
 
     Args:
         wall: gives the time as an aware UTC datetime.
@@ -51,7 +51,7 @@ class Ages:
         return steady - self._born[key]
 
     def keep(self, keys: Iterable[Hashable]) -> None:
-        """End a pass: forget all that is not among `keys`."""
+        """End a sweep: forget all that is not among `keys`."""
         kept = set(keys)
         self._offset = self._wall().timestamp() - self._steady()
         self._born = {key: born for key, born in self._born.items() if key in kept}

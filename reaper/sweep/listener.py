@@ -1,4 +1,4 @@
-"""Hears what workers and systemd say to the reaper at once; see `worker.liveness.signals`."""
+"""Receives what workers and systemd report to the reaper at once; see `worker.liveness.signals`."""
 
 import asyncio
 import os
@@ -13,7 +13,7 @@ from worker.liveness.signals import SOCKET, SWEPT, AtWork, read_signal, short
 
 
 class Listener(asyncio.DatagramProtocol):
-    """Passes each notice on.
+    """Passes each signal on.
 
     Args:
         watch: is given a worker whose death is to be noticed.
@@ -29,12 +29,12 @@ class Listener(asyncio.DatagramProtocol):
         self._transport = cast("asyncio.DatagramTransport", transport)
 
     def datagram_received(self, data: bytes, addr: Any) -> None:
-        notice = read_signal(data)
-        if isinstance(notice, AtWork):
-            if (owner := Owner.parse(notice.owner)) is not None:
+        signal = read_signal(data)
+        if isinstance(signal, AtWork):
+            if (owner := Owner.parse(signal.owner)) is not None:
                 self._watch(owner)
-        elif notice is not None:
-            task = asyncio.create_task(self._close_and_answer(notice.run, notice.reason, addr))
+        elif signal is not None:
+            task = asyncio.create_task(self._close_and_answer(signal.run, signal.reason, addr))
             self._closing.add(task)
             task.add_done_callback(self._closing.discard)
 
@@ -45,7 +45,7 @@ class Listener(asyncio.DatagramProtocol):
 
 @asynccontextmanager
 async def listening(runtime_dir: Path, listener: Listener) -> AsyncIterator[None]:
-    """Let the listener hear; of several reapers the last one that began is told.
+    """Let the listener hear; of several reapers the last one that began gets the signals.
 
     Raises:
         OSError: the socket can't be made in this directory.

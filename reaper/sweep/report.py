@@ -1,4 +1,4 @@
-"""What a pass saw and did, and what the log says of it."""
+"""What a sweep saw and did, and what the log says of it."""
 
 import time
 from collections import Counter
@@ -14,7 +14,7 @@ _WATCHING_EVERY_S = 60.0
 
 
 class Report(NamedTuple):
-    """What a pass saw and did.
+    """What a sweep saw and did.
 
     Attributes:
         seen: the open rows.
@@ -35,8 +35,8 @@ class Report(NamedTuple):
         """How many open rows were seen."""
         return len(self.seen)
 
-    def tell(self, trigger: str, took: float) -> None:
-        """Log the pass, if it did anything.
+    def log(self, trigger: str, took: float) -> None:
+        """Log the sweep, if it did anything.
 
         Args:
             trigger: what caused it.
@@ -57,21 +57,21 @@ class Report(NamedTuple):
             )
 
 
-class Watching:
-    """The reaper's sign of life: at its first pass, then once a minute. Its silence can be alerted on."""
+class SignOfLife:
+    """The reaper's sign of life: at its first sweep, then once a minute. Its silence can be alerted on."""
 
     def __init__(self) -> None:
-        self._told = -_WATCHING_EVERY_S
+        self._logged = -_WATCHING_EVERY_S
 
-    def tell(self, report: Report) -> None:
+    def log(self, report: Report) -> None:
         """Log how things stand, if it is time.
 
         Args:
-            report: of the pass that was just made.
+            report: of the sweep that was just made.
         """
-        if time.monotonic() - self._told < _WATCHING_EVERY_S:
+        if time.monotonic() - self._logged < _WATCHING_EVERY_S:
             return
-        self._told = time.monotonic()
+        self._logged = time.monotonic()
         waiting = [row["started_at"] for row in report.seen if row["status"] == "pending"]
         emit(
             "reaper.watching",

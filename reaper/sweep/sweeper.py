@@ -28,7 +28,7 @@ from worker.queue import Delivery, DeliveryState, Outage, Queue, QueueUnavailabl
 
 # Rows that are closed side by side: enough to share the store's transactions, few enough for descriptors.
 _AT_ONCE = 200
-# How long a killed process may take to let go of a lock before it is left to the next pass, in seconds.
+# How long a killed process may take to let go of a lock before it is left to the next sweep, in seconds.
 _LET_GO_S = 2.0
 _LOOK_EVERY_S = 0.02
 _SURVIVORS_EVERY_S = 0.1
@@ -70,7 +70,7 @@ class Sweeper:
         self._pruned_at = -_PRUNE_EVERY_S
 
     def reload(self, settings: ReaperSettings) -> None:
-        """Take over limits that have changed, from the next pass on."""
+        """Take over limits that have changed, from the next sweep on."""
         self._settings = settings
         self._policy = Policy(
             max_attempts=settings.max_attempts,
@@ -134,7 +134,7 @@ class Sweeper:
         if not dry_run:
             await self._prune(report)
             self._forget_all_but(everything)
-        report.tell(trigger, time.monotonic() - begun)
+        report.log(trigger, time.monotonic() - begun)
         return report
 
     def _forget_all_but(self, rows: list[Row]) -> None:

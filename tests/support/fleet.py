@@ -189,6 +189,10 @@ class Fleet:
             await self.queue.wait()
         self.queue = None
 
+    def command(self, *arguments: str) -> tuple[str, ...]:
+        """The words of a command of ours."""
+        return (sys.executable, "-m", "reaper", *arguments)
+
     async def run(self, *arguments: str, stdin: bytes = b"", **environment: str) -> tuple[int, str, str]:
         """Run a command; its exit status, stdout and stderr."""
         # A file, since asyncio before Python 3.12 complains later of a pipe whose reader has read enough.
@@ -196,7 +200,7 @@ class Fleet:
             given.write(stdin)
             given.seek(0)
             process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "reaper", *arguments),
+                *self.command(*arguments),
                 env=self.environment | environment,
                 stdin=given,
                 stdout=asyncio.subprocess.PIPE,
@@ -210,7 +214,7 @@ class Fleet:
     async def start(self, daemon: str, **environment: str) -> Daemon:
         """Start a daemon without waiting for it."""
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "reaper", daemon),
+            *self.command(daemon),
             env=self.environment | environment,
             stdin=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,

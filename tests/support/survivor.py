@@ -15,17 +15,30 @@ if "version" in sys.argv:
     print("2.40.3"); sys.exit()
 if "up" not in sys.argv:
     sys.exit()
+home = os.environ["HOME"]
+document = open(sys.argv[sys.argv.index("--file") + 1]).read()
+
+def alive(pid):
+    try:
+        return open("/proc/" + pid + "/stat").read().rpartition(")")[2].split()[0] not in "ZX"
+    except FileNotFoundError:
+        return False
+
+before = open(home + "/survivors").read().split() if os.path.exists(home + "/survivors") else []
+with open(home + "/alive", "a") as counted:
+    counted.write(str(sum(map(alive, before))) + chr(10))
+read, write = os.pipe()
 if os.fork() == 0:
     os.setsid()
     if os.fork() == 0:
-        with open(os.environ["HOME"] + "/survivor", "w") as note:
+        with open(home + "/survivors", "a") as note:
             note.write(str(os.getpid()) + chr(10))
-        os.close(1); os.close(2)
+        os.write(write, b"1")
+        os.close(1); os.close(2); os.close(write)
         time.sleep(600)
     os._exit(0)
 os.wait()
-while not os.path.exists(os.environ["HOME"] + "/survivor"):
-    time.sleep(0.01)
+os.read(read, 1)
 {end}
 """
 
@@ -38,9 +51,10 @@ def surviving_compose(fleet: Fleet, end: str = "time.sleep(600)") -> Callable[[]
         end: what its `up` does once the survivor is on its way; by default it goes on and on.
 
     Returns:
-        Waits for the survivor; its pid.
+        Waits for the newest survivor; its pid. The file `alive` has a line for each `up`: how many
+        survivors of earlier ones were alive when it began.
     """
-    stand_in, note = fleet.root / "compose.py", fleet.root / "survivor"
+    stand_in, note = fleet.root / "compose.py", fleet.root / "survivors"
     stand_in.write_text(_SURVIVING.format(end=end))
     fleet.environment["HOME"] = str(fleet.root)
     fleet.set(runtime="compose", compose_command=f"{sys.executable} {stand_in}")
@@ -48,6 +62,6 @@ def surviving_compose(fleet: Fleet, end: str = "time.sleep(600)") -> Callable[[]
     async def survivor() -> int:
         while not note.exists() or not note.read_text().endswith("\n"):
             await asyncio.sleep(0.01)
-        return int(note.read_text())
+        return int(note.read_text().split()[-1])
 
     return survivor

@@ -22,7 +22,7 @@ _OWNER = re.compile(r"([^/]*)/([^/]+)/([1-9][0-9]{0,8})/([0-9]{1,18})/([^/]+)/([
 
 @cache
 def boot_id() -> str:
-    """This boot's id; units pass it in as $DECNET_REAPER_BOOT_ID, since `ProcSubset=pid` hides it."""
+    """This boot's id; units sweep it in as $DECNET_REAPER_BOOT_ID, since `ProcSubset=pid` hides it."""
     try:
         text = Path("/proc/sys/kernel/random/boot_id").read_text()
     except FileNotFoundError:
@@ -83,7 +83,7 @@ class Owner(NamedTuple):
         return cls(socket.gethostname(), boot_id(), pid, start_ticks(pid) or 0, token, locks)
 
     @classmethod
-    @lru_cache(1024)  # a pass of the reaper asks for every running row, and few workers run them all
+    @lru_cache(1024)  # a sweep of the reaper asks for every running row, and few workers run them all
     def parse(cls, text: str | None) -> Self | None:
         """Read what `str` wrote; None for anything else (a row that another program owns)."""
         if (parts := _OWNER.fullmatch(text or "")) is None:

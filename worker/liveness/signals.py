@@ -1,8 +1,8 @@
-"""What the reaper is told at once instead of finding it out: datagrams to a socket in the runtime directory.
+"""Signals to the reaper, which would find out later: datagrams to a socket in the runtime directory.
 
 A worker says that it goes to work, so that the reaper watches its process from then on (pidfd_open(2)), and
-ExecStopPost= of its unit says how it ended. A notice that nobody hears costs time and no truth: the next pass
-finds the same.
+ExecStopPost= of its unit says how it ended. A signal that nobody receives costs time and no truth: the next
+sweep finds the same.
 """
 
 import contextlib
@@ -51,7 +51,7 @@ _decoder: "msgspec.json.Decoder[Signal]" = msgspec.json.Decoder(Signal)
 
 
 def read_signal(data: bytes) -> Signal | None:
-    """What a datagram says; None if it is no notice."""
+    """What a datagram says; None if it is no signal."""
     with contextlib.suppress(msgspec.MsgspecError):
         return _decoder.decode(data)
     return None
@@ -66,13 +66,13 @@ class Signals:
 
     def __init__(self, runtime_dir: Path) -> None:
         self._runtime_dir = runtime_dir
-        self._told_at = -_AGAIN_S
+        self._sent_at = -_AGAIN_S
 
     def at_work(self, owner: str) -> None:
         """Say who is about to claim a row; once a second is enough, for a reaper that was started since."""
-        if time.monotonic() - self._told_at < _AGAIN_S:
+        if time.monotonic() - self._sent_at < _AGAIN_S:
             return
-        self._told_at = time.monotonic()
+        self._sent_at = time.monotonic()
         with contextlib.suppress(OSError), self._channel() as channel:
             channel.setblocking(False)
             channel.send(msgspec.json.encode(AtWork(owner)))

@@ -7,7 +7,6 @@ import os
 import shutil
 import socket
 import subprocess
-import sys
 from collections.abc import AsyncIterator, MutableMapping
 from contextlib import asynccontextmanager
 from typing import Any, Final, Never, Self
@@ -160,13 +159,14 @@ async def test_a_sweep_that_raises_is_followed_by_the_next(fleet: Fleet) -> None
     await running
 
 
-async def run_with_log(fleet: Fleet, daemon: str, stderr: int) -> asyncio.subprocess.Process:
-    """A daemon that is ready, which its log can't tell."""
+async def run_with_log(fleet: Fleet, daemon: str, stderr: int | None) -> asyncio.subprocess.Process:
+    """A daemon that is ready, which its log can't tell; with its stderr closed where none is given."""
+    closed = () if stderr is not None else ("sh", "-c", 'exec "$@" 2>&-', "sh")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(fleet.root / f"{daemon}.notify"))
         manager.settimeout(HANG_GUARD_S)
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "reaper", daemon),
+            *(*closed, *fleet.command(daemon)),
             env=fleet.environment | {"NOTIFY_SOCKET": manager.getsockname()},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -178,9 +178,10 @@ async def run_with_log(fleet: Fleet, daemon: str, stderr: int) -> asyncio.subpro
 
 
 @asynccontextmanager
-async def daemons_logging_to(fleet: Fleet, stderr: int) -> AsyncIterator[None]:
+async def daemons_logging_to(fleet: Fleet, stderr: int | None) -> AsyncIterator[None]:
     daemons = [await run_with_log(fleet, daemon, stderr) for daemon in ("worker", "reaper")]
-    os.close(stderr)
+    if stderr is not None:
+        os.close(stderr)
     try:
         yield
         for daemon in daemons:
@@ -206,6 +207,11 @@ async def test_a_log_whose_reader_is_gone_ends_nobody(fleet: Fleet) -> None:
     reader, writer = os.pipe()
     os.close(reader)
     async with daemons_logging_to(fleet, writer):
+        assert [row["status"] for row in await outcomes(fleet)] == ["succeeded", "failed"]
+
+
+async def test_a_log_that_is_closed_ends_nobody(fleet: Fleet) -> None:
+    async with daemons_logging_to(fleet, None):
         assert [row["status"] for row in await outcomes(fleet)] == ["succeeded", "failed"]
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from structlog.testing import capture_logs
 
-from reaper.sweep.report import Report, Watching
+from reaper.sweep.report import Report, SignOfLife
 from worker.clock import now
 
 
@@ -20,13 +20,13 @@ def pending(seconds: float) -> Any:
 
 def test_a_pass_that_did_nothing_is_not_told() -> None:
     with capture_logs() as lines:
-        report(pending(5)).tell("cron", 0.1)
+        report(pending(5)).log("cron", 0.1)
     assert lines == []
 
 
 def test_a_pass_that_did_something_is_one_line_with_what_it_did() -> None:
     with capture_logs() as lines:
-        report(pending(5), failed=2, retried=1).tell("death", 0.1234)
+        report(pending(5), failed=2, retried=1).log("death", 0.1234)
     (line,) = lines
     assert (line["event"], line["trigger"], line["rows"]) == ("reaper.swept", "death", 1)
     assert (line["failed"], line["retried"], line["redelivered"]) == (2, 1, 0)
@@ -34,10 +34,10 @@ def test_a_pass_that_did_something_is_one_line_with_what_it_did() -> None:
 
 
 def test_the_sign_of_life_tells_the_oldest_row_that_waits_and_comes_once_a_minute() -> None:
-    watching = Watching()
+    sign_of_life = SignOfLife()
     with capture_logs() as lines:
         for _ in range(3):
-            watching.tell(report(pending(5), pending(900), {"status": "running", "started_at": ""}))
+            sign_of_life.log(report(pending(5), pending(900), {"status": "running", "started_at": ""}))
     (line,) = lines
     assert (line["event"], line["pending"], line["running"]) == ("reaper.watching", 2, 1)
     assert 900 <= line["oldest_pending_s"] < 5000
