@@ -117,6 +117,11 @@ FAULTS = (
         ("test_redis_killed",),
     ),
     Fault(
+        "submits while Redis is killed, frozen, read-only",
+        "each runs within two seconds, once; no more than free slots; what can't run keeps no other waiting",
+        ("test_store_poll.py",),
+    ),
+    Fault(
         "Redis frozen; read-only; wrong password (seconds; 30 s with `-m long`)",
         "no hang, no crash, one line each, goes on unaided",
         ("test_redis_frozen", "test_redis_read_only", "test_a_wrong_password"),

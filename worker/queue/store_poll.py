@@ -29,6 +29,7 @@ class StorePoll:
         self._worker = worker
         self._host_uuid = host_uuid
         self._store_away = False
+        self._tried: set[str] = set()
 
     async def run(self) -> None:
         """Until cancelled.
@@ -45,7 +46,7 @@ class StorePoll:
         if (room := self._worker.room) <= 0:
             return
         try:
-            rows = await self._repository.find_ready_lifecycles(self._host_uuid, room)
+            rows = await self._repository.find_ready_lifecycles(self._host_uuid, room + len(self._tried))
         except StoreReplaced:
             raise
         except StoreUnavailable as error:
@@ -54,5 +55,8 @@ class StorePoll:
             self._store_away = True
             return
         self._store_away = False
-        for row in rows:
-            self._worker.start(row["operation"], row["id"])
+        # A row whose lock is held by what is no operation comes back: it must keep no other row waiting.
+        self._tried &= {row["id"] for row in rows}
+        for row in sorted(rows, key=lambda row: row["id"] in self._tried):
+            if self._worker.start(row["operation"], row["id"]):
+                self._tried.add(row["id"])
