@@ -144,7 +144,7 @@ class Executor:
             ):  # we are cancelled ourselves: the lock is held until its processes are gone
                 await asyncio.wait({operation})
             del self._operations[row["id"]]
-            self._progress.over(row["id"])
+            self._progress.end(row["id"])
         cut_short = self._cut_short.pop(row["id"], "interrupted")
         error, deployed = None, None
         if operation.cancelled():

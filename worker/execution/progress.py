@@ -1,8 +1,8 @@
-"""What each running operation said last, kept in Redis for whoever waits for it.
+"""What each running operation printed last, kept in Redis for whoever waits for it.
 
 It is for eyes only: lines are dropped while Redis is away or slow, and no operation ever waits for one to be
 sent. The newest line is kept, no stream published, so that who begins to look in the middle sees what is
-being done, however long ago that was said.
+being done, however long ago that began.
 """
 
 import asyncio
@@ -33,14 +33,14 @@ class Progress:
         self._begun: dict[str, dict[str, str]] = {}
         self._sending: asyncio.Task[None] | None = None
 
-    def tell(self, lifecycle_id: str, line: str) -> None:
+    def line(self, lifecycle_id: str, line: str) -> None:
         """This is what the operation does now. Costs nothing and never fails."""
         self._news[lifecycle_id] = self._still_done(lifecycle_id, line[:MAX_LINE])
         if self._sending is None or self._sending.done():
             self._sending = asyncio.create_task(self._send())
 
-    def over(self, lifecycle_id: str) -> None:
-        """The operation has ended: what it said last needn't be told any more."""
+    def end(self, lifecycle_id: str) -> None:
+        """The operation has ended: what it printed last needs no sending any more."""
         self._news.pop(lifecycle_id, None)
         self._begun.pop(lifecycle_id, None)
 

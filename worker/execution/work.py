@@ -79,7 +79,7 @@ class RowAtWork:
         def tell(line: str) -> None:
             line = mask(line)[:MAX_LINE]
             emit("runtime.output", lifecycle_id=self._row["id"], decky_name=self.decky_name, line=line)
-            self._progress.tell(self._row["id"], line)
+            self._progress.line(self._row["id"], line)
 
         try:
             async with asyncio.timeout(self._time_limit) as timer:

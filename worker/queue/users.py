@@ -5,7 +5,7 @@ from, reads or empties another host's queue, sees what other clients do, or lear
 still can do is cost the server time and memory (a script that never ends, a list that never ends): then the
 queue is slow or full for all, which loses nothing, and work goes on from the store.
 
-Redis doesn't replicate its users, so that each server of a Sentinel set-up is told, and each sentinel.
+Redis doesn't replicate its users: each server of a Sentinel set-up gets them, and each sentinel.
 """
 
 import secrets

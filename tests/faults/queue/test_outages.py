@@ -142,12 +142,12 @@ async def test_a_flush_with_a_thousand_pending_rows_runs_each_once(fleet: Fleet)
         await reaper.log("reaper.swept", redelivered=1000)
         await reaper.log("lifecycle.redelivered", count=1000)
         assert await queue.depth() == 1000
-        # A long queue is left alone: the next passes ring nobody again.
+        # A long queue is left alone: the next sweeps enqueue nothing again.
         probe = await client.repository.create_lifecycle({"decky_name": "probe", "operation": "deploy"})
         await client.repository.update_lifecycle(probe, {"status": "running"})
         await reaper.log("lifecycle.swept", lifecycle_id=probe)
-        rung = [line["lifecycle_id"] for line in reaper.logged("lifecycle.redelivered")]
-        assert sorted(rung_id for rung_id in rung if rung_id != probe) == sorted(ids)
+        enqueued = [line["lifecycle_id"] for line in reaper.logged("lifecycle.redelivered")]
+        assert sorted(each for each in enqueued if each != probe) == sorted(ids)
         await fleet.worker()
         worker = fleet.daemons[-1]
         ended = [await client.wait(lifecycle_id, timeout=120) for lifecycle_id in ids]

@@ -38,16 +38,16 @@ async def test_what_is_not_done_yet_is_told(redis_server: RedisServer, lines: li
     async with enqueueing(redis_server.dsn) as queue:
         progress = Progress(queue, None)
         for line in lines:
-            progress.tell("a", line)
+            progress.line("a", line)
         await kept(queue, "a", shown)
 
 
 async def test_what_ends_at_once_is_not_told(redis_server: RedisServer) -> None:
     async with enqueueing(redis_server.dsn) as queue:
         progress = Progress(queue, None)
-        progress.tell("short", "begun")
-        progress.tell("long", "begun")
-        progress.over("short")
+        progress.line("short", "begun")
+        progress.line("long", "begun")
+        progress.end("short")
         await kept(queue, "long", "begun")
         assert await queue.lines(None, ["short"]) == {}
 
@@ -57,12 +57,12 @@ async def test_lines_are_dropped_while_redis_is_away_and_told_again_after(redis_
         progress = Progress(queue, None)
         redis_server.freeze()
         for n in range(1000):
-            progress.tell("a", f"line {n}")
+            progress.line("a", f"line {n}")
             await asyncio.sleep(0)
         redis_server.thaw()
         await kept(queue, "a", "line 999")
         redis_server.kill()
-        progress.tell("a", "nobody hears this")
+        progress.line("a", "nobody hears this")
         await redis_server.start()
-        progress.tell("b", "back")
+        progress.line("b", "back")
         await kept(queue, "b", "back")
