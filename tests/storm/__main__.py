@@ -1,0 +1,51 @@
+"""A storm over real processes: `python -m tests.storm --seed N --minutes M`.
+
+Its faults are the same for the same seed; when they meet which step of a process is up to the kernel. After a
+failure everything is kept, and shorter and shorter beginnings of the same storm are tried: the shortest that
+still fails is printed.
+"""
+
+import argparse
+import asyncio
+import sys
+import time
+
+from tests.storm.run import Outcome, storm
+
+
+def main() -> int:
+    """Run storms; the exit status is 0 where all was well."""
+    parser = argparse.ArgumentParser(prog="python -m tests.storm", description=__doc__.splitlines()[0])
+    parser.add_argument("--seed", type=int, default=time.time_ns() % 1_000_000)
+    parser.add_argument("--minutes", type=float, default=1.0)
+    parser.add_argument("--steps", type=int, help="end after so many faults")
+    parser.add_argument("--store", choices=["sqlite"], default="sqlite")
+    parser.add_argument("--no-prefix", action="store_true", help="don't look for the shortest that fails")
+    given = parser.parse_args()
+    outcome = asyncio.run(storm(given.seed, given.minutes * 60, given.steps))
+    _tell(given.seed, outcome)
+    if outcome.wrong and not given.no_prefix:
+        steps = _shortest(given.seed, given.minutes * 60, outcome.steps)
+        print(f"still fails: python -m tests.storm --seed {given.seed} --minutes 60 --steps {steps}")
+    return 1 if outcome.wrong else 0
+
+
+def _shortest(seed: int, seconds: float, fails: int) -> int:
+    holds = 0
+    while fails - holds > 1:
+        middle = (holds + fails) // 2
+        outcome = asyncio.run(storm(seed, seconds, middle))
+        _tell(seed, outcome)
+        holds, fails = (holds, middle) if outcome.wrong else (middle, fails)
+    return fails
+
+
+def _tell(seed: int, outcome: Outcome) -> None:
+    found = f"{len(outcome.wrong)} wrong, kept in {outcome.kept}" if outcome.wrong else "all is well"
+    print(f"seed {seed}: {outcome.steps} faults, {outcome.rows} rows, {outcome.looks} looks: {found}")
+    for line in outcome.wrong[:10]:
+        print(f"  {line}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,175 @@
+"""Everything that is done to the processes of a storm: one function each, chosen at random."""
+
+import asyncio
+import os
+import random
+import signal
+import sqlite3
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import closing, suppress
+from pathlib import Path
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from tests.support.fleet import Daemon, Fleet
+
+_HARMLESS = [signal.SIGHUP, signal.SIGCONT, signal.SIGCHLD, signal.SIGWINCH, signal.SIGURG]
+
+
+class Storm:
+    """What a fault may touch.
+
+    Attributes:
+        fleet: queue, store, settings.
+        places: who runs now: worker-0, worker-1, reaper-0, reaper-1; whoever dies is started again.
+        submitters: the masters' processes.
+        notes: the directory of the stand-in's notes.
+        chance: the storm's only source of chance.
+        later: what goes on in the background, such as waking up who was stopped.
+    """
+
+    def __init__(self, fleet: Fleet, notes: Path, seed: str) -> None:
+        self.fleet, self.notes = fleet, notes
+        self.chance = random.Random(seed)  # noqa: S311
+        self.places: dict[str, Daemon] = {}
+        self.submitters: dict[str, asyncio.subprocess.Process] = {}
+        self.later: set[asyncio.Task[None]] = set()
+
+    def some(self, kind: str) -> int | None:
+        """The pid of one living process of a kind."""
+        pids = [
+            d.pid for name, d in self.places.items() if name.startswith(kind) and d.process.returncode is None
+        ]
+        return self.chance.choice(sorted(pids)) if pids else None
+
+    def engines(self) -> list[int]:
+        """The stand-in's processes."""
+        found = []
+        for entry in Path("/proc").iterdir():
+            with suppress(OSError):
+                if entry.name.isdecimal() and str(self.notes).encode() in (entry / "cmdline").read_bytes():
+                    found.append(int(entry.name))
+        return [pid for pid in found if pid not in {s.pid for s in self.submitters.values()}]
+
+    def in_background(self, work: Awaitable[None]) -> None:
+        """Let something go on while the storm does."""
+
+        async def task() -> None:
+            await work
+
+        started = asyncio.create_task(task())
+        self.later.add(started)
+        started.add_done_callback(self.later.discard)
+
+
+def send(pid: int | None, number: signal.Signals) -> None:
+    """A signal to whoever is still there."""
+    if pid is not None:
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)
+
+
+async def _wake(pid: int | None, seconds: float) -> None:
+    await asyncio.sleep(seconds)
+    send(pid, signal.SIGCONT)
+
+
+async def _kill_worker(storm: Storm) -> None:
+    send(storm.some("worker"), signal.SIGKILL)
+
+
+async def _kill_reaper(storm: Storm) -> None:
+    send(storm.some("reaper"), signal.SIGKILL)
+
+
+async def _kill_all(storm: Storm) -> None:
+    for daemon in storm.places.values():
+        send(daemon.pid, signal.SIGKILL)
+
+
+async def _tell_worker_to_stop(storm: Storm) -> None:
+    send(storm.some("worker"), signal.SIGTERM)
+
+
+async def _stop_a_while(storm: Storm) -> None:
+    pid = storm.some(storm.chance.choice(["worker", "reaper"]))
+    send(pid, signal.SIGSTOP)
+    storm.in_background(_wake(pid, storm.chance.choice([0.2, 1.0, 3.0, 12.0])))
+
+
+async def _signals(storm: Storm) -> None:
+    pid = storm.some(storm.chance.choice(["worker", "reaper"]))
+    for _ in range(30):
+        send(pid, storm.chance.choice(_HARMLESS))
+
+
+async def _kill_engine(storm: Storm) -> None:
+    if pids := storm.engines():
+        send(storm.chance.choice(sorted(pids)), signal.SIGKILL)
+
+
+async def _stop_engine(storm: Storm) -> None:
+    if pids := storm.engines():
+        pid = storm.chance.choice(sorted(pids))
+        send(pid, signal.SIGSTOP)
+        storm.in_background(_wake(pid, storm.chance.choice([0.2, 2.0])))
+
+
+async def _kill_submitter(storm: Storm) -> None:
+    if storm.submitters:
+        send(storm.chance.choice(sorted(storm.submitters.items()))[1].pid, signal.SIGKILL)
+
+
+async def _empty_queue(storm: Storm) -> None:
+    with suppress(RedisError, OSError):
+        async with Redis(unix_socket_path=str(storm.fleet.socket), socket_timeout=1) as redis:
+            await redis.flushall()
+
+
+async def _restart_queue(storm: Storm) -> None:
+    await storm.fleet.kill_queue()
+    await asyncio.sleep(storm.chance.choice([0.0, 0.5, 3.0]))
+    await storm.fleet.start_queue()
+
+
+async def _freeze_queue(storm: Storm) -> None:
+    if storm.fleet.queue is not None:
+        send(storm.fleet.queue.pid, signal.SIGSTOP)
+        await _wake(storm.fleet.queue.pid, storm.chance.choice([0.5, 2.0]))
+
+
+async def _lock_store(storm: Storm) -> None:
+    with closing(
+        sqlite3.connect(storm.fleet.settings.database, isolation_level=None, timeout=0)
+    ) as connection:
+        with suppress(sqlite3.OperationalError):
+            connection.execute("BEGIN IMMEDIATE")
+            await asyncio.sleep(storm.chance.choice([0.2, 1.0, 3.0]))
+            connection.execute("ROLLBACK")
+
+
+Fault = Callable[[Storm], Awaitable[None]]
+
+_WEIGHTS: dict[Fault, int] = {
+    _kill_worker: 8,
+    _kill_reaper: 4,
+    _kill_all: 1,
+    _tell_worker_to_stop: 3,
+    _stop_a_while: 5,
+    _signals: 2,
+    _kill_engine: 3,
+    _stop_engine: 2,
+    _kill_submitter: 2,
+    _empty_queue: 2,
+    _restart_queue: 2,
+    _freeze_queue: 1,
+    _lock_store: 1,
+}
+
+
+def schedule(seed: str) -> Iterator[tuple[float, Fault]]:
+    """Pauses in seconds and faults, the same for the same seed."""
+    chance = random.Random(f"{seed}-schedule")  # noqa: S311
+    faults = chance.choices(list(_WEIGHTS), list(_WEIGHTS.values()), k=1_000_000)
+    return ((chance.choice([0.05, 0.2, 0.5, 1.0]), fault) for fault in faults)

@@ -1,0 +1,154 @@
+"""One storm: it rages, it calms down, it is judged."""
+
+import asyncio
+import shutil
+import sqlite3
+import sys
+import tempfile
+import time
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+from tests.storm import checker, engine
+from tests.storm.chaos import Storm, schedule, send
+from tests.support.fleet import Fleet
+
+_DECKIES = ["decky-01", "decky-02", "decky-03"]
+_CALM_S = 120.0
+_SETTINGS = {
+    "runtime": "compose",
+    "operation_timeout": "8",
+    "overdue_grace": "2",
+    "stop_grace": "1",
+    "max_attempts": "2",
+    "max_jobs": "4",
+}
+
+
+class Outcome(NamedTuple):
+    """What a storm came to.
+
+    Attributes:
+        wrong: what must not be; empty if all is well.
+        steps: faults that were done.
+        rows, looks: how much there was to look at, and how often it was looked at.
+        kept: where everything lies, if something is wrong.
+    """
+
+    wrong: list[str]
+    steps: int
+    rows: int
+    looks: int
+    kept: Path
+
+
+async def storm(seed: int, seconds: float, most_steps: int | None = None) -> Outcome:
+    """Let a storm rage, until its time is over or so many faults are done, and judge it."""
+    root = Path(tempfile.mkdtemp(prefix="storm-"))
+    notes = root / "notes"
+    notes.mkdir()
+    fleet = Fleet(root, **_SETTINGS)
+    fleet.set(compose_command=f"{sys.executable} -S {engine.__file__} {notes}")
+    await fleet.make_store()
+    database = Path(fleet.settings.database)
+    with closing(sqlite3.connect(database)) as connection:
+        connection.executescript(checker.HISTORY)
+    await fleet.start_queue()
+    read = partial(checker.read_sqlite, database)
+    watch = checker.Watch(read, notes)
+    watch.start()
+    weather = Storm(fleet, notes, f"{seed}")
+    try:
+        steps = await _rage(weather, seed, seconds, most_steps)
+        await _calm(weather, read)
+        watch.end()
+        watch.look()
+        wrong = watch.found + checker.verdict(read, notes)
+        rows = len(read("SELECT id FROM decky_lifecycle"))
+    finally:
+        await _end(weather)
+    _keep_logs(fleet, root)
+    if not wrong:
+        shutil.rmtree(root, ignore_errors=True)
+    return Outcome(wrong, steps, rows, watch.looks, root)
+
+
+async def _rage(weather: Storm, seed: int, seconds: float, most_steps: int | None) -> int:
+    keepers = [
+        asyncio.create_task(_keep(weather, f"{kind}-{number}"))
+        for kind in ("worker", "reaper", "submitter")
+        for number in range(2)
+    ]
+    begun, steps = time.monotonic(), 0
+    for pause, fault in schedule(f"{seed}"):
+        if time.monotonic() - begun > seconds or steps == most_steps:
+            break
+        await asyncio.sleep(pause)
+        await fault(weather)
+        steps += 1
+    for keeper in keepers:
+        keeper.cancel()
+    await asyncio.gather(*keepers, return_exceptions=True)
+    return steps
+
+
+async def _keep(weather: Storm, name: str) -> None:
+    """Start a process again whenever it has ended, as systemd would."""
+    kind, _, number = name.partition("-")
+    life = 0
+    while True:
+        if kind == "submitter":
+            process = await _submitter(weather, number, life)
+            weather.submitters[name] = process
+            await process.wait()
+            life += 1
+        else:
+            weather.places[name] = await weather.fleet.start(kind)
+            await weather.places[name].process.wait()
+        await asyncio.sleep(0.1)
+
+
+async def _submitter(weather: Storm, number: str, life: int) -> asyncio.subprocess.Process:
+    given = [number, f"{number}-{life}", str(weather.notes), *_DECKIES]
+    return await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "tests.storm.submitter", *given),
+        env=weather.fleet.environment,
+        stderr=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.DEVNULL,
+    )
+
+
+async def _calm(weather: Storm, read: checker.Read) -> None:
+    """Nothing more goes wrong: the masters are silent, a worker and a reaper are there, all rows may end."""
+    for process in weather.submitters.values():
+        send(process.pid, 9)  # type: ignore[arg-type]
+        await process.wait()
+    await asyncio.gather(*weather.later)
+    if weather.fleet.queue is None or weather.fleet.queue.returncode is not None:
+        await weather.fleet.start_queue()
+    for kind in ("worker", "reaper"):
+        await weather.fleet.start(kind)
+    end = time.monotonic() + _CALM_S
+    unended = "SELECT id FROM decky_lifecycle WHERE status IN ('pending', 'running')"
+    while read(unended) and time.monotonic() < end:
+        await asyncio.sleep(0.2)
+
+
+async def _end(weather: Storm) -> None:
+    for process in weather.submitters.values():
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    for daemon in weather.fleet.daemons:
+        await daemon.kill()
+    await weather.fleet.kill_queue()
+    for pid in weather.engines():
+        send(pid, 9)  # type: ignore[arg-type]
+
+
+def _keep_logs(fleet: Fleet, root: Path) -> None:
+    for number, daemon in enumerate(fleet.daemons):
+        lines = "".join(f"{line}\n" for line in [*daemon.lines, *daemon.garbage])
+        (root / f"daemon-{number}.log").write_text(lines)
