@@ -24,10 +24,10 @@ def main() -> int:
     given = parser.parse_args()
     outcome = asyncio.run(storm(given.seed, given.minutes * 60, given.steps))
     _tell(given.seed, outcome)
-    if outcome.wrong and not given.no_prefix:
+    if _failed(outcome) and not given.no_prefix:
         steps = _shortest(given.seed, given.minutes * 60, outcome.steps)
-        print(f"still fails: python -m tests.storm --seed {given.seed} --minutes 60 --steps {steps}")
-    return 1 if outcome.wrong else 0
+        print(f"still fails: python -m tests.storm --seed {given.seed} --minutes 60 --steps {steps}")  # noqa: T201
+    return 1 if _failed(outcome) else 0
 
 
 def _shortest(seed: int, seconds: float, fails: int) -> int:
@@ -36,15 +36,20 @@ def _shortest(seed: int, seconds: float, fails: int) -> int:
         middle = (holds + fails) // 2
         outcome = asyncio.run(storm(seed, seconds, middle))
         _tell(seed, outcome)
-        holds, fails = (holds, middle) if outcome.wrong else (middle, fails)
+        holds, fails = (holds, middle) if _failed(outcome) else (middle, fails)
     return fails
 
 
+def _failed(outcome: Outcome) -> bool:
+    return bool(outcome.wrong or outcome.strayed)
+
+
 def _tell(seed: int, outcome: Outcome) -> None:
-    found = f"{len(outcome.wrong)} wrong, kept in {outcome.kept}" if outcome.wrong else "all is well"
-    print(f"seed {seed}: {outcome.steps} faults, {outcome.rows} rows, {outcome.looks} looks: {found}")
-    for line in outcome.wrong[:10]:
-        print(f"  {line}")
+    found = f"wrong, all is kept in {outcome.kept}" if _failed(outcome) else "all is well"
+    print(f"seed {seed}: {outcome.steps} faults, {outcome.rows} rows, {outcome.looks} looks: {found}")  # noqa: T201
+    for name, lines in (("checker", outcome.wrong), ("replay", outcome.strayed)):
+        for line in lines[:10]:
+            print(f"  {name}: {line}")  # noqa: T201
 
 
 if __name__ == "__main__":

@@ -140,13 +140,14 @@ async def _freeze_queue(storm: Storm) -> None:
 
 
 async def _lock_store(storm: Storm) -> None:
-    with closing(
-        sqlite3.connect(storm.fleet.settings.database, isolation_level=None, timeout=0)
-    ) as connection:
-        with suppress(sqlite3.OperationalError):
+    path = storm.fleet.settings.database
+    with closing(sqlite3.connect(path, isolation_level=None, timeout=0)) as connection:
+        try:
             connection.execute("BEGIN IMMEDIATE")
-            await asyncio.sleep(storm.chance.choice([0.2, 1.0, 3.0]))
-            connection.execute("ROLLBACK")
+        except sqlite3.OperationalError:
+            return
+        await asyncio.sleep(storm.chance.choice([0.2, 1.0, 3.0]))
+        connection.execute("ROLLBACK")
 
 
 Fault = Callable[[Storm], Awaitable[None]]

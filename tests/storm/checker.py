@@ -1,7 +1,7 @@
 """What must be true of a storm, asked of nobody but the database, the kernel and the stand-in's notes.
 
 Independent of the product and of its tests: the SQL is its own, so is its reading of /proc, and it imports
-nothing of ours. It looks at every moment of the storm (`Watch`), and at the whole once it is over (`verdict`).
+nothing of ours. It looks at every moment of a storm (`Watch`), and at the whole once it is over (`verdict`).
 """
 
 import json
@@ -18,7 +18,8 @@ Read = Callable[[str], list[tuple[Any, ...]]]
 
 # The database's own witness: one line for each commit that moved a row, in the order of the commits.
 HISTORY = """
-CREATE TABLE storm (seq INTEGER PRIMARY KEY, id TEXT, decky TEXT, was TEXT, is_now TEXT, owner TEXT, said TEXT);
+CREATE TABLE storm
+    (seq INTEGER PRIMARY KEY, id TEXT, decky TEXT, was TEXT, is_now TEXT, owner TEXT, said TEXT);
 CREATE TRIGGER storm_insert AFTER INSERT ON decky_lifecycle BEGIN
     INSERT INTO storm (id, decky, was, is_now) VALUES (new.id, new.decky_name, NULL, new.status); END;
 CREATE TRIGGER storm_update AFTER UPDATE ON decky_lifecycle
@@ -163,7 +164,8 @@ def _rows(rows: list[tuple[Any, ...]]) -> Iterable[str]:
         wanted = outcome in _RETRIED and attempt < _ATTEMPTS and cancelled is None
         # A failure that the runtime itself reported is final, an operation that it timed out too.
         if outcome != "timed_out" and retries[lifecycle_id] != wanted:
-            yield f"{lifecycle_id}: {outcome} ({error}), attempt {attempt}, has {retries[lifecycle_id]} retries"
+            has = f"{retries[lifecycle_id]} retries"
+            yield f"{lifecycle_id}: {outcome} ({error}), attempt {attempt}, has {has}"
         if attempt > _ATTEMPTS:
             yield f"{lifecycle_id} is attempt {attempt}"
 

@@ -1,8 +1,8 @@
 """A stand-in for Compose that notes who touches which decky when, with the kernel as its witness.
 
-Each decky has a witness file of the storm's own; who works on it holds that file with flock(2) to his end, however
-he ends, and so do the processes that he leaves behind. Who finds it held notes an overlap. Nothing here knows of
-the product's locks. Called as `engine.py NOTES-DIRECTORY ... up ... --file DOCUMENT`.
+Each decky has a witness file of the storm's own; who works on it holds that file with flock(2) to his end,
+however he ends, and so do the processes that he leaves behind. Who finds it held notes an overlap. Nothing
+here knows of the product's locks. Called as `engine.py NOTES-DIRECTORY ... up ... --file DOCUMENT`.
 """
 
 import fcntl

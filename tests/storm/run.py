@@ -2,6 +2,7 @@
 
 import asyncio
 import shutil
+import signal
 import sqlite3
 import sys
 import tempfile
@@ -11,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+from tests.model.replay import replay
 from tests.storm import checker, engine
 from tests.storm.chaos import Storm, schedule, send
 from tests.support.fleet import Fleet
@@ -31,13 +33,15 @@ class Outcome(NamedTuple):
     """What a storm came to.
 
     Attributes:
-        wrong: what must not be; empty if all is well.
+        wrong: what must not be, says the checker; empty if all is well.
+        strayed: where the run is no path of the model, says the replay; empty if all is well.
         steps: faults that were done.
         rows, looks: how much there was to look at, and how often it was looked at.
         kept: where everything lies, if something is wrong.
     """
 
     wrong: list[str]
+    strayed: list[str]
     steps: int
     rows: int
     looks: int
@@ -69,10 +73,11 @@ async def storm(seed: int, seconds: float, most_steps: int | None = None) -> Out
         rows = len(read("SELECT id FROM decky_lifecycle"))
     finally:
         await _end(weather)
+    strayed = replay(fleet.history(), fleet.lines())
     _keep_logs(fleet, root)
-    if not wrong:
+    if not wrong and not strayed:
         shutil.rmtree(root, ignore_errors=True)
-    return Outcome(wrong, steps, rows, watch.looks, root)
+    return Outcome(wrong, strayed, steps, rows, watch.looks, root)
 
 
 async def _rage(weather: Storm, seed: int, seconds: float, most_steps: int | None) -> int:
@@ -123,7 +128,7 @@ async def _submitter(weather: Storm, number: str, life: int) -> asyncio.subproce
 async def _calm(weather: Storm, read: checker.Read) -> None:
     """Nothing more goes wrong: the masters are silent, a worker and a reaper are there, all rows may end."""
     for process in weather.submitters.values():
-        send(process.pid, 9)  # type: ignore[arg-type]
+        send(process.pid, signal.SIGKILL)
         await process.wait()
     await asyncio.gather(*weather.later)
     if weather.fleet.queue is None or weather.fleet.queue.returncode is not None:
@@ -145,7 +150,7 @@ async def _end(weather: Storm) -> None:
         await daemon.kill()
     await weather.fleet.kill_queue()
     for pid in weather.engines():
-        send(pid, 9)  # type: ignore[arg-type]
+        send(pid, signal.SIGKILL)
 
 
 def _keep_logs(fleet: Fleet, root: Path) -> None:

@@ -1,6 +1,6 @@
 """One master of the storm: submits and cancels until it is killed, and notes what was acknowledged to it.
 
-Called as `python -m tests.storm.submitter NUMBER SEED NOTES-DIRECTORY DECKY...`; settings are in its environment.
+Called as `python -m tests.storm.submitter NUMBER SEED NOTES-DIRECTORY DECKY...`, settings in its environment.
 """
 
 import asyncio
