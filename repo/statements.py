@@ -393,7 +393,7 @@ def listing(
     if operation is not None:
         conditions.append(_t.operation == operation)
     if decky_name is not None:
-        conditions.append(_any_row_of == decky_name)
+        conditions.append(_any_row_of == bindparam("decky_name", decky_name))
     if host_uuid is not None:
         conditions.append(_t.host_uuid == host_uuid)
     if since is not None:
