@@ -14,6 +14,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from tests.support.certificates import Certificates
+from tests.support.needs import lacking
 
 HOST = "127.0.0.1"
 
@@ -48,8 +49,7 @@ class RedisProgram:
         own = directory / str(self.port)
         own.mkdir()
         program = "redis-sentinel" if sentinel else "redis-server"
-        path = shutil.which(program)
-        assert path, f"install {program}"
+        path = shutil.which(program) or lacking(program)
         lines = [f"bind {HOST}", f"dir {own}", 'logfile ""', "loglevel warning", *options]
         lines += [] if sentinel else ['save ""', "appendonly no"]
         lines += [f"requirepass {password}"] if password else []

@@ -31,8 +31,8 @@ SENTINEL_TIMEOUT = 0.5
 OPERATION_TIMEOUT = 5.0
 """Seconds for one whole operation, waiting for a free connection included."""
 
-_IN_SCRIPT = re.compile(r"\.? script: [0-9a-f]{40}, on .*$")
-"""What Redis adds to an error in a script."""
+_IN_SCRIPT = re.compile(r"\.? script: (?:[0-9a-f]{40}, )?on .*$")
+"""What Redis adds to an error in a script; Valkey adds it without the script's hash."""
 _TLS_ALERTS = {
     "TLSV13_ALERT_CERTIFICATE_REQUIRED": "it wants a client's certificate, give ssl_certfile and ssl_keyfile",
     "TLSV1_ALERT_UNKNOWN_CA": "it doesn't trust our certificate",

@@ -25,7 +25,7 @@ def in_shell(fleet: Fleet, line: str, stdout: int | None = None) -> tuple[int, s
     return done.returncode, done.stderr
 
 
-@pytest.mark.parametrize("command", ["list", "--help", "deploy --help", "--version"])
+@pytest.mark.parametrize("command", ["list --json", "--help", "deploy --help", "--version"])
 @pytest.mark.parametrize(
     ("stdout", "why"), [(">/dev/full", "No space left on device"), (">&-", "Bad file descriptor")]
 )
@@ -36,7 +36,7 @@ async def test_output_that_cannot_be_written_is_one_line(
     assert in_shell(fleet, f"$reaper {command} {stdout}") == (3, said)
 
 
-@pytest.mark.parametrize("command", ["list", "--help"])
+@pytest.mark.parametrize("command", ["list --json", "--help"])
 async def test_a_reader_that_is_gone_ends_the_command_silently(fleet: Fleet, command: str) -> None:
     reader, writer = os.pipe()
     os.close(reader)
@@ -55,6 +55,6 @@ async def test_an_error_that_cannot_be_said_leaves_the_status_as_it_is(
 
 
 async def test_what_is_opened_later_does_not_take_the_place_of_a_closed_stream(fleet: Fleet) -> None:
-    assert in_shell(fleet, "$reaper list <&- >&- 2>&-")[0] == 3
+    assert in_shell(fleet, "$reaper list --json <&- >&- 2>&-")[0] == 3
     async with fleet.client() as client:
         assert await client.repository.list_lifecycles() == []
