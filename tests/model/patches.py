@@ -151,10 +151,10 @@ def main() -> None:
 
 _HEAD = """# Who notices a broken protocol
 
-Made by `python -m tests.model.patches > docs/proof-mutants.md`: each guard of the model that stands in one place
-of the code is taken out of a copy of the sources. Then one minute of storm, always the same seed; the replay of its
-log and history against the model's steps; and the fault tests that are about the guard. One minute of storm notices
-only what it meets.
+Made by `python -m tests.model.patches > docs/proof-mutants.md`: each guard of the model that stands in one
+place of the code is taken out of a copy of the sources. Then one minute of storm, always the same seed; the
+replay of its log and history against the model's steps; and the fault tests that are about the guard. One
+minute of storm notices only what it meets.
 
 | mutant | where | model | storm's checker | replay | fault tests |
 |---|---|---|---|---|---|"""

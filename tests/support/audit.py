@@ -6,6 +6,7 @@ from collections import defaultdict
 from typing import Any
 
 from repo.base import OPEN, Row
+from tests.model.replay import replay
 from tests.support.fleet import HANG_GUARD_S, Fleet
 from worker.client import LifecycleClient
 from worker.liveness.locks import DeckyLocks
@@ -51,6 +52,7 @@ async def audit(fleet: Fleet, client: LifecycleClient) -> None:
     rows = await client.repository.list_lifecycles(limit=100_000)
     lines = await _lines(fleet, rows)
     _each_row_once(rows, fleet.history())
+    assert replay(fleet.history(), lines, fleet.settings.max_attempts) == []
     killed = sum(daemon.process.returncode == -signal.SIGKILL for daemon in fleet.daemons)
     _one_line_a_transition(rows, lines, killed)
     table = rebuild(lines)
