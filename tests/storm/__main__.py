@@ -11,6 +11,7 @@ import sys
 import time
 
 from tests.storm.run import Outcome, storm
+from tests.storm.stores import STORES
 
 
 def main() -> int:
@@ -19,22 +20,23 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=time.time_ns() % 1_000_000)
     parser.add_argument("--minutes", type=float, default=1.0)
     parser.add_argument("--steps", type=int, help="end after so many faults")
-    parser.add_argument("--store", choices=["sqlite"], default="sqlite")
+    parser.add_argument("--store", choices=list(STORES), default="sqlite")
     parser.add_argument("--no-prefix", action="store_true", help="don't look for the shortest that fails")
     given = parser.parse_args()
-    outcome = asyncio.run(storm(given.seed, given.minutes * 60, given.steps))
+    outcome = asyncio.run(storm(given.seed, given.minutes * 60, given.steps, given.store))
     _tell(given.seed, outcome)
     if _failed(outcome) and not given.no_prefix:
-        steps = _shortest(given.seed, given.minutes * 60, outcome.steps)
-        print(f"still fails: python -m tests.storm --seed {given.seed} --minutes 60 --steps {steps}")  # noqa: T201
+        steps = _shortest(given.seed, given.minutes * 60, outcome.steps, given.store)
+        again = f"--seed {given.seed} --minutes 60 --steps {steps} --store {given.store}"
+        print(f"still fails: python -m tests.storm {again}")  # noqa: T201
     return 1 if _failed(outcome) else 0
 
 
-def _shortest(seed: int, seconds: float, fails: int) -> int:
+def _shortest(seed: int, seconds: float, fails: int, kind: str) -> int:
     holds = 0
     while fails - holds > 1:
         middle = (holds + fails) // 2
-        outcome = asyncio.run(storm(seed, seconds, middle))
+        outcome = asyncio.run(storm(seed, seconds, middle, kind))
         _tell(seed, outcome)
         holds, fails = (holds, middle) if _failed(outcome) else (middle, fails)
     return fails

@@ -4,14 +4,14 @@ import asyncio
 import os
 import random
 import signal
-import sqlite3
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import closing, suppress
+from contextlib import suppress
 from pathlib import Path
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from tests.storm.stores import Store
 from tests.support.fleet import Daemon, Fleet
 
 _HARMLESS = [signal.SIGHUP, signal.SIGCONT, signal.SIGCHLD, signal.SIGWINCH, signal.SIGURG]
@@ -25,12 +25,13 @@ class Storm:
         places: who runs now: worker-0, worker-1, reaper-0, reaper-1; whoever dies is started again.
         submitters: the masters' processes.
         notes: the directory of the stand-in's notes.
+        store: what the rows are in.
         chance: the storm's only source of chance.
         later: what goes on in the background, such as waking up who was stopped.
     """
 
-    def __init__(self, fleet: Fleet, notes: Path, seed: str) -> None:
-        self.fleet, self.notes = fleet, notes
+    def __init__(self, fleet: Fleet, notes: Path, store: Store, seed: str) -> None:
+        self.fleet, self.notes, self.store = fleet, notes, store
         self.chance = random.Random(seed)  # noqa: S311
         self.places: dict[str, Daemon] = {}
         self.submitters: dict[str, asyncio.subprocess.Process] = {}
@@ -139,15 +140,8 @@ async def _freeze_queue(storm: Storm) -> None:
         await _wake(storm.fleet.queue.pid, storm.chance.choice([0.5, 2.0]))
 
 
-async def _lock_store(storm: Storm) -> None:
-    path = storm.fleet.settings.database
-    with closing(sqlite3.connect(path, isolation_level=None, timeout=0)) as connection:
-        try:
-            connection.execute("BEGIN IMMEDIATE")
-        except sqlite3.OperationalError:
-            return
-        await asyncio.sleep(storm.chance.choice([0.2, 1.0, 3.0]))
-        connection.execute("ROLLBACK")
+async def _trouble_store(storm: Storm) -> None:
+    await storm.store.trouble(storm.chance)
 
 
 Fault = Callable[[Storm], Awaitable[None]]
@@ -165,7 +159,7 @@ _WEIGHTS: dict[Fault, int] = {
     _empty_queue: 2,
     _restart_queue: 2,
     _freeze_queue: 1,
-    _lock_store: 1,
+    _trouble_store: 2,
 }
 
 

@@ -6,11 +6,10 @@ nothing of ours. It looks at every moment of a storm (`Watch`), and at the whole
 
 import json
 import re
-import sqlite3
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterable
-from contextlib import closing
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +28,22 @@ CREATE TRIGGER storm_update AFTER UPDATE ON decky_lifecycle
 CREATE TRIGGER storm_delete AFTER DELETE ON decky_lifecycle BEGIN
     INSERT INTO storm (id, decky, was, is_now) VALUES (old.id, old.decky_name, old.status, 'deleted'); END;
 """
+HISTORY_POSTGRES = """
+CREATE TABLE storm
+    (seq BIGSERIAL PRIMARY KEY, id TEXT, decky TEXT, was TEXT, is_now TEXT, owner TEXT, said TEXT);
+CREATE FUNCTION storm() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+    IF TG_OP = 'INSERT' THEN
+        INSERT INTO storm (id, decky, was, is_now) VALUES (new.id, new.decky_name, NULL, new.status);
+    ELSIF TG_OP = 'DELETE' THEN
+        INSERT INTO storm (id, decky, was, is_now) VALUES (old.id, old.decky_name, old.status, 'deleted');
+    ELSIF old.status <> new.status OR old.status IN ('succeeded', 'failed') THEN
+        INSERT INTO storm (id, decky, was, is_now, owner, said) VALUES
+            (new.id, new.decky_name, old.status, new.status, new.owner, new.error);
+    END IF;
+    RETURN NULL; END $$;
+CREATE TRIGGER storm AFTER INSERT OR UPDATE OR DELETE ON decky_lifecycle
+    FOR EACH ROW EXECUTE FUNCTION storm();
+"""
 _LEGAL = {
     (None, "pending"),
     ("pending", "running"),
@@ -41,10 +56,8 @@ _RETRIED = {"swept", "interrupted", "timed_out"}
 _ATTEMPTS = 2
 
 
-def read_sqlite(path: Path, query: str) -> list[tuple[Any, ...]]:
-    """What a query says, through a connection of its own."""
-    with closing(sqlite3.connect(path, timeout=30)) as connection:
-        return connection.execute(query).fetchall()
+class Unreadable(Exception):
+    """The database can't be read at the moment."""
 
 
 def lines(path: Path) -> list[dict[str, Any]]:
@@ -80,7 +93,8 @@ class Watch(threading.Thread):
     def run(self) -> None:
         """Look until `end` is called."""
         while not self._over.wait(0.05):
-            self.look()
+            with suppress(Unreadable):
+                self.look()
 
     def end(self) -> None:
         """Stop looking."""

@@ -3,18 +3,16 @@
 import asyncio
 import shutil
 import signal
-import sqlite3
 import sys
 import tempfile
 import time
-from contextlib import closing
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 from tests.model.replay import replay
 from tests.storm import checker, engine
 from tests.storm.chaos import Storm, schedule, send
+from tests.storm.stores import STORES
 from tests.support.fleet import Fleet
 
 _DECKIES = ["decky-01", "decky-02", "decky-03"]
@@ -48,22 +46,20 @@ class Outcome(NamedTuple):
     kept: Path
 
 
-async def storm(seed: int, seconds: float, most_steps: int | None = None) -> Outcome:
-    """Let a storm rage, until its time is over or so many faults are done, and judge it."""
+async def storm(seed: int, seconds: float, most_steps: int | None = None, kind: str = "sqlite") -> Outcome:
+    """Let a storm rage over a kind of store, until its time is over or so many faults are done; judge it."""
     root = Path(tempfile.mkdtemp(prefix="storm-"))
     notes = root / "notes"
     notes.mkdir()
     fleet = Fleet(root, **_SETTINGS)
     fleet.set(compose_command=f"{sys.executable} -S {engine.__file__} {notes}")
-    await fleet.make_store()
-    database = Path(fleet.settings.database)
-    with closing(sqlite3.connect(database)) as connection:
-        connection.executescript(checker.HISTORY)
+    store = STORES[kind]()
+    await store.make(fleet)
     await fleet.start_queue()
-    read = partial(checker.read_sqlite, database)
+    read = store.read
     watch = checker.Watch(read, notes)
     watch.start()
-    weather = Storm(fleet, notes, f"{seed}")
+    weather = Storm(fleet, notes, store, f"{seed}")
     try:
         steps = await _rage(weather, seed, seconds, most_steps)
         await _calm(weather, read)
@@ -71,9 +67,11 @@ async def storm(seed: int, seconds: float, most_steps: int | None = None) -> Out
         watch.look()
         wrong = watch.found + checker.verdict(read, notes)
         rows = len(read("SELECT id FROM decky_lifecycle"))
+        history = read("SELECT id, was, is_now FROM storm ORDER BY seq")
     finally:
         await _end(weather)
-    strayed = replay(fleet.history(), fleet.lines())
+        store.remove()
+    strayed = replay(((id_, was, is_now) for id_, was, is_now in history), fleet.lines())
     _keep_logs(fleet, root)
     if not wrong and not strayed:
         shutil.rmtree(root, ignore_errors=True)

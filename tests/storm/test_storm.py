@@ -3,7 +3,7 @@
 import json
 import os
 import sqlite3
-from functools import partial
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -15,8 +15,9 @@ pytestmark = pytest.mark.anyio
 
 
 @pytest.mark.timeout(600)
-async def test_a_minute_of_storm() -> None:
-    outcome = await storm(seed=2026, seconds=40)
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+async def test_a_minute_of_storm(kind: str) -> None:
+    outcome = await storm(seed=2026, seconds=40, kind=kind)
     assert outcome.wrong == []
     assert outcome.strayed == []
     assert outcome.steps > 10
@@ -28,20 +29,24 @@ class _Past:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.read = partial(checker.read_sqlite, root / "store.db")
         columns = (
             "id, decky_name, status, outcome, attempt, retry_of, cancel_requested_at, payload, error, owner"
         )
-        with sqlite3.connect(root / "store.db") as connection:
+        with closing(sqlite3.connect(root / "store.db")) as connection, connection:
             connection.executescript(
                 f"CREATE TABLE decky_lifecycle ({columns}, completed_at); {checker.HISTORY}"
             )
         self.note("notes")
         self.note("acknowledged")
 
+    def read(self, query: str) -> list[tuple[object, ...]]:
+        """What the checker reads."""
+        with closing(sqlite3.connect(self.root / "store.db")) as connection, connection:
+            return connection.execute(query).fetchall()
+
     def row(self, lifecycle_id: str, wish: str, *moves: str, outcome: str | None = None) -> None:
         """A row, and what it went through."""
-        with sqlite3.connect(self.root / "store.db") as connection:
+        with closing(sqlite3.connect(self.root / "store.db")) as connection, connection:
             connection.execute(
                 "INSERT INTO decky_lifecycle (id, decky_name, status, attempt, payload)"
                 " VALUES (?, 'decky-01', 'pending', 1, ?)",
