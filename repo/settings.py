@@ -175,6 +175,8 @@ def load(kind: type[S], environ: Mapping[str, str] | None = None, *, strict: boo
         except (msgspec.ValidationError, ValueError) as error:
             shown = "its value" if name in {"redis", "database"} else repr(value)
             reason = str(error).replace("`", "").partition(" - at ")[0]
+            if reason.startswith("Expected int"):
+                reason = f"expected a whole number{reason.removeprefix('Expected int').partition(',')[0]}"
             if get_origin(fields[name].type) is Literal:
                 reason = f"expected one of {', '.join(get_args(fields[name].type))}"
             raise SettingsError(f"the setting {name} can't be {shown}: {reason}") from None

@@ -31,7 +31,9 @@ def load(text: str) -> object:
         return yaml.load(text, Loader=_Loader)  # noqa: S506 - a subclass of the safe loader
     except yaml.MarkedYAMLError as error:
         # A longer quotation may be part of the document, a single character is YAML's own.
-        problem = re.sub(r"\s*(['\"]).{2,}\1", "", error.problem or "syntax error")
+        quoted = r"(['\"]).\1|(['\"]).*\2"
+        problem = re.sub(quoted, lambda found: found[0] if found[1] else "", error.problem or "syntax error")
+        problem = " ".join(problem.split())
         raise InvalidDocument(f"not valid YAML: {problem}{_position(error.problem_mark)}") from None
     except yaml.YAMLError:
         raise InvalidDocument("not valid YAML: it has a character that YAML doesn't allow") from None

@@ -14,6 +14,7 @@ from reaper.cli.output.streams import OutputLost
 from reaper.cli.output.table import public, span, spans, to_json
 from repo.base import OPEN, Lifecycle
 from worker.client import LifecycleClient
+from worker.liveness.lock_directory import LockDirectory, LocksUnusable
 from worker.logging.console import printable, tail
 from worker.settings import WorkerSettings
 
@@ -175,12 +176,22 @@ class _Waiting:
             self._moved_at = now
 
     async def _somebody_works(self, open_rows: Sequence[Lifecycle]) -> bool:
+        if await asyncio.to_thread(self._worker_is_here, {row["host_uuid"] for row in open_rows}):
+            return True
         open_there = [
             row
             for host in {row["host_uuid"] for row in open_rows}
             for row in await self._repository.list_open_lifecycles(host)
         ]
         return any(row["status"] == "running" for row in open_there)
+
+    def _worker_is_here(self, hosts: set[str | None]) -> bool:
+        """Whether a worker of one of these hosts runs on this machine, as the kernel knows."""
+        settings = self._client.settings
+        try:
+            return settings.host_uuid in hosts and LockDirectory.of(settings).runs("worker")
+        except (LocksUnusable, OSError):
+            return False
 
     def _hint(self) -> str:
         if len(self._latest) == 1:

@@ -120,6 +120,7 @@ def test_plain_scalars_are_read_as_compose_reads_them() -> None:
         ("services: {a: {}, b: {}}", "no base service for d"),
         ('services: {d: {x: "\\0"}}', "services.d.x has a NUL"),
         ("services: {d: {<<: text}}", "not valid YAML"),
+        ("services: {d: {image: x}", "did not find expected ',' or '}'"),
     ],
 )
 def test_yaml_that_compose_could_not_use_is_refused_with_its_place(source: str, said: str) -> None:
