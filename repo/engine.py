@@ -7,9 +7,9 @@ microseconds for a row by its id).
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from sqlalchemy import CompoundSelect, Dialect, Integer, Select, UpdateBase
 from sqlalchemy.types import TypeEngine
@@ -20,6 +20,7 @@ _log = logging.getLogger(__name__)
 
 Clause = UpdateBase | Select[Any] | CompoundSelect[Any]
 Values = Mapping[str, Any]
+T = TypeVar("T")
 
 
 class Compiled:
@@ -162,6 +163,9 @@ class Transaction(Reader):
         """What is done in it is undone where it is left by an exception; the transaction goes on."""
 
 
+Work = Callable[[Transaction], Coroutine[Any, Any, T]]
+
+
 class Engine(Reader):
     """One open database, used from one event loop. `rows` reads on a connection that no writer makes wait.
 
@@ -214,11 +218,15 @@ class Engine(Reader):
         """
 
     @abstractmethod
-    def transaction(self) -> AbstractAsyncContextManager[Transaction]:
-        """A transaction that writes; committed, durably, where it is left without an exception.
+    async def transact(self, work: Work[T]) -> T:
+        """Do `work` in a transaction that writes; committed, durably, if no exception leaves it.
+
+        Args:
+            work: awaits nothing but the transaction. An engine may run it in another thread, so that a busy
+                event loop keeps no other writer waiting.
 
         Raises:
-            StoreReplaced: on leaving; nothing was committed.
+            StoreReplaced: nothing was committed.
         """
 
     @abstractmethod

@@ -138,17 +138,13 @@ class GroupCommit:
             return
         if not repeats:
             try:
-                async with self._engine.transaction() as transaction:
-                    await self._together(transaction, group)
+                await self._engine.transact(lambda transaction: self._together(transaction, group))
             except Exception as error:
                 if not self._is_refusal(error):
                     raise
             else:
                 return
-        async with self._engine.transaction() as transaction:
-            transaction.repeats = repeats
-            for call in group:
-                await self._one(transaction, call)
+        await self._engine.transact(lambda transaction: self._one_by_one(transaction, group, repeats))
 
     async def _alone(self, call: _Call) -> bool:
         """Try a lone write of one step as one statement; whether it is done."""
@@ -179,6 +175,11 @@ class GroupCommit:
         found = await _ask(transaction, [call.write for call, _ in planned])
         for call, _ in planned:
             call.value = call.write.result(found.get(call.write.row, {}))
+
+    async def _one_by_one(self, transaction: Transaction, group: Sequence[_Call], repeats: bool) -> None:
+        transaction.repeats = repeats
+        for call in group:
+            await self._one(transaction, call)
 
     async def _one(self, transaction: Transaction, call: _Call) -> None:
         """One write in savepoints, so that only it can fail."""

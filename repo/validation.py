@@ -23,9 +23,7 @@ _CREATE = frozenset(
 _UPDATE = frozenset({"status", "error", "started_at", "completed_at", "owner", "claimed_at"})
 _NEW = {name: DeckyLifecycle.model_fields[name].get_default() for name in sorted(_CREATE)}
 _REQUIRED = ("decky_name", "operation")
-_UNSTORABLE = re.compile(
-    r"(?<!\\)(?:\\\\)*\\u(0000|d[89ab]..(?!\\ud[c-f])|(?<!\\ud[89ab]..\\u)d[c-f]..)"
-)
+_UNSTORABLE = re.compile(r"(?<!\\)(?:\\\\)*\\u(0000|d[89ab]..(?!\\ud[c-f])|(?<!\\ud[89ab]..\\u)d[c-f]..)")
 """In JSON text: an escaped NUL, or an escaped surrogate without the other one."""
 
 

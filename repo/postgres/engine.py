@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import psycopg
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 
-from repo.engine import Compiled, Engine, Reader, Statement, Step, Transaction, TransactionLost, Values
+from repo.engine import Compiled, Engine, Reader, Statement, Step, Transaction, TransactionLost, Values, Work
 from repo.errors import StoreError, StoreUnavailable
 from repo.postgres.errors import explained, is_lost, is_refusal, is_repeatable
 from repo.postgres.migrate import bring_up, schema_of
@@ -65,8 +65,7 @@ class PostgresEngine(Engine):
 
     async def run_alone(self, step: Step) -> bool:
         if self._writer.pooled or step.statement.one_at_a_time:
-            async with self.transaction() as transaction:
-                return await transaction.run([step])
+            return await self.transact(lambda transaction: transaction.run([step]))
         compiled = step.statement.on(_dialect)
         connection = await self._writer.connection()
         try:
@@ -75,12 +74,10 @@ class PostgresEngine(Engine):
             raise _lost(error, maybe_committed=True) from error
         return cursor.rowcount == 1
 
-    @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[Transaction]:
+    async def transact(self, work: Work[T]) -> T:
         connection = await self._writer.connection()
-        transaction = _Transaction(connection, self._writer.begin)
         try:
-            yield transaction
+            done = await work(_Transaction(connection, self._writer.begin))
         except BaseException as error:
             await _roll_back(connection)
             if isinstance(error, psycopg.Error):
@@ -90,6 +87,7 @@ class PostgresEngine(Engine):
             await connection.commit()
         except psycopg.Error as error:
             raise _lost(error, maybe_committed=True) from error
+        return done
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[Reader]:

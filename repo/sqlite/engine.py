@@ -2,14 +2,14 @@
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager, suppress
-from typing import Any
+from typing import Any, TypeVar
 
 import aiosqlite
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 
-from repo.engine import Compiled, Engine, Statement, Step, Transaction, Values
+from repo.engine import Compiled, Engine, Statement, Step, Transaction, Values, Work
 from repo.errors import StoreError, StoreUnavailable
 from repo.migrations.run import is_current
 from repo.models import VERSION_TABLE
@@ -17,6 +17,8 @@ from repo.sqlite.checkpoint import Checkpoints
 from repo.sqlite.connection import SqliteFile
 from repo.sqlite.errors import SqliteError, explained, is_refusal
 from repo.sqlite.migrate import bring_up
+
+T = TypeVar("T")
 
 _dialect = SQLiteDialect_pysqlite(paramstyle="qmark")
 
@@ -97,7 +99,9 @@ class SqliteEngine(Engine):
     async def rows(self, query: Statement, values: Values) -> list[dict[str, Any]]:
         self._file.check_same()
         try:
-            return await self._fetch(self._reader, query.on(_dialect), values)
+            compiled = query.on(_dialect)
+            found = await self._reader.execute_fetchall(compiled.text, compiled.parameters(values))
+            return self.read(compiled, found)
         except sqlite3.Error as error:
             raise explained(error, self._file.path, self._file.busy_timeout) from None
 
@@ -107,17 +111,24 @@ class SqliteEngine(Engine):
         self._file.check_same()
         return cursor.rowcount == 1
 
-    @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[Transaction]:
-        await self._writer.execute("BEGIN IMMEDIATE")
+    async def transact(self, work: Work[T]) -> T:
+        # All of it in one call of the thread: between two of them an event loop that is held up, by a log
+        # that nobody reads for instance, would keep the write lock from every other process.
+        done: T = await self._writer._execute(self._transact, work)  # type: ignore[no-untyped-call]
+        return done
+
+    def _transact(self, work: Work[T]) -> T:
+        connection = self._writer._conn
+        connection.execute("BEGIN IMMEDIATE")
         try:
-            yield _Transaction(self)
+            done = _run_through(work(_Transaction(self, connection)))
             self._file.check_same()
-            await self._writer.execute("COMMIT")
+            connection.execute("COMMIT")
         except BaseException:
             with suppress(sqlite3.Error):  # a full disk has rolled back by itself
-                await self._writer.execute("ROLLBACK")
+                connection.execute("ROLLBACK")
             raise
+        return done
 
     async def tidy_up(self) -> None:
         if self._checkpoints is not None:
@@ -148,20 +159,18 @@ class SqliteEngine(Engine):
         except sqlite3.Error as error:
             raise explained(error, self._file.path, self._file.busy_timeout) from None
 
-    async def _fetch(
-        self, connection: aiosqlite.Connection, query: Compiled, values: Values
-    ) -> list[dict[str, Any]]:
-        found = await connection.execute_fetchall(query.text, query.parameters(values))
-        return self.read(query, found)
-
 
 class _Transaction(Transaction):
-    def __init__(self, engine: SqliteEngine) -> None:
+    """In the writer's thread: nothing here waits for an event loop."""
+
+    def __init__(self, engine: SqliteEngine, connection: sqlite3.Connection) -> None:
         self._engine = engine
-        self._connection = engine._writer
+        self._connection = connection
 
     async def rows(self, query: Statement, values: Values) -> list[dict[str, Any]]:
-        return await self._engine._fetch(self._connection, query.on(_dialect), values)
+        compiled = query.on(_dialect)
+        found = self._connection.execute(compiled.text, compiled.parameters(values)).fetchall()
+        return self._engine.read(compiled, found)
 
     async def run(self, steps: Sequence[Step]) -> bool:
         batches: dict[tuple[Compiled, bool], list[tuple[Any, ...]]] = {}
@@ -169,24 +178,35 @@ class _Transaction(Transaction):
             compiled = statement.on(_dialect)
             batches.setdefault((compiled, exactly_one), []).append(compiled.parameters(values))
         for (compiled, exactly_one), rows in batches.items():
-            cursor = await self._connection.executemany(compiled.text, rows)
+            cursor = self._connection.executemany(compiled.text, rows)
             if exactly_one and cursor.rowcount != len(rows):
                 return False
         return True
 
     async def change(self, statement: Statement, values: Values) -> int:
         compiled = statement.on(_dialect)
-        cursor = await self._connection.execute(compiled.text, compiled.parameters(values))
+        cursor = self._connection.execute(compiled.text, compiled.parameters(values))
         return cursor.rowcount
 
     @asynccontextmanager
     async def savepoint(self) -> AsyncIterator[None]:
-        await self._connection.execute("SAVEPOINT one")
+        self._connection.execute("SAVEPOINT one")
         try:
             yield
         except BaseException:
             with suppress(sqlite3.Error):  # gone, where a full disk has rolled back by itself
-                await self._connection.execute("ROLLBACK TO one")
-                await self._connection.execute("RELEASE one")
+                self._connection.execute("ROLLBACK TO one")
+                self._connection.execute("RELEASE one")
             raise
-        await self._connection.execute("RELEASE one")
+        self._connection.execute("RELEASE one")
+
+
+def _run_through(work: Coroutine[Any, Any, T]) -> T:
+    """What a coroutine returns that waits for nothing."""
+    try:
+        work.send(None)
+    except StopIteration as done:
+        value: T = done.value
+        return value
+    work.close()
+    raise RuntimeError("a transaction may wait for nothing but the store")
