@@ -1,6 +1,7 @@
 """Our models, beside DECNET's and beside what the migrations make."""
 
 import sqlite3
+from datetime import UTC, datetime
 from typing import get_type_hints
 
 from sqlalchemy import create_engine, inspect
@@ -14,7 +15,8 @@ from tests.support import decnet
 def test_decnets_model_lives_in_the_same_process() -> None:
     assert decnet.DeckyLifecycle.metadata is SQLModel.metadata
     assert DeckyLifecycle.metadata is not SQLModel.metadata
-    row = DeckyLifecycle(id="x", decky_name="d1", operation="deploy")
+    now = datetime.now(UTC)
+    row = DeckyLifecycle(id="x", decky_name="d1", operation="deploy", started_at=now, updated_at=now)
     theirs = decnet.DeckyLifecycle(decky_name="d1", operation="deploy")
     assert (row.status, row.attempt, row.deliveries) == ("pending", 1, 0)
     assert theirs.status == "pending"

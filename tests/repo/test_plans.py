@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 from sqlalchemy.dialects import sqlite
 
-from repo import statements as sql
+from repo.statements import reads, writes
 
 
 def _listing(decky_name: str | None) -> Any:
-    return sql.listing(
+    return reads.listing(
         statuses=[], outcomes=[], operation=None, decky_name=decky_name, host_uuid=None, since=None, limit=50
     )
 
@@ -18,21 +18,21 @@ def _listing(decky_name: str | None) -> Any:
 BY_OPEN_DECKY = {"decky_lifecycle_open"}
 PARTIAL = {*BY_OPEN_DECKY, "decky_lifecycle_stale"}
 INDEXES: list[tuple[str, Any, set[str]]] = [
-    ("find_open", sql.FIND_OPEN, BY_OPEN_DECKY),
-    ("find_open on a host", sql.FIND_OPEN_ON_HOST, BY_OPEN_DECKY),
-    ("find_next", sql.FIND_NEXT, BY_OPEN_DECKY),
-    ("find_asked", sql.FIND_ASKED, BY_OPEN_DECKY),
-    ("payloads", sql.DOCUMENTS, BY_OPEN_DECKY),
-    ("list_open", sql.LIST_OPEN, PARTIAL),
-    ("sweep", sql.SWEEP, {"decky_lifecycle_stale"}),
-    ("cancelled", sql.FIND_CANCELLED, {"decky_lifecycle_cancelled"}),
-    ("prune", sql.PRUNE, {"decky_lifecycle_completed"}),
-    ("claim", sql.CLAIM, BY_OPEN_DECKY),
-    ("submit", sql.INSERT_UNLESS_ASKED, BY_OPEN_DECKY),
-    ("end", sql.END, set()),
-    ("by id", sql.BY_ID, set()),
-    ("claimed", sql.CLAIMED, set()),
-    ("by ids", sql.BY_IDS, set()),
+    ("find_open", reads.FIND_OPEN, BY_OPEN_DECKY),
+    ("find_open on a host", reads.FIND_OPEN_ON_HOST, BY_OPEN_DECKY),
+    ("find_next", reads.FIND_NEXT, BY_OPEN_DECKY),
+    ("find_asked", writes.FIND_ASKED, BY_OPEN_DECKY),
+    ("payloads", reads.DOCUMENTS, BY_OPEN_DECKY),
+    ("list_open", reads.LIST_OPEN, PARTIAL),
+    ("sweep", writes.SWEEP, {"decky_lifecycle_stale"}),
+    ("cancelled", reads.FIND_CANCELLED, {"decky_lifecycle_cancelled"}),
+    ("prune", writes.PRUNE, {"decky_lifecycle_completed"}),
+    ("claim", writes.CLAIM, BY_OPEN_DECKY),
+    ("submit", writes.INSERT_UNLESS_ASKED, BY_OPEN_DECKY),
+    ("end", writes.END, set()),
+    ("by id", reads.BY_ID, set()),
+    ("claimed", reads.CLAIMED, set()),
+    ("by ids", reads.BY_IDS, set()),
     ("list", _listing(None), {"decky_lifecycle_started"}),
     ("list one decky", _listing("d1"), {"decky_lifecycle_decky"}),
 ]

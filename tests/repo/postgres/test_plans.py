@@ -9,10 +9,10 @@ from typing import Any
 import psycopg
 import pytest
 
-from repo import statements as sql
 from repo.engine import Statement
 from repo.postgres.engine import PostgresEngine
 from repo.postgres.session import SET_UP
+from repo.statements import reads, writes
 from tests.support.postgres_server import PostgresServer
 
 OPEN_ROWS = 200
@@ -50,7 +50,7 @@ def shell(
 
 def listing(**wanted: Any) -> Statement:
     nothing = {"statuses": [], "outcomes": [], "operation": None, "decky_name": None, "host_uuid": None}
-    return sql.listing(**nothing | {"since": None, "limit": 50} | wanted)
+    return reads.listing(**nothing | {"since": None, "limit": 50} | wanted)
 
 
 KEY, OPEN = "decky_lifecycle_pkey", "decky_lifecycle_open"
@@ -66,28 +66,28 @@ ACCEPTED = DECKY | {
 END = {"expect": "running", "keeps_outcome": 1, "to_status": "failed", "to_outcome": "failed"}
 
 PLANS: list[tuple[str, Statement, dict[str, Any], set[str]]] = [
-    ("find_open", sql.FIND_OPEN, DECKY, {OPEN}),
-    ("find_open on a host", sql.FIND_OPEN_ON_HOST, DECKY, {OPEN}),
-    ("find_next", sql.FIND_NEXT, DECKY, {OPEN}),
-    ("find_asked", sql.FIND_ASKED, DECKY | {"payload": "{}"}, {OPEN, KEY}),
-    ("find_running", sql.FIND_RUNNING, DECKY, {"decky_lifecycle_running"}),
-    ("find_ready", sql.FIND_READY, DECKY | {"most": 10}, {OPEN, "decky_lifecycle_stale"}),
-    ("find_newest", sql.FIND_NEWEST, {"horizon": "05000000"}, {KEY}),
-    ("list_open", sql.LIST_OPEN, {}, {OPEN, "decky_lifecycle_stale"}),
-    ("list_open of a host", sql.LIST_OPEN_ON_HOST, DECKY, {OPEN, "decky_lifecycle_stale"}),
-    ("cancelled", sql.FIND_CANCELLED, ROW, {"decky_lifecycle_cancelled"}),
-    ("by id", sql.BY_ID, ROW, {KEY}),
-    ("by ids", sql.BY_IDS, ROW, {KEY}),
-    ("state", sql.STATE, ROW, {KEY}),
-    ("more", sql.MORE, ROW, {KEY, OPEN, "decky_lifecycle_stale"}),
-    ("create", sql.INSERT, ACCEPTED, {KEY}),
-    ("submit", sql.INSERT_UNLESS_ASKED, ACCEPTED, {KEY, OPEN}),
-    ("claim", sql.CLAIM, ROW, {KEY, OPEN}),
-    ("claimed", sql.CLAIMED, ROW, {KEY, "decky_deployed_pkey"}),
-    ("end", sql.END, ROW | END | {"reason": None, "next_id": None}, {KEY}),
-    ("delivery", sql.NOTE_DELIVERY, ROW, {KEY}),
-    ("sweep", sql.SWEEP, {"older_than": LONG_AGO, "reason": "x", "now": NOW}, {"decky_lifecycle_stale"}),
-    ("prune", sql.PRUNE, {"older_than": LONG_AGO, "most": 500}, {"decky_lifecycle_completed", KEY}),
+    ("find_open", reads.FIND_OPEN, DECKY, {OPEN}),
+    ("find_open on a host", reads.FIND_OPEN_ON_HOST, DECKY, {OPEN}),
+    ("find_next", reads.FIND_NEXT, DECKY, {OPEN}),
+    ("find_asked", writes.FIND_ASKED, DECKY | {"payload": "{}"}, {OPEN, KEY}),
+    ("find_running", reads.FIND_RUNNING, DECKY, {"decky_lifecycle_running"}),
+    ("find_ready", reads.FIND_READY, DECKY | {"most": 10}, {OPEN, "decky_lifecycle_stale"}),
+    ("find_newest", writes.FIND_NEWEST, {"horizon": "05000000"}, {KEY}),
+    ("list_open", reads.LIST_OPEN, {}, {OPEN, "decky_lifecycle_stale"}),
+    ("list_open of a host", reads.LIST_OPEN_ON_HOST, DECKY, {OPEN, "decky_lifecycle_stale"}),
+    ("cancelled", reads.FIND_CANCELLED, ROW, {"decky_lifecycle_cancelled"}),
+    ("by id", reads.BY_ID, ROW, {KEY}),
+    ("by ids", reads.BY_IDS, ROW, {KEY}),
+    ("state", reads.STATE, ROW, {KEY}),
+    ("more", reads.MORE, ROW, {KEY, OPEN, "decky_lifecycle_stale"}),
+    ("create", writes.INSERT, ACCEPTED, {KEY}),
+    ("submit", writes.INSERT_UNLESS_ASKED, ACCEPTED, {KEY, OPEN}),
+    ("claim", writes.CLAIM, ROW, {KEY, OPEN}),
+    ("claimed", reads.CLAIMED, ROW, {KEY, "decky_deployed_pkey"}),
+    ("end", writes.END, ROW | END | {"reason": None, "next_id": None}, {KEY}),
+    ("delivery", writes.NOTE_DELIVERY, ROW, {KEY}),
+    ("sweep", writes.SWEEP, {"older_than": LONG_AGO, "reason": "x", "now": NOW}, {"decky_lifecycle_stale"}),
+    ("prune", writes.PRUNE, {"older_than": LONG_AGO, "most": 500}, {"decky_lifecycle_completed", KEY}),
     ("list", listing(), {}, {"decky_lifecycle_started"}),
     ("list one decky", listing(decky_name="d7"), {}, {"decky_lifecycle_decky"}),
 ]

@@ -1,0 +1,121 @@
+"""What the store hands out and takes: one typed row, and the words that its columns hold."""
+
+import re
+from typing import Any, Final, Literal, NamedTuple, NotRequired, TypedDict
+
+Operation = Literal["deploy", "mutate", "teardown"]
+Status = Literal["pending", "running", "succeeded", "failed"]
+Outcome = Literal[
+    "succeeded", "failed", "timed_out", "cancelled", "interrupted", "swept", "expired", "lost"
+]  # fmt: skip
+
+OPERATIONS: Final[tuple[Operation, ...]] = ("deploy", "mutate", "teardown")
+OPEN: Final[tuple[Status, ...]] = ("pending", "running")
+TERMINAL: Final[tuple[Status, ...]] = ("succeeded", "failed")
+OUTCOMES: Final[tuple[Outcome, ...]] = (
+    *("succeeded", "failed", "timed_out", "cancelled"),
+    *("interrupted", "swept", "expired", "lost"),
+)
+
+ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+"""What an id is, of a row or of a host."""
+DECKY_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+"""What a decky's name is, as DECNET takes it."""
+
+CANCELLED: Final = "cancelled by operator"
+"""The error of a row that was cancelled."""
+
+ANY_HOST: Final = "*"
+"""In place of a host id: rows of every host. (None is a host: the master's own.)"""
+
+
+class Lifecycle(TypedDict):
+    """One row, JSON-ready; times are ISO 8601 in aware UTC. What each column means: repo.models."""
+
+    id: str
+    decky_name: str
+    host_uuid: str | None
+    operation: Operation
+    status: Status
+    outcome: Outcome | None
+    error: str | None
+    started_at: str
+    updated_at: str
+    completed_at: str | None
+    payload: NotRequired[dict[str, Any] | None]  # not where a call says "without payload"
+    owner: str | None
+    claimed_at: str | None
+    attempt: int
+    retry_of: str | None
+    retry_id: str | None
+    deliveries: int
+    enqueued_at: str | None
+    cancel_requested_at: str | None
+
+
+Row = Lifecycle  # its former name
+
+
+class StoreIdentity(NamedTuple):
+    """Which store this is.
+
+    Attributes:
+        id: random, and made with the store.
+        name: for people: its path, or its URL without its password.
+    """
+
+    id: str
+    name: str
+
+
+class Ending(NamedTuple):
+    """What became of an attempt to end a row.
+
+    Attributes:
+        applied: whether this call ended the row; False if it was no longer as expected.
+        outcome, error: as they were written; "cancelled" where a cancel had been accepted before.
+        retry_id: id of the new pending row that repeats the attempt, if one was asked for.
+        retry_at: when that row was accepted (its `started_at`).
+        more: whether the decky has another open row; True if that was not looked at.
+    """
+
+    applied: bool
+    outcome: Outcome | None = None
+    error: str | None = None
+    retry_id: str | None = None
+    retry_at: str | None = None
+    more: bool = True
+
+
+class Deployed(NamedTuple):
+    """What a decky runs: its last whole document, and which of its services are switched on.
+
+    Attributes:
+        document: the Compose document as it was deployed, with every service.
+        services: names of the services in use, the base among them.
+    """
+
+    document: dict[str, Any]
+    services: list[str]
+
+
+class DeployedDecky(TypedDict):
+    """What one decky runs now, and by which row; JSON-ready."""
+
+    decky_name: str
+    host_uuid: str | None
+    services: list[str]
+    deployed_at: str
+    lifecycle_id: str
+
+
+class Claim(NamedTuple):
+    """A row that was claimed.
+
+    Attributes:
+        row: the whole row.
+        deployed: what its decky was last brought to by a row that succeeded, if by any.
+    """
+
+    row: Lifecycle
+    deployed: Deployed | None

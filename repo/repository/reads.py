@@ -1,0 +1,104 @@
+"""The calls that read."""
+
+import json
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any, cast
+
+from repo import validation
+from repo.base import (
+    ANY_HOST,
+    Deployed,
+    DeployedDecky,
+    Lifecycle,
+    Operation,
+    Outcome,
+    Status,
+    StoreIdentity,
+)
+from repo.repository.opened import OpenedRepository
+from repo.repository.steps import decky_key
+from repo.statements import reads
+from repo.statements.conditions import host_key
+
+
+class Reads(OpenedRepository):
+    """The calls that read."""
+
+    async def find_cancelled(self, owner: str) -> list[str]:
+        return [row["id"] for row in await self._rows(reads.FIND_CANCELLED, {"by_owner": owner})]
+
+    async def get_lifecycle(self, lifecycle_id: str) -> Lifecycle | None:
+        return await self._first(reads.BY_ID, {"row_id": lifecycle_id})
+
+    async def get_lifecycle_by_ids(self, ids: Iterable[str]) -> list[Lifecycle]:
+        return await self._rows(reads.BY_IDS, {"ids": json.dumps(list(ids))})
+
+    async def find_open_lifecycle(
+        self, decky_name: str, operation: str, host_uuid: str | None = None
+    ) -> Lifecycle | None:
+        statement = reads.FIND_OPEN if host_uuid is None else reads.FIND_OPEN_ON_HOST
+        wanted = {"decky_name": decky_name, "operation": operation, "host": host_uuid}
+        return await self._first(statement, wanted)
+
+    async def find_next_lifecycle(self, decky_name: str, host_uuid: str | None) -> Lifecycle | None:
+        return await self._first(reads.FIND_NEXT, decky_key(decky_name, host_uuid))
+
+    async def find_ready_lifecycles(self, host_uuid: str | None, limit: int) -> list[Lifecycle]:
+        return await self._rows(reads.FIND_READY, {"host": host_key(host_uuid), "most": limit})
+
+    async def list_open_lifecycles(self, host_uuid: str | None = ANY_HOST) -> list[Lifecycle]:
+        statement = reads.LIST_OPEN if host_uuid == ANY_HOST else reads.LIST_OPEN_ON_HOST
+        return await self._rows(statement, {"host": host_key(host_uuid)})
+
+    async def list_lifecycles(
+        self,
+        *,
+        statuses: Sequence[Status] = (),
+        outcomes: Sequence[Outcome] = (),
+        operation: Operation | None = None,
+        decky_name: str | None = None,
+        host_uuid: str | None = None,
+        since: datetime | None = None,
+        limit: int = 50,
+    ) -> list[Lifecycle]:
+        statement = reads.listing(
+            statuses=statuses,
+            outcomes=outcomes,
+            operation=operation,
+            decky_name=decky_name,
+            host_uuid=host_uuid,
+            since=None if since is None else validation.time("since", since),
+            limit=limit,
+        )
+        return await self._rows(statement, {})
+
+    async def get_deployed(self, decky_name: str, host_uuid: str | None) -> Deployed | None:
+        row: Any = await self._first(reads.FIND_DEPLOYED, decky_key(decky_name, host_uuid))
+        return None if row is None else Deployed(row["document"], row["services"])
+
+    async def list_deployed(
+        self, *, host_uuid: str | None = ANY_HOST, decky_name: str | None = None
+    ) -> list[DeployedDecky]:
+        found: list[Any] = await self._rows(reads.deployed_deckies(host_uuid, decky_name), {})
+        return [cast("DeployedDecky", {"host_uuid": row.pop("host") or None, **row}) for row in found]
+
+    async def find_document(self, decky_name: str, host_uuid: str | None) -> dict[str, Any] | None:
+        # One statement, so that a row that ends meanwhile is seen either way.
+        found: list[Any] = await self._rows(reads.DOCUMENTS, decky_key(decky_name, host_uuid))
+        for row in sorted(found, key=lambda row: str(row["id"]), reverse=True):
+            if row["operation"] == "teardown":
+                return None
+            asked = row["value"] or {}
+            if (document := asked.get("compose") if row["operation"] else asked) is not None:
+                return cast("dict[str, Any]", document)
+        return None
+
+    async def identify(self) -> StoreIdentity:
+        self._opened()
+        (row,) = await self._engine.rows(reads.STORE, {})
+        return StoreIdentity(row["id"], self._engine.name)
+
+    async def check(self) -> dict[str, str]:
+        self._opened()
+        return await self._engine.facts()

@@ -1,0 +1,221 @@
+"""The calls that write."""
+
+import json
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Literal, cast
+
+from repo import ids, validation
+from repo.base import (
+    ANY_HOST,
+    CANCELLED,
+    OPEN,
+    Claim,
+    Deployed,
+    Ending,
+    Lifecycle,
+    Outcome,
+    Status,
+)
+from repo.engine import Statement, Step, Transaction, Values
+from repo.errors import (
+    InvalidLifecycle,
+    TransitionRefused,
+)
+from repo.group_commit import Found, Write
+from repo.models import to_iso
+from repo.repository.acceptance import Acceptance
+from repo.repository.reads import Reads
+from repo.repository.steps import busy, by_itself, follow_newest, is_written, must, open_state, state
+from repo.statements import reads, writes
+from repo.statements.conditions import host_key
+
+
+class SqlRepository(Reads):
+    """The store of lifecycles in an SQL database. Used from the event loop that opened it.
+
+    Args:
+        engine: the database, not yet open.
+    """
+
+    # ------------------------------------------------------------ accepting
+
+    async def create_lifecycle(self, data: Mapping[str, Any]) -> str:
+        row = validation.accepted(data)
+        accepted = Acceptance(row, writes.INSERT)
+
+        async def otherwise(transaction: Transaction) -> str:
+            await accepted.try_again(transaction)
+            return accepted.id
+
+        return await self._write(Write(accepted.given, accepted.steps, lambda _: accepted.id, otherwise))
+
+    async def submit_lifecycle(self, data: Mapping[str, Any]) -> tuple[str, bool]:
+        row = validation.accepted(data)
+        row["host"] = host_key(row["host_uuid"])
+        accepted = Acceptance(row, writes.INSERT_UNLESS_ASKED)
+
+        async def otherwise(transaction: Transaction) -> tuple[str, bool]:
+            if (asked := await transaction.first(writes.FIND_ASKED, row)) is not None:
+                return asked["id"], asked["id"] == accepted.id
+            await accepted.try_again(transaction)
+            return accepted.id, True
+
+        write = Write(accepted.given, accepted.steps, lambda _: (accepted.id, True), otherwise)
+        return await self._write(write)
+
+    async def retry_lifecycle(self, lifecycle_id: str) -> str:
+        again: dict[str, str] = {"row_id": lifecycle_id, "next_id": "", "now": validation.now()}
+
+        async def accept(transaction: Transaction) -> str:
+            if transaction.repeats and await transaction.first(reads.STATE, {"row_id": again["next_id"]}):
+                return again["next_id"]
+            row = await state(transaction, lifecycle_id)
+            if row["status"] in OPEN:
+                raise TransitionRefused(f"lifecycle {lifecycle_id} is {row['status']}: it may still succeed")
+            if not row["has_payload"] and row["operation"] != "teardown":
+                raise InvalidLifecycle(f"lifecycle {lifecycle_id}: its request is not known, submit it anew")
+            await follow_newest(transaction)
+            again["next_id"] = ids.new_id()
+            await must(transaction, [Step(writes.AGAIN, again)])
+            return again["next_id"]
+
+        return await self._write(by_itself("", accept))
+
+    # ------------------------------------------------------------ changing
+
+    async def update_lifecycle(self, lifecycle_id: str, fields: Mapping[str, Any]) -> None:
+        values = validation.changed(fields)
+        status = values.get("status")
+
+        async def otherwise(transaction: Transaction) -> None:
+            if await is_written(transaction, lifecycle_id, values["updated_at"]):
+                return
+            row = await open_state(transaction, lifecycle_id)
+            if status == "pending":
+                raise TransitionRefused(
+                    f"lifecycle {lifecycle_id} is {row['status']}: it can't become pending"
+                )
+            raise busy(lifecycle_id, row["decky_name"])
+
+        steps = [Step(writes.update_open(frozenset(values), status), values | {"row_id": lifecycle_id})]
+        await self._write(Write(lifecycle_id, lambda: steps, lambda _: None, otherwise))
+
+    async def claim_lifecycle(self, lifecycle_id: str, owner: str) -> Claim | None:
+        def claimed(row: Found) -> Claim | None:
+            document, services = row.pop("document"), row.pop("services")
+            deployed = None if document is None else Deployed(document, services)
+            return Claim(cast("Lifecycle", row), deployed)
+
+        async def otherwise(transaction: Transaction) -> Claim | None:
+            if not await is_written(transaction, lifecycle_id, row["now"]):
+                return None
+            found = await transaction.first(reads.CLAIMED, {"ids": json.dumps([lifecycle_id])})
+            return claimed(found) if found is not None else None
+
+        row = {"row_id": lifecycle_id, "by_owner": owner, "now": validation.now()}
+        steps = [Step(writes.CLAIM, row)]
+        return await self._write(Write(lifecycle_id, lambda: steps, claimed, otherwise, reads.CLAIMED))
+
+    async def end_lifecycle(
+        self,
+        lifecycle_id: str,
+        *,
+        outcome: Outcome,
+        expect: Literal["pending", "running"] = "running",
+        owner: str | None = None,
+        error: str | None = None,
+        deployed: Deployed | None = None,
+        undeploy: bool = False,
+        retry: bool = False,
+    ) -> Ending:
+        if error is not None and outcome == "succeeded":
+            raise InvalidLifecycle("error: only a status of failed brings one")
+        row: dict[str, Any] = {
+            "row_id": lifecycle_id,
+            "now": validation.now(),
+            "expect": expect,
+            "by_owner": owner,
+            "to_status": "succeeded" if outcome == "succeeded" else "failed",
+            "to_outcome": validation.check("outcome", outcome),
+            "reason": None if error is None else validation.error_text(error),
+            "keeps_outcome": int(outcome in {"succeeded", "failed"}),
+            "next_id": ids.id_after(lifecycle_id) if retry else None,
+        }
+        steps = [Step(writes.END, row)]
+        if deployed is not None:
+            document = validation.to_json(deployed.document, "deployed.document")
+            services = validation.to_json(list(deployed.services), "deployed.services")
+            steps.append(Step(writes.DEPLOYED, row | {"document": document, "services": services}))
+        if undeploy:
+            steps.append(Step(writes.UNDEPLOYED, row, exactly_one=False))
+        if retry:
+            steps.append(Step(writes.RETRY, row))
+
+        def ended(found: Found) -> Ending:
+            more = True if retry else bool(found["more"])
+            retried_at = to_iso(row["now"]) if retry else None
+            return Ending(True, outcome, row["reason"], row["next_id"], retried_at, more)
+
+        async def otherwise(transaction: Transaction) -> Ending:
+            found = await state(transaction, lifecycle_id)
+            if await is_written(transaction, lifecycle_id, row["now"]):
+                was = found["outcome"]
+                return ended({"more": True}) if was == outcome else Ending(True, was, found["error"])
+            if found["status"] != expect or (expect == "running" and found["owner"] != owner):
+                return Ending(False)
+            if found["cancel_requested_at"] is not None and not row["keeps_outcome"]:
+                cancelled = {"to_outcome": "cancelled", "reason": CANCELLED, "next_id": None}
+                await must(transaction, [Step(writes.END, row | cancelled | {"keeps_outcome": 1})])
+                return Ending(True, "cancelled", CANCELLED)
+            row["next_id"] = ids.new_id()  # what stands behind this id is taken
+            await must(transaction, [step._replace(values=step.values | row) for step in steps])  # type: ignore[operator]
+            return ended({"more": True})
+
+        ask = None if retry else reads.MORE
+        return await self._write(Write(lifecycle_id, lambda: steps, ended, otherwise, ask))
+
+    async def request_cancel(self, lifecycle_id: str) -> Status:
+        row = {"row_id": lifecycle_id, "now": validation.now(), "reason": CANCELLED}
+
+        async def cancel(transaction: Transaction) -> Status:
+            if await is_written(transaction, lifecycle_id, row["now"]):
+                return (
+                    "failed" if (await state(transaction, lifecycle_id))["status"] == "failed" else "running"
+                )
+            if (await open_state(transaction, lifecycle_id))["status"] == "running":
+                await must(transaction, [Step(writes.CANCEL_RUNNING, row)])
+                return "running"
+            await must(transaction, [Step(writes.CANCEL_PENDING, row)])
+            return "failed"
+
+        return await self._write(by_itself(lifecycle_id, cancel))
+
+    async def record_delivery(self, lifecycle_id: str, deliveries: int) -> bool:
+        async def otherwise(transaction: Transaction) -> bool:
+            return await is_written(transaction, lifecycle_id, row["now"])
+
+        row: dict[str, Any] = {"row_id": lifecycle_id, "seen": deliveries, "now": validation.now()}
+        steps = [Step(writes.NOTE_DELIVERY, row)]
+        return await self._write(Write(lifecycle_id, lambda: steps, lambda _: True, otherwise))
+
+    async def sweep_stale_lifecycle(
+        self, older_than: datetime, reason: str, *, host_uuid: str | None = ANY_HOST
+    ) -> int:
+        values = {
+            "older_than": validation.time("older_than", older_than),
+            "reason": validation.error_text(reason),
+            "now": validation.now(),
+            "host": host_key(host_uuid),
+        }
+        return await self._change(writes.SWEEP if host_uuid == ANY_HOST else writes.SWEEP_ON_HOST, values)
+
+    async def prune_lifecycles(self, older_than: datetime, limit: int = 500) -> int:
+        values = {"older_than": validation.time("older_than", older_than), "most": limit}
+        return await self._change(writes.PRUNE, values)
+
+    async def _change(self, statement: Statement, values: Values) -> int:
+        async def change(transaction: Transaction) -> int:
+            return await transaction.change(statement, values)
+
+        return await self._write(by_itself("", change))

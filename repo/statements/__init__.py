@@ -1,0 +1,1 @@
+"""Every statement that the repository runs, written once from the models."""

@@ -1,0 +1,57 @@
+"""What statements have in common: which rows they are about."""
+
+from sqlalchemy import (
+    ColumnElement,
+    and_,
+    bindparam,
+    exists,
+    func,
+    literal_column,
+    select,
+    text,
+)
+
+from repo.models import deployed, lifecycle
+
+_t = lifecycle.c
+_d = deployed.c
+
+# The words stand in the text, since a parameter would hide from the planner that the partial indexes apply.
+PENDING = text("decky_lifecycle.status = 'pending'")
+RUNNING = text("decky_lifecycle.status = 'running'")
+OPEN = text("decky_lifecycle.status IN ('pending', 'running')")
+TERMINAL = text("decky_lifecycle.completed_at IS NOT NULL")
+
+# A parameter on purpose, where a row is looked up by its id and the planner shall use no other index.
+is_pending = _t.status == bindparam("pending", "pending")
+ONE: ColumnElement[int] = literal_column("1")
+
+host = func.coalesce(_t.host_uuid, text("''"))
+on_host = host == bindparam("host")
+same_decky = and_(on_host, _t.decky_name == bindparam("decky_name"))
+this_row = _t.id == bindparam("row_id")
+without_payload = [column for column in lifecycle.columns if column is not _t.payload]
+_older = lifecycle.alias("older")
+first_in_line = ~exists(
+    select(ONE)
+    .select_from(_older)
+    .where(
+        text("older.status IN ('pending', 'running')"),
+        _older.c.decky_name == _t.decky_name,
+        func.coalesce(_older.c.host_uuid, text("''")) == host,
+        _older.c.id < _t.id,
+    )
+).correlate(lifecycle)
+
+
+def host_key(host_uuid: str | None) -> str:
+    """How a host is compared: the master's own is one host too."""
+    return host_uuid or ""
+
+
+def of_ids(dialect: str) -> ColumnElement[bool]:
+    """Of the rows whose ids are in `ids`, one JSON array, since SQLite takes 32,766 parameters at most."""
+    if dialect == "postgresql":
+        # an array, of which PostgreSQL expects few elements: from a query it would expect a hundred
+        return text("decky_lifecycle.id = ANY (ARRAY(SELECT jsonb_array_elements_text(:ids ::jsonb)))")  # type: ignore[return-value]
+    return _t.id.in_(select(func.json_each(bindparam("ids")).table_valued("value").c.value))

@@ -1,0 +1,166 @@
+"""Statements that read."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from sqlalchemy import (
+    ColumnElement,
+    Select,
+    and_,
+    bindparam,
+    exists,
+    func,
+    literal_column,
+    select,
+    text,
+    union_all,
+)
+
+from repo.base import ANY_HOST
+from repo.engine import Statement
+from repo.models import deployed, lifecycle, store
+from repo.statements.conditions import (
+    ONE,
+    OPEN,
+    PENDING,
+    RUNNING,
+    first_in_line,
+    host,
+    host_key,
+    of_ids,
+    on_host,
+    same_decky,
+    this_row,
+    without_payload,
+)
+
+_t = lifecycle.c
+_d = deployed.c
+
+_any_row_of: ColumnElement[str] = literal_column(
+    "(decky_lifecycle.decky_name || '')"
+)  # as the index over all rows has it
+
+
+STATE = Statement(
+    select(
+        *(_t.status, _t.decky_name, _t.owner, _t.cancel_requested_at, _t.operation),
+        *(_t.outcome, _t.error, _t.payload.is_not(None).label("has_payload")),
+    )
+    .where(this_row)
+    .with_for_update()  # SQLite has one writer, and leaves it out
+)
+STAMPED = Statement(
+    select(_t.id).where(
+        this_row,
+        bindparam("now", type_=_t.updated_at.type).in_(
+            [_t.updated_at, _t.claimed_at, _t.completed_at, _t.enqueued_at, _t.cancel_requested_at]
+        ),
+    )
+)
+"""A row that was written at this very moment."""
+BY_ID = Statement(select(*without_payload).where(this_row))
+BY_IDS = Statement(lambda dialect: select(lifecycle).where(of_ids(dialect)).order_by(_t.started_at, _t.id))
+CLAIMED = Statement(
+    lambda dialect: (
+        select(lifecycle, _d.document, _d.services)
+        .select_from(lifecycle.outerjoin(deployed, and_(_d.decky_name == _t.decky_name, _d.host == host)))
+        .where(of_ids(dialect))
+    )
+)
+"""Rows by `ids`, and what their deckies run."""
+
+_other = lifecycle.alias("other")
+_more = exists(
+    select(ONE)
+    .select_from(_other)
+    .where(
+        text("other.status IN ('pending', 'running')"),
+        _other.c.decky_name == _t.decky_name,
+        func.coalesce(_other.c.host_uuid, text("''")) == host,
+    )
+).correlate(lifecycle)
+MORE = Statement(lambda dialect: select(_t.id, _more.label("more")).where(of_ids(dialect)))
+"""Of rows by `ids`, whether their deckies have another open row."""
+
+_find_open = (
+    select(lifecycle)
+    .where(OPEN, _t.decky_name == bindparam("decky_name"), _t.operation == bindparam("operation"))
+    .order_by(_t.started_at.desc(), _t.id.desc())
+    .limit(1)
+)
+FIND_OPEN = Statement(_find_open)
+FIND_OPEN_ON_HOST = Statement(_find_open.where(on_host))
+FIND_RUNNING = Statement(select(_t.id).where(RUNNING, same_decky))
+FIND_NEXT = Statement(select(*without_payload).where(OPEN, same_decky).order_by(_t.id).limit(1))
+
+_in_order = _t.id.concat("")  # by id alone, SQLite would walk all rows
+_list_open = select(*without_payload).where(OPEN).order_by(_in_order)
+LIST_OPEN = Statement(_list_open)
+LIST_OPEN_ON_HOST = Statement(_list_open.where(on_host))
+FIND_READY = Statement(
+    select(*without_payload)
+    .where(PENDING, on_host, first_in_line)
+    .order_by(_in_order)
+    .limit(bindparam("most"))
+)
+FIND_CANCELLED = Statement(
+    select(_t.id).where(RUNNING, _t.cancel_requested_at.is_not(None), _t.owner == bindparam("by_owner"))
+)
+STORE = Statement(select(store.c.id))
+
+DOCUMENTS = Statement(
+    union_all(
+        select(_t.id, _t.operation, _t.payload.label("value")).where(OPEN, same_decky),
+        select(
+            literal_column("''").label("id"),
+            literal_column("''").label("operation"),
+            _d.document.label("value"),
+        ).where(_d.decky_name == bindparam("decky_name"), _d.host == bindparam("host")),
+    )
+)
+"""What the decky's open rows ask for; and what it runs, under no id and no operation."""
+FIND_DEPLOYED = Statement(
+    select(_d.document, _d.services).where(
+        _d.decky_name == bindparam("decky_name"), _d.host == bindparam("host")
+    )
+)
+
+
+def deployed_deckies(host_uuid: str | None, decky_name: str | None) -> Statement:
+    """What deckies run, without their documents, by name."""
+    found = select(_d.decky_name, _d.host, _d.services, _d.updated_at.label("deployed_at"), _d.lifecycle_id)
+    if host_uuid != ANY_HOST:
+        found = found.where(_d.host == host_key(host_uuid))
+    if decky_name is not None:
+        found = found.where(_d.decky_name == decky_name)
+    return Statement(found.order_by(_d.decky_name, _d.host))
+
+
+def listing(
+    *,
+    statuses: Iterable[str],
+    outcomes: Iterable[str],
+    operation: str | None,
+    decky_name: str | None,
+    host_uuid: str | None,
+    since: str | None,
+    limit: int,
+) -> Statement:
+    """Rows without payload, newest first."""
+    conditions: list[ColumnElement[bool]] = []
+    if wanted := list(statuses):
+        conditions.append(_t.status.in_(wanted))
+    if wanted := list(outcomes):
+        conditions.append(_t.outcome.in_(wanted))
+    if operation is not None:
+        conditions.append(_t.operation == operation)
+    if decky_name is not None:
+        conditions.append(_any_row_of == bindparam("decky_name", decky_name))
+    if host_uuid is not None:
+        conditions.append(_t.host_uuid == host_uuid)
+    if since is not None:
+        conditions.append(_t.started_at >= since)
+    newest_first = (_t.started_at.desc(), _t.id.desc())
+    found: Select[Any] = select(*without_payload).where(*conditions).order_by(*newest_first).limit(limit)
+    return Statement(found)

@@ -1,0 +1,243 @@
+"""Statements that write, and what they look at to say why they were refused.
+
+Parameters that name a row are called `row_id`, since `id` would be taken for a value to set.
+"""
+
+from functools import cache
+from typing import Any
+
+from sqlalchemy import (
+    ColumnElement,
+    and_,
+    bindparam,
+    delete,
+    exists,
+    false,
+    func,
+    insert,
+    literal_column,
+    or_,
+    select,
+    text,
+    update,
+)
+
+from repo.engine import Clause, Statement
+from repo.models import deployed, lifecycle
+from repo.statements.conditions import (
+    ONE,
+    OPEN,
+    PENDING,
+    RUNNING,
+    TERMINAL,
+    first_in_line,
+    host,
+    is_pending,
+    on_host,
+    same_decky,
+    this_row,
+)
+
+_t = lifecycle.c
+_d = deployed.c
+
+# ---------------------------------------------------------------- accepting
+
+_INSERTED = [
+    *("id", "decky_name", "host_uuid", "operation", "status", "started_at", "updated_at"),
+    *("payload", "attempt", "retry_of", "deliveries", "enqueued_at"),
+]
+_given = {name: bindparam(name, type_=_t[name].type) for name in _INSERTED}
+
+_newer = lifecycle.alias("newer")
+_is_newest = ~exists(
+    select(ONE)
+    .select_from(_newer)
+    .where(
+        _newer.c.id > _given["id"],
+        _newer.c.id < bindparam("horizon"),
+        func.substr(_newer.c.id, 15, 1) == text("'7'"),
+    )
+)
+"""No id of version 7 up to `horizon` is greater. (A row that DECNET wrote has one of version 4.)"""
+
+INSERT = Statement(insert(lifecycle).from_select(_INSERTED, select(*_given.values()).where(_is_newest)))
+"""A row as `validation.accepted` returns it, with `horizon`."""
+
+_newest = (
+    select(_t.operation, _t.payload, _t.cancel_requested_at)
+    .where(OPEN, same_decky)
+    .order_by(_t.id.desc())
+    .limit(1)
+    .subquery("newest")
+)
+
+
+def _asks_for_it(row: Any) -> ColumnElement[bool]:
+    return and_(
+        row.operation == bindparam("operation"),
+        row.payload.is_not_distinct_from(_given["payload"]),
+        row.cancel_requested_at.is_(None),
+    )
+
+
+INSERT_UNLESS_ASKED = Statement(
+    insert(lifecycle).from_select(
+        _INSERTED,
+        select(*_given.values()).where(
+            _is_newest, ~exists(select(ONE).select_from(_newest).where(_asks_for_it(_newest.c)))
+        ),
+    ),
+    one_at_a_time=("host", "decky_name"),
+)
+"""The same, with `host`, unless the decky's newest open row asks for it already and nobody cancelled that."""
+
+FIND_ASKED = Statement(
+    select(_t.id)
+    .where(_t.id.in_(select(_t.id).where(OPEN, same_decky).order_by(_t.id.desc()).limit(1)))
+    .where(_asks_for_it(_t))
+)
+FIND_NEWEST = Statement(
+    select(_t.id)
+    .where(_t.id < bindparam("horizon"), func.substr(_t.id, 15, 1) == text("'7'"))
+    .order_by(_t.id.desc())
+    .limit(1)
+)
+
+
+def _again(attempt: ColumnElement[int]) -> Statement:
+    copied = {
+        "id": bindparam("next_id", type_=_t.id.type),
+        "status": literal_column("'pending'"),
+        "started_at": bindparam("now", type_=_t.started_at.type),
+        "updated_at": bindparam("now", type_=_t.started_at.type),
+        "attempt": attempt,
+        "retry_of": _t.id,
+        "deliveries": ONE,
+        "enqueued_at": bindparam("now", type_=_t.started_at.type),
+    }
+    columns: list[Any] = [copied.get(name, _t[name]) for name in _INSERTED]
+    return Statement(insert(lifecycle).from_select(_INSERTED, select(*columns).where(this_row)))
+
+
+RETRY = _again(_t.attempt + ONE)
+"""The same request again, delivered once: whoever ends a row enqueues its retry right away."""
+
+AGAIN = _again(ONE)
+"""The same, as an operator asks for it: a first attempt."""
+
+# ---------------------------------------------------------------- changing one row
+
+
+@cache
+def update_open(names: frozenset[str], status: str | None) -> Statement:
+    """Set these columns of an open row that may move to `status`."""
+    values: dict[str, Any] = {name: bindparam(name) for name in names}
+    movable = false() if status == "pending" else OPEN
+    return Statement(update(lifecycle).where(this_row, movable).values(values))
+
+
+CLAIM = Statement(
+    update(lifecycle)
+    .where(this_row, is_pending, first_in_line)
+    .values(
+        status="running",
+        owner=bindparam("by_owner"),
+        claimed_at=bindparam("now"),
+        updated_at=bindparam("now"),
+    )
+)
+"""From pending to running, if no older open row of the same decky is there."""
+
+_ended: dict[str, Any] = {"updated_at": bindparam("now"), "completed_at": bindparam("now")}
+
+END = Statement(
+    update(lifecycle)
+    .where(this_row, _t.status == bindparam("expect"))
+    .where(or_(PENDING, _t.owner.is_not_distinct_from(bindparam("by_owner"))))
+    .where(or_(_t.cancel_requested_at.is_(None), bindparam("keeps_outcome", type_=_t.attempt.type) == ONE))
+    .values(
+        status=bindparam("to_status"),
+        outcome=bindparam("to_outcome"),
+        error=bindparam("reason"),
+        retry_id=bindparam("next_id"),
+        **_ended,
+    )
+)
+"""End a row of this owner, unless a cancel was accepted and the outcome yields to it."""
+
+
+def _deployed(dialect: str) -> Clause:
+    if dialect == "postgresql":
+        from sqlalchemy.dialects.postgresql import insert as upsert
+    else:
+        from sqlalchemy.dialects.sqlite import insert as upsert  # type: ignore[assignment]
+    given = {name: bindparam(name, type_=_d[name].type) for name in ("document", "services")}
+    columns = ["decky_name", "host", "document", "services", "lifecycle_id", "updated_at"]
+    wanted = select(
+        _t.decky_name, host, *given.values(), _t.id, bindparam("now", type_=_d.updated_at.type)
+    ).where(this_row)
+    statement = upsert(deployed).from_select(columns, wanted)
+    return statement.on_conflict_do_update(
+        index_elements=[_d.decky_name, _d.host],
+        set_={name: statement.excluded[name] for name in columns[2:]},
+    )
+
+
+DEPLOYED = Statement(_deployed)
+"""What the decky of this row runs now."""
+
+
+def _undeployed(dialect: str) -> Clause:
+    if dialect == "postgresql":  # where a host's role may not delete
+        return select(func.decnet_reaper_undeploy(host, _t.decky_name)).where(this_row)
+    return delete(deployed).where(
+        _d.decky_name == select(_t.decky_name).where(this_row).scalar_subquery(),
+        _d.host == select(host).where(this_row).scalar_subquery(),
+    )
+
+
+UNDEPLOYED = Statement(_undeployed)
+"""The decky of this row runs nothing any more."""
+
+NOTE_DELIVERY = Statement(
+    update(lifecycle)
+    .where(this_row, is_pending, _t.deliveries == bindparam("seen"))
+    .values(deliveries=_t.deliveries + ONE, enqueued_at=bindparam("now"))
+)
+CANCEL_PENDING = Statement(
+    update(lifecycle)
+    .where(this_row, PENDING)
+    .values(status="failed", outcome="cancelled", error=bindparam("reason"), **_ended)
+)
+CANCEL_RUNNING = Statement(
+    update(lifecycle)
+    .where(this_row, RUNNING)
+    .values(
+        cancel_requested_at=func.coalesce(
+            _t.cancel_requested_at, bindparam("now", type_=_t.cancel_requested_at.type)
+        ),
+        updated_at=bindparam("now"),
+    )
+)
+
+# ---------------------------------------------------------------- changing many rows
+
+_sweep = (
+    update(lifecycle)
+    .where(OPEN, _t.started_at < bindparam("older_than"))
+    .values(status="failed", outcome="swept", error=bindparam("reason"), **_ended)
+)
+SWEEP = Statement(_sweep)
+SWEEP_ON_HOST = Statement(_sweep.where(on_host))
+PRUNE = Statement(
+    delete(lifecycle).where(
+        _t.id.in_(
+            select(_t.id)
+            .where(TERMINAL, _t.completed_at < bindparam("older_than"))
+            .order_by(_t.completed_at)
+            .limit(bindparam("most"))
+            .with_for_update(skip_locked=True)  # SQLite has one writer, and leaves it out
+        )
+    )
+)
