@@ -133,7 +133,9 @@ async def run_reaper(settings: ReaperSettings) -> None:
             starts this again has it used.
     """
     queue = Queue(settings.redis)
-    async with get_repository(url=settings.database, create=settings.makes_store) as repository:
+    async with get_repository(
+        url=settings.database, password=settings.database_password, create=settings.makes_store
+    ) as repository:
         locks = DeckyLocks.for_daemon(settings)
         queue.store = await repository.identify()
         await queue.refuse_others(settings.host_uuid)
@@ -172,7 +174,7 @@ async def _serve(settings: ReaperSettings, sweeper: Sweeper, queue: Queue, outag
                 "reaper.started",
                 pid=os.getpid(),
                 interval_s=settings.reap_interval,
-                database=settings.database,
+                database=settings.database_name,
                 redis=queue.name,
                 host_uuid=settings.host_uuid,
             )

@@ -21,6 +21,8 @@ PREFIX = "DECNET_REAPER_"
 DEFAULT_CONFIG = Path("/etc/decnet-reaper/config.toml")
 NOT_SETTINGS = {"CONFIG", "PRIVATE", "BOOT_ID", "STRICT_EVENTS"}
 
+_SECRET = {"redis", "database", "database_password"}
+
 _UNITS = {"": 1, "ms": 0.001, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "w": 604800}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]*)")
 
@@ -83,11 +85,20 @@ class StoreSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         state_dir: what must last: the store, the deckies' documents, the embedded queue's data.
-        database: path or URL of the store.
+        database: path or URL of the store: a file, or `postgresql://USER@HOST/DATABASE` with libpq's own
+            parameters (several hosts, `target_session_attrs`, `sslmode`, `service` and so on).
+        database_password: of the PostgreSQL user; better a systemd credential than in the URL.
     """
 
     state_dir: Path = msgspec.field(default_factory=default_state_dir)
     database: str = ""
+    database_password: str = ""
+
+    @property
+    def database_name(self) -> str:
+        """The database as it may be printed: without a password."""
+        shown = re.sub(r"(://[^/@:]*):[^/@]*@", r"\1@", self.database)
+        return re.sub(r"([?&]password=)[^&]*", r"\1...", shown)
 
     def __post_init__(self) -> None:
         if not self.database:
@@ -166,14 +177,14 @@ def load(kind: type[S], environ: Mapping[str, str] | None = None, *, strict: boo
         if unknown:
             raise SettingsError(f"unknown setting {unknown[0]}; there are: {', '.join(sorted(fields))}")
     given: dict[str, object] = {name: config[name] for name in fields if name in config}
-    given |= _credentials(environ, {"redis", "database"} & fields.keys())
+    given |= _credentials(environ, _SECRET & fields.keys())
     given |= {name: variables[name.upper()] for name in fields if variables.get(name.upper(), "") != ""}
     values: dict[str, Any] = {}
     for name, value in given.items():
         try:
             values[name] = msgspec.convert(value, fields[name].type, strict=False, dec_hook=_convert)
         except (msgspec.ValidationError, ValueError) as error:
-            shown = "its value" if name in {"redis", "database"} else repr(value)
+            shown = "its value" if name in _SECRET else repr(value)
             reason = str(error).replace("`", "").partition(" - at ")[0]
             if reason.startswith("Expected int"):
                 reason = f"expected a whole number{reason.removeprefix('Expected int').partition(',')[0]}"

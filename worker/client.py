@@ -40,7 +40,9 @@ class LifecycleClient:
     def __init__(self, settings: WorkerSettings | None = None) -> None:
         self.settings = load(WorkerSettings) if settings is None else settings
         self.repository: BaseRepository = get_repository(
-            url=self.settings.database, create=self.settings.makes_store
+            url=self.settings.database,
+            password=self.settings.database_password,
+            create=self.settings.makes_store,
         )
         self._queue = Queue(self.settings.redis)
         self._queue_away = False

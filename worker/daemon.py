@@ -40,7 +40,9 @@ async def run_worker(settings: WorkerSettings) -> None:
     ensure_descriptors(settings.max_jobs)
     runtime = await wait_for_runtime(settings)
     queue = Queue(settings.redis)
-    async with get_repository(url=settings.database, create=settings.makes_store) as repository:
+    async with get_repository(
+        url=settings.database, password=settings.database_password, create=settings.makes_store
+    ) as repository:
         queue.store = await repository.identify()
         await queue.refuse_others(settings.host_uuid)
         locks = DeckyLocks.for_daemon(settings)
@@ -95,7 +97,7 @@ class _Worker:
                 pid=owner.pid,
                 runtime=runtime,
                 max_jobs=self._settings.max_jobs,
-                database=self._settings.database,
+                database=self._settings.database_name,
                 redis=self._redis,
                 host_uuid=self._settings.host_uuid,
             )

@@ -5,7 +5,6 @@ What a shell offers after a Tab is never an error and never makes a store.
 
 import asyncio
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -41,13 +40,15 @@ def _offer_ids(ctx: click.Context, param: click.Parameter, incomplete: str) -> l
 
 
 def _newest(*, only_open: bool = False) -> list[Lifecycle]:
-    async def ask(database: str) -> list[Lifecycle]:
-        async with get_repository(url=database, create=False) as repository:
+    async def ask() -> list[Lifecycle]:
+        settings = load_settings()
+        async with get_repository(
+            url=settings.database, password=settings.database_password, create=False
+        ) as repository:
             return await repository.list_lifecycles(statuses=OPEN if only_open else (), limit=_OFFERED)
 
     try:
-        database = load_settings().database
-        return asyncio.run(ask(database)) if Path(database.removeprefix("sqlite:///")).exists() else []
+        return asyncio.run(ask())
     except Exception:
         return []  # whatever it is, the command itself will say it
 

@@ -23,7 +23,9 @@ def with_repository(work: Callable[[BaseRepository], Coroutine[Any, Any, int]]) 
 
     async def opened() -> int:
         settings = load_settings()
-        async with get_repository(url=settings.database, create=settings.makes_store) as repository:
+        async with get_repository(
+            url=settings.database, password=settings.database_password, create=settings.makes_store
+        ) as repository:
             return await work(repository)
 
     return asyncio.run(opened())

@@ -21,7 +21,7 @@ class Proxy:
         self.swallowed = 0
 
     def swallow_answer_to(self, needle: bytes) -> None:
-        """The next request with these bytes reaches the server; its answer is lost, and the connection too."""
+        """The next request with these bytes reaches the server; its answer is lost, with the connection."""
         self._needle = needle
 
     def cut(self) -> None:

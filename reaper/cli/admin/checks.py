@@ -36,7 +36,9 @@ class Doubtful(Exception):
 
 async def store(settings: ReaperSettings) -> str:
     """The file opens and is sound."""
-    async with get_repository(url=settings.database, create=settings.makes_store) as repository:
+    async with get_repository(
+        url=settings.database, password=settings.database_password, create=settings.makes_store
+    ) as repository:
         facts = await repository.check()
     if facts["integrity"] != "ok":
         raise Wrong(f"{facts['path']} is damaged ({facts['integrity']}): stop all, restore it from a backup")
@@ -45,7 +47,9 @@ async def store(settings: ReaperSettings) -> str:
 
 async def schema(settings: ReaperSettings) -> str:
     """Its schema is the one of this release; opening migrates older ones and refuses newer ones."""
-    async with get_repository(url=settings.database, create=settings.makes_store) as repository:
+    async with get_repository(
+        url=settings.database, password=settings.database_password, create=settings.makes_store
+    ) as repository:
         return f"revision {(await repository.check())['schema']}"
 
 
@@ -53,7 +57,9 @@ async def queue(settings: ReaperSettings) -> str:
     """Redis or Valkey answers, and this host's queue can be read and written, and is this store's."""
     redis = Queue(settings.redis)
     with contextlib.suppress(StoreError):  # the check of the store says it
-        async with get_repository(url=settings.database, create=settings.makes_store) as repository:
+        async with get_repository(
+            url=settings.database, password=settings.database_password, create=settings.makes_store
+        ) as repository:
             redis.store = await repository.identify()
     try:
         return f"{redis.name}, {await redis.check(settings.host_uuid)}"
@@ -89,7 +95,7 @@ async def locks(settings: ReaperSettings) -> str:
 
 async def rows(settings: ReaperSettings) -> str:
     """Every open row is of this host, and was claimed in this lock directory."""
-    async with get_repository(url=settings.database) as repository:
+    async with get_repository(url=settings.database, password=settings.database_password) as repository:
         found = await repository.list_open_lifecycles()
     if sqlite_path(settings.database) is not None:
         elsewhere = Counter(row["host_uuid"] for row in found if row["host_uuid"] != settings.host_uuid)

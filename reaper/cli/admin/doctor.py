@@ -76,7 +76,7 @@ async def run_doctor(settings: ReaperSettings, *, as_json: bool, create: bool = 
     """
     if create:
         with contextlib.suppress(StoreError):  # the check of the store says it
-            async with get_repository(url=settings.database):
+            async with get_repository(url=settings.database, password=settings.database_password):
                 pass
     findings = {name: await _try(check, settings) for name, check in _CHECKS.items()}
     if as_json:

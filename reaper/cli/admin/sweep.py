@@ -79,7 +79,9 @@ async def run_sweep(
     from worker.queue import Queue
 
     queue = Queue(settings.redis)
-    async with get_repository(url=settings.database, create=settings.makes_store) as repository:
+    async with get_repository(
+        url=settings.database, password=settings.database_password, create=settings.makes_store
+    ) as repository:
         sweeper = Sweeper(repository, queue, DeckyLocks.of(settings), settings)
         report = await sweeper.run(
             "command",

@@ -69,11 +69,11 @@ async def run_up(settings: ReaperSettings, workers: int) -> int:
         server = asyncio.create_task(_serve(settings, stop_server))
         try:
             await _server_ready(settings, server)
-            async with get_repository(url=settings.database):
+            async with get_repository(url=settings.database, password=settings.database_password):
                 log = UpLog(settings)  # made after the store, whose directory it lies in
             reaper = asyncio.create_task(keep(_ours("reaper"), stop_reaper, log))
             kept = [asyncio.create_task(keep(_ours("worker"), stop, log)) for _ in range(workers)]
-            _say(f"up, store {settings.database}; deploy from another terminal, end it with Ctrl-C")
+            _say(f"up, store {settings.database_name}; deploy from another terminal, end it with Ctrl-C")
             await stop.asked.wait()
             await _say_what_is_waited_for(settings)
             await asyncio.gather(*kept)
@@ -94,7 +94,7 @@ def _say(text: str) -> None:
 
 
 async def _say_what_is_waited_for(settings: ReaperSettings) -> None:
-    async with get_repository(url=settings.database) as repository:
+    async with get_repository(url=settings.database, password=settings.database_password) as repository:
         rows = await repository.list_open_lifecycles(settings.host_uuid)
     running = [f"{row['operation']} of {row['decky_name']}" for row in rows if row["status"] == "running"]
     if running:

@@ -172,7 +172,7 @@ async def test_standby_takes_no_writes() -> None:
         database = with_schema(primary)
         with primary.standby() as standby:
             async with get_repository(url=standby.tcp_url(database)) as repository:
-                with pytest.raises(StoreUnusable, match="takes no writes .a standby, or read-only."):
+                with pytest.raises(StoreUnusable, match=r"takes no writes \(a standby, or read-only\)"):
                     await lifecycle(repository)
 
 
@@ -334,7 +334,9 @@ async def test_full_disk(postgres: PostgresServer) -> None:
                     await repository.create_lifecycle(
                         {**DEPLOY, "decky_name": f"d{number}", "payload": payload}
                     )
-            assert (await repository.get_lifecycle(before) or {})["status"] == "succeeded"
+            row = await repository.get_lifecycle(before)
+            assert row is not None
+            assert row["status"] == "succeeded"
         postgres.psql("DROP DATABASE small WITH (FORCE)")
         postgres.psql("DROP TABLESPACE small")
 

@@ -147,10 +147,12 @@ async def test_retry_of_an_operator(repository: BaseRepository, cable: Proxy, mo
 @pytest.mark.parametrize("moment", ["decky-1", AT_THE_COMMIT])
 async def test_group(repository: BaseRepository, cable: Proxy, moment: str) -> None:
     """Each of them is accepted once, and the illegal one is refused as ever."""
-    given = {"id": "given", "decky_name": "d", "operation": "deploy"}
+    given: dict[str, Any] = {"id": "given", "decky_name": "d", "operation": "deploy"}
     await repository.create_lifecycle(given)
     cable.swallow_answer_to(moment.encode())
-    wanted = [{"decky_name": f"decky-{n}", "operation": "deploy", "payload": {"n": n}} for n in range(40)]
+    wanted: list[dict[str, Any]] = [
+        {"decky_name": f"decky-{n}", "operation": "deploy", "payload": {"n": n}} for n in range(40)
+    ]
     answers = await asyncio.gather(
         *map(repository.create_lifecycle, [*wanted, given]), return_exceptions=True
     )

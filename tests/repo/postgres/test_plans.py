@@ -49,7 +49,13 @@ def shell(
 
 
 def listing(**wanted: Any) -> Statement:
-    nothing = {"statuses": [], "outcomes": [], "operation": None, "decky_name": None, "host_uuid": None}
+    nothing: dict[str, Any] = {
+        "statuses": [],
+        "outcomes": [],
+        "operation": None,
+        "decky_name": None,
+        "host_uuid": None,
+    }
     return reads.listing(**nothing | {"since": None, "limit": 50} | wanted)
 
 
