@@ -29,11 +29,16 @@ def new_id() -> str:
     return _text(now, _random.getrandbits(_RANDOM_BITS))
 
 
-def follow(lifecycle_id: str) -> None:
-    """Let every new id of this process be greater than this one, which somebody else accepted."""
+def follow(lifecycle_id: str, ahead: int = 0) -> None:
+    """Let every new id of this process be greater than this one, which somebody else accepted.
+
+    Args:
+        lifecycle_id: a version 7.
+        ahead: milliseconds to leave for what others accept meanwhile.
+    """
     global _last
     with _lock:
-        _last = max(_last, int(lifecycle_id[:8] + lifecycle_id[9:13] + lifecycle_id[15:18], 16))
+        _last = max(_last, int(lifecycle_id[:8] + lifecycle_id[9:13] + lifecycle_id[15:18], 16) + (ahead << 12))
 
 
 def horizon(lifecycle_id: str = "") -> str:

@@ -12,6 +12,7 @@ import pytest
 from tests.support import needs
 from tests.support.fleet import Fleet, running_fleet
 from tests.support.postgres_server import PostgresServer
+from tests.support.stores import made
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -36,3 +37,9 @@ def postgres() -> Iterator[PostgresServer]:
     """A PostgreSQL server of this session's own; tests that stop it or fill it start one of theirs."""
     with PostgresServer() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def postgres_made(postgres: PostgresServer) -> str:
+    """A database with the store's schema, made once: a copy of it is there sooner than a migration runs."""
+    return made(postgres)

@@ -4,9 +4,7 @@ from typing import Any
 
 from repo import ids
 from repo.engine import Statement, Step, Transaction
-from repo.errors import (
-    LifecycleExists,
-)
+from repo.errors import LifecycleExists
 from repo.repository.steps import busy, decky_key, follow_newest, must
 from repo.statements import reads
 
@@ -25,6 +23,7 @@ class Acceptance:
         self.given: str = row["id"] or ""
         self.id = self.given
         self._taken = False
+        self._ahead = 0
 
     def steps(self) -> list[Step]:
         """Insert it, if its id is the newest or was given."""
@@ -48,6 +47,7 @@ class Acceptance:
             reads.FIND_RUNNING, decky_key(name, host_uuid)
         ):
             raise busy(self.id, name)
-        await follow_newest(transaction)
+        await follow_newest(transaction, self._ahead)
+        self._ahead = self._ahead * 2 or 1  # beside other writers: a newer one came in between
         self.id = self.given or ids.new_id()
         await must(transaction, self.steps())

@@ -39,9 +39,9 @@ async def is_written(transaction: Transaction, lifecycle_id: str, moment: str) -
     return transaction.repeats and await transaction.first(reads.STAMPED, wanted) is not None
 
 
-async def follow_newest(transaction: Transaction) -> None:
+async def follow_newest(transaction: Transaction, ahead: int = 0) -> None:
     if (newest := await transaction.first(writes.FIND_NEWEST, {"horizon": ids.horizon()})) is not None:
-        ids.follow(newest["id"])
+        ids.follow(newest["id"], ahead)
 
 
 def decky_key(decky_name: str, host_uuid: str | None) -> dict[str, Any]:

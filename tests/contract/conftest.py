@@ -9,9 +9,10 @@ import pytest
 
 from repo.base import BaseRepository
 from repo.factory import get_repository
-from tests.support.stores import Shell, SqliteStore, Store
+from tests.support.postgres_server import PostgresServer
+from tests.support.stores import PostgresStore, Shell, SqliteStore, Store
 
-ENGINES = ("sqlite",)
+ENGINES = ("sqlite", "postgresql")
 
 
 @pytest.fixture(scope="session")
@@ -30,6 +31,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(params=ENGINES)
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
     """A store with its schema, and no row."""
+    if request.param == "postgresql":
+        server: PostgresServer = request.getfixturevalue("postgres")
+        return PostgresStore(server, server.database(request.getfixturevalue("postgres_made")))
     made = request.getfixturevalue("made")
     return SqliteStore(Path(shutil.copyfile(made, tmp_path / "store.db")))
 

@@ -17,8 +17,8 @@ from repo.errors import StoreUnusable
 from repo.postgres.presence import Observer, Presence
 from repo.postgres.roles import CONNECTIONS, HostRole, add_host, remove_host
 from repo.postgres.server import Server
-from tests.repo.postgres.conftest import with_schema
 from tests.support.postgres_server import PostgresServer
+from tests.support.stores import made
 
 pytestmark = pytest.mark.anyio
 
@@ -66,7 +66,7 @@ def server() -> Iterator[PostgresServer]:
 
 @pytest.fixture
 async def captured(server: PostgresServer) -> AsyncIterator[Captured]:
-    database = with_schema(server)
+    database = made(server)
     server.psql(
         f"""
         {ROW} SELECT host || number, 'decky-01', nullif(host, 'h0'), 'deploy', now(), now(),

@@ -1,11 +1,19 @@
 """The stores that the contract is tried on: one class for each engine."""
 
+import asyncio
+import re
 import sqlite3
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 from typing import Any
+
+import psycopg
+
+from repo.factory import get_repository
+from tests.support.postgres_server import PostgresServer
 
 
 class Refused(Exception):
@@ -69,3 +77,48 @@ class _SqliteShell(Shell):
             return self._connection.execute(statement, values).fetchall()
         except sqlite3.IntegrityError as error:
             raise Refused(str(error)) from None
+
+
+def made(server: PostgresServer) -> str:
+    """A database of this server with the store's schema; its name."""
+    database = server.database()
+
+    async def make() -> None:
+        async with get_repository(url=server.url(database)):
+            pass
+
+    thread = threading.Thread(target=asyncio.run, args=[make()])  # whether or not a loop runs here
+    thread.start()
+    thread.join()
+    return database
+
+
+class PostgresStore(Store):
+    """A database of a server.
+
+    Args:
+        server: where it is.
+        database: its name.
+    """
+
+    def __init__(self, server: PostgresServer, database: str) -> None:
+        self.url = server.tcp_url(database)
+
+    @contextmanager
+    def shell(self) -> Iterator[Shell]:
+        """psql, as it were, of an administrator who writes times in UTC."""
+        with psycopg.connect(self.url, autocommit=True, options="-c TimeZone=UTC") as connection:
+            yield _PostgresShell(connection)
+
+
+class _PostgresShell(Shell):
+    def __init__(self, connection: psycopg.Connection[tuple[Any, ...]]) -> None:
+        self._connection = connection
+
+    def execute(self, statement: str, values: Mapping[str, Any] = {}) -> list[tuple[Any, ...]]:
+        text = re.sub(r"(?<![\w:]):([a-z_]\w*)", r"%(\1)s", statement) if values else statement
+        try:
+            cursor = self._connection.execute(text, values or None)
+        except psycopg.IntegrityError as error:
+            raise Refused(error.diag.message_primary) from None
+        return cursor.fetchall() if cursor.description else []

@@ -23,10 +23,10 @@ from repo.errors import (
     StoreUnusable,
 )
 from repo.factory import get_repository
-from tests.repo.postgres.conftest import with_schema
 from tests.support.pgbouncer import PgBouncer
 from tests.support.postgres_server import ADMIN_PASSWORD, PostgresServer, free_port
 from tests.support.small_disk import small_disk
+from tests.support.stores import made
 
 pytestmark = pytest.mark.anyio
 
@@ -169,7 +169,7 @@ async def test_version_that_is_too_old() -> None:
 
 async def test_standby_takes_no_writes() -> None:
     with PostgresServer() as primary:
-        database = with_schema(primary)
+        database = made(primary)
         with primary.standby() as standby:
             async with get_repository(url=standby.tcp_url(database)) as repository:
                 with pytest.raises(StoreUnusable, match=r"takes no writes \(a standby, or read-only\)"):
@@ -246,7 +246,7 @@ async def succeeded(repository: BaseRepository, acknowledged: list[str]) -> None
 @pytest.mark.parametrize("how", ["kill -9", "restart", "immediate"])
 async def test_server_that_goes_and_comes_back(how: str) -> None:
     with PostgresServer() as server:
-        async with get_repository(url=server.tcp_url(with_schema(server))) as repository:
+        async with get_repository(url=server.tcp_url(made(server))) as repository:
             async with writers(repository) as acknowledged:
                 for _ in range(2):
                     await grown(acknowledged)
@@ -262,7 +262,7 @@ async def test_server_that_goes_and_comes_back(how: str) -> None:
 async def test_failover_to_a_standby() -> None:
     synchronous = {"synchronous_standby_names": "*", "wal_receiver_status_interval": "1"}
     with PostgresServer() as primary:
-        database = with_schema(primary)
+        database = made(primary)
         with primary.standby() as standby:
             primary.set(synchronous)
             places = f"127.0.0.1:{primary.port},127.0.0.1:{standby.port}"
@@ -278,7 +278,7 @@ async def test_failover_to_a_standby() -> None:
 
 async def test_server_that_stays_away() -> None:
     with PostgresServer() as server:
-        url = server.tcp_url(with_schema(server))
+        url = server.tcp_url(made(server))
         async with get_repository(url=url, busy_timeout=0.5) as repository:
             await lifecycle(repository)
             server.kill()

@@ -22,11 +22,11 @@ MOST_PAGES = 60 + 2 * OPEN_ROWS
 
 @pytest.fixture(scope="module", params=[50_000, pytest.param(1_000_000, marks=pytest.mark.long)])
 def shell(
-    postgres: PostgresServer, made: str, request: pytest.FixtureRequest
+    postgres: PostgresServer, postgres_made: str, request: pytest.FixtureRequest
 ) -> Iterator[psycopg.Connection[Any]]:
     """A session as the store's own, in a database with many closed rows and 200 open ones."""
     closed: int = request.param
-    database = postgres.database(template=made)
+    database = postgres.database(template=postgres_made)
     postgres.psql(
         f"""
         INSERT INTO decky_lifecycle (id, decky_name, operation, status, outcome, started_at, updated_at,

@@ -13,10 +13,10 @@ import pytest
 from repo.errors import StoreUnavailable, StoreUnusable
 from repo.postgres.presence import Observer, Presence, Sighting
 from repo.postgres.server import Server
-from tests.repo.postgres.conftest import with_schema
 from tests.support.namespaces import Namespace
 from tests.support.pgbouncer import PgBouncer
 from tests.support.postgres_server import PostgresServer
+from tests.support.stores import made
 
 pytestmark = pytest.mark.anyio
 
@@ -96,7 +96,7 @@ async def test_killed_daemon_leaves_its_host_absent(postgres: PostgresServer, da
 async def test_cut_cable_is_noticed_and_a_stopped_daemon_is_none() -> None:
     """The keep-alives find the idle session, the user time-out the one whose answer was under way."""
     with Namespace() as far, PostgresServer(listen="*") as server:
-        database = with_schema(server)
+        database = made(server)
         url = server.tcp_url(database, at=far.here)
         async with (
             observer(Server(server.url(database))) as seen,
@@ -117,7 +117,7 @@ async def test_cut_cable_is_noticed_and_a_stopped_daemon_is_none() -> None:
 async def test_restarted_server_makes_no_host_lost() -> None:
     """Nobody was seen while it was away, and the count begins anew."""
     with PostgresServer() as server:
-        url = server.tcp_url(with_schema(server))
+        url = server.tcp_url(made(server))
         clock = Clock()
         async with observer(Server(url), 5, clock=clock) as seen, daemon(*holding(url, "h1")) as process:
             assert await seen.look() == {"h1": PRESENT}
@@ -144,7 +144,7 @@ def seen_database(url: str) -> str:
 
 async def test_daemon_opens_another_session_when_the_server_is_back() -> None:
     with PostgresServer() as server:
-        url = server.tcp_url(with_schema(server))
+        url = server.tcp_url(made(server))
         async with observer(Server(url)) as seen, daemon(*holding(url, "h1")) as process:
             assert process.stdout is not None
             server.kill()
@@ -242,7 +242,7 @@ async def test_pooler_is_refused(postgres: PostgresServer, database: str, mode: 
 
 async def test_standby_is_refused() -> None:
     with PostgresServer() as primary:
-        database = with_schema(primary)
+        database = made(primary)
         with primary.standby() as standby, pytest.raises(StoreUnusable, match="a standby, which knows no"):
             await Observer(Server(standby.tcp_url(database)), 30).look()
 
