@@ -36,10 +36,15 @@ class PostgresEngine(Engine):
         super().__init__(server.name)
         self._server = server
         self._create = create
-        self._writer = Session(server, patience, prepare=True)
-        self._reader = Session(server, patience, prepare=False)
+        self._patience = patience
+        self._new_sessions()
+
+    def _new_sessions(self) -> None:
+        self._writer = Session(self._server, self._patience, prepare=True)
+        self._reader = Session(self._server, self._patience, prepare=False)
 
     async def open(self) -> None:
+        self._new_sessions()
         try:
             await self._writer.open()
             await bring_up(self._server, self._writer, self._create)

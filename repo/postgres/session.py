@@ -69,7 +69,6 @@ class Session:
         Raises:
             StoreUnavailable: with what to do about it.
         """
-        self._closed = False
         connection = await self._server.connect()
         try:
             self.pooled = await is_pooled(connection)
