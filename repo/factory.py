@@ -37,11 +37,28 @@ def get_repository(
     """
     if (db_path is None) == (url is None):
         raise TypeError("get_repository() takes either db_path or url")
-    if url is not None and url.startswith(("postgresql://", "postgres://", "postgresql+psycopg://")):
-        return SqlRepository(_postgres(url, password, create=create, patience=busy_timeout))
-    path = Path(db_path) if db_path is not None else _path_of(str(url))
-    file = SqliteFile(path, create=create, synchronous=synchronous, busy_timeout=busy_timeout)
+    if url is not None:
+        return SqlRepository(get_engine(url, password, create, synchronous, busy_timeout))
+    file = SqliteFile(Path(str(db_path)), create=create, synchronous=synchronous, busy_timeout=busy_timeout)
     return SqlRepository(SqliteEngine(file))
+
+
+def get_engine(
+    url: str,
+    password: str | None = None,
+    create: bool = True,
+    synchronous: Synchronous = "FULL",
+    busy_timeout: float = 30.0,
+) -> Engine:
+    """The database behind a repository, not yet open; arguments as for `get_repository`.
+
+    Raises:
+        StoreUnusable: no such database is supported.
+    """
+    if url.startswith(("postgresql://", "postgres://", "postgresql+psycopg://")):
+        return _postgres(url, password, create=create, patience=busy_timeout)
+    file = SqliteFile(_path_of(url), create=create, synchronous=synchronous, busy_timeout=busy_timeout)
+    return SqliteEngine(file)
 
 
 def _postgres(url: str, password: str | None, *, create: bool, patience: float) -> Engine:

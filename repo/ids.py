@@ -38,7 +38,9 @@ def follow(lifecycle_id: str, ahead: int = 0) -> None:
     """
     global _last
     with _lock:
-        _last = max(_last, int(lifecycle_id[:8] + lifecycle_id[9:13] + lifecycle_id[15:18], 16) + (ahead << 12))
+        _last = max(
+            _last, int(lifecycle_id[:8] + lifecycle_id[9:13] + lifecycle_id[15:18], 16) + (ahead << 12)
+        )
 
 
 def horizon(lifecycle_id: str = "") -> str:

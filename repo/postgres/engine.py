@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import psycopg
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 
-from repo.engine import Compiled, Engine, Reader, Statement, Step, Transaction, TransactionLost, Values, Work
+from repo.engine import Compiled, Engine, Statement, Step, Transaction, TransactionLost, Values, Work
 from repo.errors import StoreError, StoreUnavailable
 from repo.postgres.errors import explained, is_lost, is_refusal, is_repeatable
 from repo.postgres.migrate import bring_up, schema_of
@@ -93,16 +93,6 @@ class PostgresEngine(Engine):
         except psycopg.Error as error:
             raise _lost(error, maybe_committed=True) from error
         return done
-
-    @asynccontextmanager
-    async def snapshot(self) -> AsyncIterator[Reader]:
-        connection = await self._reader.connection()
-        try:
-            async with connection.transaction():
-                await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
-                yield _Transaction(connection, ())
-        except psycopg.Error as error:
-            raise explained(error, self.name) from None
 
     async def tidy_up(self) -> None:
         """Nothing: PostgreSQL's own daemons do."""

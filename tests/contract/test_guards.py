@@ -89,7 +89,11 @@ def test_an_insert_that_is_refused(
         ("running", "decky_name = 'd1'", "never change"),
         ("running", "host_uuid = 'host-1'", "never change"),
         ("running", "operation = 'mutate'", "never change"),
-        ("waiting", "status = 'running'", "another operation is running on this decky|decky_lifecycle_running"),
+        (
+            "waiting",
+            "status = 'running'",
+            "another operation is running on this decky|decky_lifecycle_running",
+        ),
         ("pending", "error = 'x'", None),
         ("pending", "completed_at = started_at", None),
     ],
