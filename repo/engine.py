@@ -172,10 +172,13 @@ class Engine(Reader):
     Attributes:
         name: how messages call the store: a path, or a URL without its password.
         dialect: SQLAlchemy's, with `paramstyle` "qmark" or "format".
+        patience: seconds for which a write is tried again whose row another session holds; 0 where the
+            database itself waits.
     """
 
     name: str
     dialect: Dialect
+    patience: float = 0.0
 
     def __init__(self, name: str) -> None:
         self.name = name

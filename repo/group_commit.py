@@ -26,6 +26,7 @@ Found = dict[str, Any]
 
 _LARGEST_GROUP = 500
 _TRIES = 5
+_LATER = 0.5
 
 
 @dataclass(slots=True)
@@ -55,6 +56,7 @@ class _Call:
 
     write: Write[Any]
     future: asyncio.Future[Any]
+    since: float
     value: Any = None
     error: Exception | None = None
 
@@ -84,6 +86,7 @@ class GroupCommit:
         self._engine = engine
         self._waiting: list[_Call] = []
         self._writer: asyncio.Task[None] | None = None
+        self._held = 0
 
     async def write(self, write: Write[T]) -> T:
         """Write it, durably, even if the caller is cancelled meanwhile; then return its result.
@@ -91,17 +94,35 @@ class GroupCommit:
         Raises:
             StoreError: what `otherwise` raised, or what is wrong with the store.
         """
-        call = _Call(write, asyncio.get_running_loop().create_future())
-        self._waiting.append(call)
-        if self._writer is None:
-            self._writer = asyncio.create_task(self._write_all(), name="group commit")
+        loop = asyncio.get_running_loop()
+        call = _Call(write, loop.create_future(), loop.time())
+        self._add(call)
         result: T = await call.future
         return result
 
+    def _add(self, call: _Call) -> None:
+        self._waiting.append(call)
+        if self._writer is None:
+            self._writer = asyncio.create_task(self._write_all(), name="group commit")
+
+    def _add_later(self, call: _Call) -> bool:
+        """Try a write again that found its row held, unless it has waited for long enough."""
+        loop = asyncio.get_running_loop()
+        if not isinstance(call.error, StoreBusy) or loop.time() > call.since + self._engine.patience:
+            return False
+        self._held += 1
+        loop.call_later(_LATER, self._add_again, call)
+        return True
+
+    def _add_again(self, call: _Call) -> None:
+        self._held -= 1
+        call.error = None
+        self._add(call)
+
     async def finish(self) -> None:
         """Wait until all that was asked has been answered."""
-        while self._writer is not None:
-            await asyncio.wait({self._writer})
+        while self._writer is not None or self._held:
+            await (asyncio.wait({self._writer}) if self._writer is not None else asyncio.sleep(_LATER))
 
     async def _write_all(self) -> None:
         try:
@@ -110,7 +131,8 @@ class GroupCommit:
                 for group in _groups(calls):
                     await self._write_group(group)
                     for call in group:
-                        call.answer()
+                        if not self._add_later(call):
+                            call.answer()
                     await self._engine.tidy_up()
         finally:
             self._writer = None

@@ -36,12 +36,12 @@ class PostgresEngine(Engine):
         super().__init__(server.name)
         self._server = server
         self._create = create
-        self._patience = patience
+        self.patience = patience
         self._new_sessions()
 
     def _new_sessions(self) -> None:
-        self._writer = Session(self._server, self._patience, prepare=True)
-        self._reader = Session(self._server, self._patience, prepare=False)
+        self._writer = Session(self._server, self.patience, prepare=True)
+        self._reader = Session(self._server, self.patience, prepare=False)
 
     async def open(self) -> None:
         self._new_sessions()

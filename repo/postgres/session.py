@@ -21,13 +21,13 @@ _PLANS = {
     "enable_mergejoin": "off",
 }
 
-# A write that waits for a row that another session holds gives up after lock_timeout, so that it fails alone
-# and the group goes on. A process of ours that is stopped in the midst of a transaction makes others wait for
+# A write that waits for a row that another session holds gives up after lock_timeout, so that the group goes
+# on without it, and is tried again later. A process of ours that is stopped in the midst of a transaction makes others wait for
 # idle_in_transaction_session_timeout at most.
 SET_UP = """
 SELECT set_config('TimeZone', 'UTC', {local}),
     set_config('default_transaction_isolation', 'read committed', {local}),
-    set_config('lock_timeout', '2s', {local}),
+    set_config('lock_timeout', '500ms', {local}),
     set_config('idle_in_transaction_session_timeout', '30s', {local}),
     set_config('synchronous_commit', CASE current_setting('synchronous_commit')
         WHEN 'remote_apply' THEN 'remote_apply' ELSE 'on' END, {local})

@@ -289,21 +289,27 @@ async def test_server_that_stays_away() -> None:
             await lifecycle(repository)
 
 
-async def test_row_that_somebody_holds_fails_alone(
+async def test_row_that_somebody_holds_is_waited_for_and_keeps_nobody_else_waiting(
     repository: BaseRepository, postgres: PostgresServer, database: str
 ) -> None:
     held = await repository.create_lifecycle(DEPLOY)
     with postgres.connection(database) as shell, shell.transaction():
         shell.execute("SELECT FROM decky_lifecycle FOR UPDATE")
-        answers = await asyncio.gather(
-            repository.claim_lifecycle(held, "me"),
-            *(repository.create_lifecycle({**DEPLOY, "decky_name": f"d{n}"}) for n in range(5)),
-            return_exceptions=True,
-        )
-    assert isinstance(answers[0], StoreBusy)
-    assert "another session holds this row" in str(answers[0])
-    assert [type(answer) for answer in answers[1:]] == [str] * 5
-    assert await repository.claim_lifecycle(held, "me")
+        claiming = asyncio.create_task(repository.claim_lifecycle(held, "me"))
+        for number in range(5):
+            await repository.create_lifecycle({**DEPLOY, "decky_name": f"d{number}"})
+        assert not claiming.done()
+    assert await claiming
+
+
+async def test_row_that_somebody_holds_for_too_long(postgres: PostgresServer, database: str) -> None:
+    async with get_repository(url=postgres.tcp_url(database), busy_timeout=0.5) as repository:
+        held = await repository.create_lifecycle(DEPLOY)
+        with postgres.connection(database) as shell, shell.transaction():
+            shell.execute("SELECT FROM decky_lifecycle FOR UPDATE")
+            with pytest.raises(StoreBusy, match="another session holds this row"):
+                await repository.claim_lifecycle(held, "me")
+        assert await repository.claim_lifecycle(held, "me")
 
 
 async def test_statement_that_takes_too_long(postgres: PostgresServer, database: str) -> None:
