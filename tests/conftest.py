@@ -5,7 +5,7 @@ import os
 os.environ["DECNET_REAPER_STRICT_EVENTS"] = "1"
 os.environ.pop("PYTHONUNBUFFERED", None)  # set in many a container; it hides what a user's Python does
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import pytest
 
@@ -13,6 +13,7 @@ from tests.support import needs
 from tests.support.fleet import Fleet, running_fleet
 from tests.support.postgres_server import PostgresServer
 from tests.support.stores import made
+from tests.support.witness import shared_server
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -33,10 +34,9 @@ async def fleet() -> AsyncIterator[Fleet]:
 
 
 @pytest.fixture(scope="session")
-def postgres() -> Iterator[PostgresServer]:
+def postgres() -> PostgresServer:
     """A PostgreSQL server of this session's own; tests that stop it or fill it start one of theirs."""
-    with PostgresServer() as server:
-        yield server
+    return shared_server()
 
 
 @pytest.fixture(scope="session")

@@ -22,8 +22,8 @@ _PLANS = {
 }
 
 # A write that waits for a row that another session holds gives up after lock_timeout, so that the group goes
-# on without it, and is tried again later. A process of ours that is stopped in the midst of a transaction makes others wait for
-# idle_in_transaction_session_timeout at most.
+# on without it, and is tried again later. A process of ours that is stopped in a transaction makes others
+# wait for idle_in_transaction_session_timeout at most.
 SET_UP = """
 SELECT set_config('TimeZone', 'UTC', {local}),
     set_config('default_transaction_isolation', 'read committed', {local}),

@@ -33,7 +33,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
     """A store with its schema, and no row."""
     if request.param == "postgresql":
         server: PostgresServer = request.getfixturevalue("postgres")
-        return PostgresStore(server, server.database(request.getfixturevalue("postgres_made")))
+        return PostgresStore(server.tcp_url(server.database(request.getfixturevalue("postgres_made"))))
     made = request.getfixturevalue("made")
     return SqliteStore(Path(shutil.copyfile(made, tmp_path / "store.db")))
 

@@ -30,7 +30,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 UNITS = [path.name for path in (ROOT / "systemd" / "system").iterdir()]
 PROGRAMS = {
     *("apt-get", "cp", "install", "journalctl", "ln", "mkdir", "printf", "python3", "redis-cli"),
-    *("systemctl", "usermod"),
+    *("systemctl", "usermod", "createdb", "createuser", "pg_dump", "pg_restore"),
     "/opt/decnet-reaper/bin/pip",
 }
 

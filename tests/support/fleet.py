@@ -8,12 +8,11 @@ import json
 import os
 import shutil
 import signal
-import sqlite3
 import subprocess
 import sys
 import tempfile
 from collections.abc import AsyncIterator, MutableMapping
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Never, Self
 
@@ -22,24 +21,13 @@ import structlog
 from reaper.settings import ReaperSettings, load
 from repo.base import Row
 from repo.factory import get_repository
+from tests.support.witness import history, on_postgres, shared_database, witness
 from worker.client import LifecycleClient
 from worker.logging.events import emit
 from worker.queue.server import find_server, server_command, wait_ready
 from worker.runtimes.process import ProcessRuntime
 
 HANG_GUARD_S = 120.0
-
-# What the rows went through, kept by the database itself: the auditor's own witness beside the log.
-HISTORY = """
-CREATE TABLE history (lifecycle_id TEXT, before TEXT, after TEXT);
-CREATE TRIGGER history_insert AFTER INSERT ON decky_lifecycle
-    BEGIN INSERT INTO history VALUES (new.id, NULL, new.status); END;
-CREATE TRIGGER history_update AFTER UPDATE ON decky_lifecycle
-    WHEN old.status <> new.status OR old.completed_at IS NOT NULL
-    BEGIN INSERT INTO history VALUES (new.id, old.status, new.status); END;
-CREATE TRIGGER history_delete AFTER DELETE ON decky_lifecycle
-    BEGIN INSERT INTO history VALUES (old.id, old.status, NULL); END;
-"""
 
 
 class ClientLog:
@@ -161,15 +149,12 @@ class Fleet:
 
     async def make_store(self) -> None:
         """The store, and beside it the history of its rows."""
-        path = self.settings.database
-        async with get_repository(path):
-            with closing(sqlite3.connect(path)) as connection:
-                connection.executescript(HISTORY)
+        async with get_repository(url=self.settings.database):
+            witness(self.settings.database)
 
     def history(self) -> list[tuple[str, str | None, str | None]]:
         """What the rows went through: id, status before, status after, in the order of the commits."""
-        with closing(sqlite3.connect(self.settings.database)) as connection:
-            return connection.execute("SELECT * FROM history ORDER BY rowid").fetchall()
+        return history(self.settings.database)
 
     async def start_queue(self, *options: str) -> None:
         """A real server on a unix socket, with more options; what an earlier one held is gone."""
@@ -276,7 +261,7 @@ class Fleet:
 async def running_fleet(**settings: str) -> AsyncIterator[Fleet]:
     """A fleet with a queue, gone afterwards. Its path is short, for the sake of AF_UNIX."""
     root = Path(tempfile.mkdtemp(prefix="fleet-"))
-    fleet = Fleet(root, **settings)
+    fleet = Fleet(root, **({"database": shared_database()} if on_postgres() else {}) | settings)
     CLIENT_LOG.lines.clear()
     structlog.configure(processors=[structlog.stdlib.add_log_level, CLIENT_LOG])
     try:

@@ -93,16 +93,20 @@ def made(server: PostgresServer) -> str:
     return database
 
 
+def store_at(url: str) -> Store:
+    """The store that a URL or a path names."""
+    return PostgresStore(url) if url.startswith("postgresql://") else SqliteStore(Path(url))
+
+
 class PostgresStore(Store):
     """A database of a server.
 
     Args:
-        server: where it is.
-        database: its name.
+        url: where it is.
     """
 
-    def __init__(self, server: PostgresServer, database: str) -> None:
-        self.url = server.tcp_url(database)
+    def __init__(self, url: str) -> None:
+        self.url = url
 
     @contextmanager
     def shell(self) -> Iterator[Shell]:

@@ -1,8 +1,6 @@
 """Reapers killed in the middle of a sweep, and several at once: each row is closed once and told."""
 
 import asyncio
-import sqlite3
-from contextlib import closing
 from datetime import UTC, datetime
 
 import pytest
@@ -10,6 +8,7 @@ import pytest
 from repo.ids import new_id
 from tests.support.audit import audit
 from tests.support.fleet import Daemon, Fleet
+from tests.support.stores import store_at
 from worker.client import LifecycleClient
 from worker.liveness.lock_directory import find_lock_directory
 from worker.logging.events import emit
@@ -22,20 +21,21 @@ DEAD = "elsewhere/an-earlier-boot/1/1/00000000/0123"
 async def orphans(fleet: Fleet, client: LifecycleClient, count: int) -> set[str]:
     """Running rows of so many deckies, whose worker is gone."""
     moment = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
-    rows = [(new_id(), f"decky-{number:05}", moment, moment, moment, DEAD) for number in range(count)]
-    with closing(sqlite3.connect(fleet.settings.database)) as connection, connection:
-        connection.executemany(
-            "INSERT INTO decky_lifecycle (id, decky_name, operation, status, started_at, updated_at)"
-            " VALUES (?, ?, 'deploy', 'pending', ?, ?)",
-            [row[:4] for row in rows],
-        )
-        connection.executemany(
-            "UPDATE decky_lifecycle SET status = 'running', claimed_at = ?, owner = ? WHERE id = ?",
-            [(row[4], row[5], row[0]) for row in rows],
-        )
+    ids = [new_id() for _ in range(count)]
+    with store_at(fleet.settings.database).shell() as shell:
+        shell.execute("BEGIN")
+        for number, lifecycle_id in enumerate(ids):
+            decky = {"id": lifecycle_id, "decky_name": f"decky-{number:05}", "operation": "deploy"}
+            shell.insert(**decky, status="pending", started_at=moment, updated_at=moment)
+            shell.execute(
+                "UPDATE decky_lifecycle SET status = 'running', claimed_at = :moment, owner = :owner"
+                " WHERE id = :id",
+                {"moment": moment, "owner": DEAD, "id": lifecycle_id},
+            )
+        shell.execute("COMMIT")
     for row in await client.repository.list_lifecycles(limit=count):
         emit("lifecycle.accepted", row, started_at=row["started_at"])
-    return {row[0] for row in rows}
+    return set(ids)
 
 
 async def all_closed(client: LifecycleClient, daemon: Daemon) -> None:

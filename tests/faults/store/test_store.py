@@ -12,6 +12,7 @@ from tests.support.audit import audit
 from tests.support.fleet import Fleet, accept, gated, wait_status
 from tests.support.small_disk import fill, small_disk
 from tests.support.store_locker import locked_by_another
+from tests.support.witness import sqlite_only
 
 pytestmark = pytest.mark.anyio
 
@@ -36,6 +37,7 @@ async def test_a_store_that_another_process_locks_is_waited_for(fleet: Fleet, se
         await audit(fleet, client)
 
 
+@sqlite_only
 async def test_a_full_disk_is_said_and_recovered_from_without_a_restart(fleet: Fleet) -> None:
     disk = fleet.root / "disk"
     with small_disk(disk):
@@ -69,6 +71,7 @@ async def test_a_full_disk_is_said_and_recovered_from_without_a_restart(fleet: F
             assert await daemon.stop() == 0
 
 
+@sqlite_only
 async def test_a_store_that_is_replaced_ends_the_daemons_loudly_and_their_next_life_uses_it(
     fleet: Fleet,
 ) -> None:
