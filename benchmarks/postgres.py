@@ -1,8 +1,8 @@
 """The store on PostgreSQL against its drivers, one server for all: `python -m benchmarks.postgres [--quick]`.
 
 Contenders take turns, several rounds in one call; what is printed are medians, and ratios above 1 mean that
-the store is faster. The server is Debian's, fsync on, here, through its unix socket. A lifecycle is an insert,
-a step to running and a step to succeeded, each acknowledged only when it is committed. The
+the store is faster. The server is Debian's, fsync on, through its unix socket. A lifecycle is an insert, a
+step to running and a step to succeeded, each acknowledged only when it is committed. The
 contenders have DECNET's own table and indexes, no checks and no guards: ten connections of asyncpg's pool (of
 psycopg's, where asyncpg is not installed) that run a statement each, and one connection of psycopg.
 """

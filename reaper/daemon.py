@@ -16,7 +16,7 @@ from reaper.sweep.listener import Listener, listening
 from reaper.sweep.report import Report, SignOfLife
 from reaper.sweep.sweeper import Sweeper
 from repo.errors import StoreReplaced, StoreUnavailable
-from repo.factory import get_repository
+from repo.factory import repository_of
 from worker.liveness.lock_directory import LocksReplaced, LocksUnusable
 from worker.liveness.locks import DeckyLocks
 from worker.liveness.owner import Owner
@@ -133,9 +133,7 @@ async def run_reaper(settings: ReaperSettings) -> None:
             starts this again has it used.
     """
     queue = Queue(settings.redis)
-    async with get_repository(
-        url=settings.database, password=settings.database_password, create=settings.makes_store
-    ) as repository:
+    async with repository_of(settings) as repository:
         locks = DeckyLocks.for_daemon(settings)
         queue.store = await repository.identify()
         await queue.refuse_others(settings.host_uuid)

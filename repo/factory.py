@@ -7,6 +7,7 @@ from repo.base import BaseRepository
 from repo.engine import Engine
 from repo.errors import StoreUnusable
 from repo.repository import SqlRepository
+from repo.settings import StoreSettings
 from repo.sqlite.connection import SqliteFile, Synchronous
 from repo.sqlite.engine import SqliteEngine
 
@@ -41,6 +42,20 @@ def get_repository(
         return SqlRepository(get_engine(url, password, create, synchronous, busy_timeout))
     file = SqliteFile(Path(str(db_path)), create=create, synchronous=synchronous, busy_timeout=busy_timeout)
     return SqlRepository(SqliteEngine(file))
+
+
+def repository_of(settings: StoreSettings, create: bool | None = None) -> BaseRepository:
+    """The repository that the settings name, not yet open.
+
+    Args:
+        settings: of any package.
+        create: make the store if it is not there; None: as the settings say.
+
+    Raises:
+        StoreUnusable: no such database is supported.
+    """
+    create = settings.makes_store if create is None else create
+    return get_repository(url=settings.database, password=settings.database_password, create=create)
 
 
 def get_engine(

@@ -15,7 +15,7 @@ from typing import Any, Self
 
 from repo.base import DECKY_NAME, ID, OPEN, BaseRepository, Lifecycle, Operation
 from repo.errors import LifecycleNotFound
-from repo.factory import get_repository
+from repo.factory import repository_of
 from worker.clock import now
 from worker.documents.limits import InvalidDocument
 from worker.logging.events import emit, emit_end
@@ -39,11 +39,7 @@ class LifecycleClient:
 
     def __init__(self, settings: WorkerSettings | None = None) -> None:
         self.settings = load(WorkerSettings) if settings is None else settings
-        self.repository: BaseRepository = get_repository(
-            url=self.settings.database,
-            password=self.settings.database_password,
-            create=self.settings.makes_store,
-        )
+        self.repository: BaseRepository = repository_of(self.settings)
         self._queue = Queue(self.settings.redis)
         self._queue_away = False
         # Enqueued behind the caller's back: a frozen Redis takes seconds to be given up, and the row is safe.

@@ -8,7 +8,7 @@ import asyncio
 
 from repo.base import BaseRepository
 from repo.errors import StoreReplaced, StoreUnavailable
-from repo.factory import get_repository
+from repo.factory import repository_of
 from worker.execution.executor import Executor
 from worker.execution.resources import ensure_descriptors
 from worker.liveness.lock_directory import LocksReplaced
@@ -40,9 +40,7 @@ async def run_worker(settings: WorkerSettings) -> None:
     ensure_descriptors(settings.max_jobs)
     runtime = await wait_for_runtime(settings)
     queue = Queue(settings.redis)
-    async with get_repository(
-        url=settings.database, password=settings.database_password, create=settings.makes_store
-    ) as repository:
+    async with repository_of(settings) as repository:
         queue.store = await repository.identify()
         await queue.refuse_others(settings.host_uuid)
         locks = DeckyLocks.for_daemon(settings)

@@ -14,7 +14,7 @@ from reaper.cli.options import since_option
 from reaper.cli.session import load_settings
 from repo.base import OPEN, BaseRepository, Lifecycle, Status
 from repo.errors import InvalidLifecycle
-from repo.factory import get_repository
+from repo.factory import repository_of
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -41,10 +41,7 @@ def _offer_ids(ctx: click.Context, param: click.Parameter, incomplete: str) -> l
 
 def _newest(*, only_open: bool = False) -> list[Lifecycle]:
     async def ask() -> list[Lifecycle]:
-        settings = load_settings()
-        async with get_repository(
-            url=settings.database, password=settings.database_password, create=False
-        ) as repository:
+        async with repository_of(load_settings(), create=False) as repository:
             return await repository.list_lifecycles(statuses=OPEN if only_open else (), limit=_OFFERED)
 
     try:

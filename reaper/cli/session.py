@@ -6,7 +6,7 @@ from typing import Any
 
 from reaper.settings import ReaperSettings, load
 from repo.base import BaseRepository
-from repo.factory import get_repository
+from repo.factory import repository_of
 
 
 def load_settings() -> ReaperSettings:
@@ -23,9 +23,7 @@ def with_repository(work: Callable[[BaseRepository], Coroutine[Any, Any, int]]) 
 
     async def opened() -> int:
         settings = load_settings()
-        async with get_repository(
-            url=settings.database, password=settings.database_password, create=settings.makes_store
-        ) as repository:
+        async with repository_of(settings) as repository:
             return await work(repository)
 
     return asyncio.run(opened())

@@ -43,7 +43,7 @@ async def bring_up(server: Server, session: Session, create: bool) -> None:
     if found == HEAD:
         return
     if found is None and not create:
-        raise StoreUnusable("no store is there yet: start a daemon, or run `decnet-reaper doctor`, first")
+        raise StoreUnusable("no store is there; to have it made, type: decnet-reaper doctor --create")
     try:
         await asyncio.to_thread(_upgrade, server)
     except psycopg.errors.InsufficientPrivilege as error:

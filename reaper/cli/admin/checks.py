@@ -10,7 +10,7 @@ from typing import get_args
 from reaper.settings import ReaperSettings
 from reaper.sweep.rules import duration
 from repo.errors import StoreError
-from repo.factory import get_repository
+from repo.factory import repository_of
 from repo.location import sqlite_path
 from worker.liveness.lock_directory import Daemon, host_of
 from worker.liveness.locks import DeckyLocks
@@ -36,9 +36,7 @@ class Doubtful(Exception):
 
 async def store(settings: ReaperSettings) -> str:
     """The file opens and is sound."""
-    async with get_repository(
-        url=settings.database, password=settings.database_password, create=settings.makes_store
-    ) as repository:
+    async with repository_of(settings) as repository:
         facts = await repository.check()
     if facts["integrity"] != "ok":
         raise Wrong(f"{facts['path']} is damaged ({facts['integrity']}): stop all, restore it from a backup")
@@ -47,9 +45,7 @@ async def store(settings: ReaperSettings) -> str:
 
 async def schema(settings: ReaperSettings) -> str:
     """Its schema is the one of this release; opening migrates older ones and refuses newer ones."""
-    async with get_repository(
-        url=settings.database, password=settings.database_password, create=settings.makes_store
-    ) as repository:
+    async with repository_of(settings) as repository:
         return f"revision {(await repository.check())['schema']}"
 
 
@@ -57,9 +53,7 @@ async def queue(settings: ReaperSettings) -> str:
     """Redis or Valkey answers, and this host's queue can be read and written, and is this store's."""
     redis = Queue(settings.redis)
     with contextlib.suppress(StoreError):  # the check of the store says it
-        async with get_repository(
-            url=settings.database, password=settings.database_password, create=settings.makes_store
-        ) as repository:
+        async with repository_of(settings) as repository:
             redis.store = await repository.identify()
     try:
         return f"{redis.name}, {await redis.check(settings.host_uuid)}"
@@ -95,7 +89,7 @@ async def locks(settings: ReaperSettings) -> str:
 
 async def rows(settings: ReaperSettings) -> str:
     """Every open row is of this host, and was claimed in this lock directory."""
-    async with get_repository(url=settings.database, password=settings.database_password) as repository:
+    async with repository_of(settings, create=True) as repository:
         found = await repository.list_open_lifecycles()
     if sqlite_path(settings.database) is not None:
         elsewhere = Counter(row["host_uuid"] for row in found if row["host_uuid"] != settings.host_uuid)

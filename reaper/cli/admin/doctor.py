@@ -15,7 +15,7 @@ from reaper.cli.options import json_option
 from reaper.cli.output.table import terminal_width, to_json
 from reaper.settings import ReaperSettings
 from repo.errors import StoreError
-from repo.factory import get_repository
+from repo.factory import repository_of
 from worker.liveness.lock_directory import LocksUnusable
 from worker.logging.console import printable
 from worker.queue import InvalidDSN, QueueUnavailable
@@ -76,7 +76,7 @@ async def run_doctor(settings: ReaperSettings, *, as_json: bool, create: bool = 
     """
     if create:
         with contextlib.suppress(StoreError):  # the check of the store says it
-            async with get_repository(url=settings.database, password=settings.database_password):
+            async with repository_of(settings, create=True):
                 pass
     findings = {name: await _try(check, settings) for name, check in _CHECKS.items()}
     if as_json:

@@ -74,14 +74,12 @@ async def run_sweep(
     # answers, and is 0.4 s shorter without.
     from reaper.sweep.rules import Do
     from reaper.sweep.sweeper import Sweeper
-    from repo.factory import get_repository
+    from repo.factory import repository_of
     from worker.liveness.locks import DeckyLocks
     from worker.queue import Queue
 
     queue = Queue(settings.redis)
-    async with get_repository(
-        url=settings.database, password=settings.database_password, create=settings.makes_store
-    ) as repository:
+    async with repository_of(settings) as repository:
         sweeper = Sweeper(repository, queue, DeckyLocks.of(settings), settings)
         report = await sweeper.run(
             "command",

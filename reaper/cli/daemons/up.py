@@ -16,7 +16,7 @@ from reaper.cli.daemons.kept import Stop, keep, run_once
 from reaper.cli.daemons.up_log import UpLog
 from reaper.cli.logging import settings_of_daemon
 from reaper.settings import ReaperSettings
-from repo.factory import get_repository
+from repo.factory import repository_of
 from worker.liveness.locks import DeckyLocks
 from worker.queue import QueueUnavailable
 from worker.queue.server import find_server, server_command, wait_ready
@@ -69,7 +69,7 @@ async def run_up(settings: ReaperSettings, workers: int) -> int:
         server = asyncio.create_task(_serve(settings, stop_server))
         try:
             await _server_ready(settings, server)
-            async with get_repository(url=settings.database, password=settings.database_password):
+            async with repository_of(settings, create=True):
                 log = UpLog(settings)  # made after the store, whose directory it lies in
             reaper = asyncio.create_task(keep(_ours("reaper"), stop_reaper, log))
             kept = [asyncio.create_task(keep(_ours("worker"), stop, log)) for _ in range(workers)]
@@ -94,7 +94,7 @@ def _say(text: str) -> None:
 
 
 async def _say_what_is_waited_for(settings: ReaperSettings) -> None:
-    async with get_repository(url=settings.database, password=settings.database_password) as repository:
+    async with repository_of(settings, create=True) as repository:
         rows = await repository.list_open_lifecycles(settings.host_uuid)
     running = [f"{row['operation']} of {row['decky_name']}" for row in rows if row["status"] == "running"]
     if running:

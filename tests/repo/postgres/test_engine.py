@@ -134,7 +134,7 @@ async def test_newer_schema(postgres: PostgresServer, database: str) -> None:
 
 async def test_store_that_shall_not_be_made(postgres: PostgresServer) -> None:
     database = postgres.database()
-    assert "no store is there yet" in await opening(postgres.tcp_url(database), create=False)
+    assert "no store is there; to have it made" in await opening(postgres.tcp_url(database), create=False)
     assert postgres.psql("SELECT count(*) FROM pg_class WHERE relname LIKE 'dec%'", database) == "0"
 
 
