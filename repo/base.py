@@ -289,4 +289,8 @@ class BaseRepository(ABC):
 
     @abstractmethod
     async def check(self) -> dict[str, str]:
-        """Facts for a doctor: `path`, `schema`, `sqlite_version`, `journal_mode`, `integrity` ("ok")."""
+        """Facts for a doctor: `path`, `schema`, `integrity` ("ok").
+
+        Of SQLite also `sqlite_version`, `journal_mode`; of PostgreSQL `postgresql_version`,
+        `synchronous_commit`, `synchronous_standby_names`, `pooler` ("yes").
+        """

@@ -35,9 +35,14 @@ class Doubtful(Exception):
 
 
 async def store(settings: ReaperSettings) -> str:
-    """The file opens and is sound."""
+    """The file opens and is sound, or the server answers."""
     async with repository_of(settings) as repository:
         facts = await repository.check()
+    if "postgresql_version" in facts:
+        standbys = facts["synchronous_standby_names"] or "none"
+        pooler = ", through a pooler" if facts["pooler"] == "yes" else ""
+        version = facts["postgresql_version"]
+        return f"{facts['path']}, PostgreSQL {version}, synchronous standbys {standbys}{pooler}"
     if facts["integrity"] != "ok":
         raise Wrong(f"{facts['path']} is damaged ({facts['integrity']}): stop all, restore it from a backup")
     return f"{facts['path']}, SQLite {facts['sqlite_version']}, journal {facts['journal_mode']}, sound"
