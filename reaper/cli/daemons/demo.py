@@ -76,8 +76,9 @@ async def run_demo(settings: ReaperSettings, *, keep: bool) -> int:
     what = (
         "Docker Compose" if runtime.name == "compose" else "local processes (no Docker with Compose v2 here)"
     )
-    click.echo(f"Deckies run as {what}; the log is {root}/log.")
+    click.echo(f"Deckies run as {what}.")
     up = _start(here, runtime, root / "log")
+    good = False
     try:
         await _wait_up(up, root)
         async with LifecycleClient(here) as client:
@@ -90,8 +91,10 @@ async def run_demo(settings: ReaperSettings, *, keep: bool) -> int:
             await runtime.remove(name)
         if runtime.name == "compose":
             _docker("image", "rm", "--force", _IMAGE)
-        if not keep:
+        if good and not keep:
             shutil.rmtree(root)
+        else:
+            click.echo(f"The log is {root}/log.")
     click.echo(
         "Everything was as it should be, and nothing is left running." if good else "Something went wrong."
     )
