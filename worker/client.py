@@ -18,6 +18,7 @@ from repo.errors import LifecycleNotFound
 from repo.factory import repository_of
 from worker.clock import now
 from worker.documents.limits import InvalidDocument
+from worker.documents.policy import check_decnet
 from worker.logging.events import emit, emit_end
 from worker.operations.base import InvalidRequest, Request
 from worker.operations.registry import OPERATIONS
@@ -128,13 +129,16 @@ class LifecycleClient:
         """
         _check_target(decky_name, host_uuid)
         request = Request(decky_name, host_uuid, compose, services)
+        payload = await OPERATIONS[operation].payload(request, self.repository)
+        if self.settings.document_policy == "decnet" and "compose" in payload:
+            check_decnet(payload["compose"])
         accepted_at = now()
         lifecycle_id, created = await self.repository.submit_lifecycle(
             {
                 "decky_name": decky_name,
                 "operation": operation,
                 "host_uuid": host_uuid,
-                "payload": await OPERATIONS[operation].payload(request, self.repository),
+                "payload": payload,
                 "started_at": accepted_at,
                 "deliveries": 1,
                 "enqueued_at": accepted_at,

@@ -34,6 +34,8 @@ class WorkerSettings(StoreSettings, frozen=True, kw_only=True):
             of a document as local processes, unconfined), or "auto": Compose; in `up` and `demo` alone local
             processes where no Compose 2 is installed.
         runtime_command: the program of the command runtime, as words or as a list of them.
+        document_policy: what a document may ask for: "any", or "decnet": what DECNET's own documents need.
+            The worker's counts; the client's refuses before there is a row.
         compose_command: the Compose command, as words; empty to look for one.
         max_jobs: operations that one worker runs at a time.
         max_attempts: how often an interrupted operation is tried in all.
@@ -48,6 +50,7 @@ class WorkerSettings(StoreSettings, frozen=True, kw_only=True):
     host_uuid: Host | None = None
     runtime: str = AUTO
     runtime_command: str | list[str] = ""
+    document_policy: Literal["any", "decnet"] = "any"
     compose_command: str = ""
     max_jobs: Positive = 10
     max_attempts: Positive = 2

@@ -133,7 +133,7 @@ class Executor:
             queue_wait_s=waited,
         )
         begun = time.monotonic()
-        work = RowAtWork(claim, self._runtime, lock, self._settings.operation_timeout, self._progress)
+        work = RowAtWork(claim, self._runtime, lock, self._settings, self._progress)
         operation = asyncio.create_task(OPERATIONS[row["operation"]].perform(work))
         self._operations[row["id"]] = operation
         try:

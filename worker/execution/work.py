@@ -9,12 +9,14 @@ from typing import Any, Final
 from repo.base import Claim, Deployed
 from worker.documents import document as documents
 from worker.documents.masking import Mask
+from worker.documents.policy import check_decnet
 from worker.execution.progress import MAX_LINE, Progress
 from worker.execution.resources import SHORTAGES
 from worker.execution.survivors import end_survivors
 from worker.liveness.locks import DeckyLock, Holder
 from worker.logging.events import emit
 from worker.runtimes.base import OperationFailed, OperationTimedOut, Runtime
+from worker.settings import WorkerSettings
 
 _SHORTAGE_PAUSE_S: Final = 1.0
 _DEADLINE_GRAIN_S: Final = 1.0
@@ -28,12 +30,12 @@ class RowAtWork:
         claim: the row, and what its decky runs.
         runtime: what does it.
         lock: the decky's, held; children of the runtime inherit it.
-        time_limit: how long one call may take, in seconds.
+        settings: how long one call may take, and what a document may ask for.
         progress: takes the lines that the runtime prints.
     """
 
     def __init__(
-        self, claim: Claim, runtime: Runtime, lock: DeckyLock, time_limit: float, progress: Progress
+        self, claim: Claim, runtime: Runtime, lock: DeckyLock, settings: WorkerSettings, progress: Progress
     ) -> None:
         self._row = claim.row
         self.deployed = claim.deployed
@@ -41,12 +43,15 @@ class RowAtWork:
         self.payload: Mapping[str, Any] = claim.row["payload"] or {}
         self._runtime = runtime
         self._lock = lock
-        self._time_limit = time_limit
+        self._time_limit = settings.operation_timeout
+        self._policy = settings.document_policy
         self._progress = progress
 
     async def apply(self, wanted: Deployed) -> None:
         """Bring the decky to exactly this document and these services."""
         selected = documents.select(wanted.document, self.decky_name, wanted.services)
+        if self._policy == "decnet":
+            check_decnet(selected)
         lock_fd = self._lock.fd
         await self._in_time(
             Mask(selected),
