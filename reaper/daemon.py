@@ -17,7 +17,7 @@ from reaper.sweep.report import Report, SignOfLife
 from reaper.sweep.sweeper import Sweeper
 from repo.errors import StoreReplaced, StoreUnavailable
 from repo.factory import repository_of
-from worker.liveness.lock_directory import LocksReplaced, LocksUnusable
+from worker.liveness.errors import LocksReplaced, LocksUnusable
 from worker.liveness.locks import DeckyLocks
 from worker.liveness.owner import Owner
 from worker.logging.events import emit

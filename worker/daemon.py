@@ -11,7 +11,7 @@ from repo.errors import StoreReplaced, StoreUnavailable
 from repo.factory import repository_of
 from worker.execution.executor import Executor
 from worker.execution.resources import ensure_descriptors
-from worker.liveness.lock_directory import LocksReplaced
+from worker.liveness.errors import LocksReplaced
 from worker.liveness.locks import DeckyLocks
 from worker.liveness.owner import Owner
 from worker.logging.events import emit

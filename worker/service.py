@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from repo.errors import StoreReplaced
-from worker.liveness.lock_directory import LocksReplaced
+from worker.liveness.errors import LocksReplaced
 from worker.logging.events import emit
 from worker.systemd import Notifier
 

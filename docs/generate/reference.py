@@ -17,7 +17,7 @@ from repo import errors as store
 from repo.models import HEAD, VERSION_TABLE, DeckyDeployed, DeckyLifecycle
 from repo.sqlite.guards import REFUSED
 from worker.client import InvalidDocument, InvalidRequest
-from worker.liveness.lock_directory import LocksUnusable
+from worker.liveness.errors import LocksUnusable
 from worker.queue import InvalidDSN, QueueUnavailable
 from worker.runtimes.base import OperationFailed, OperationTimedOut, RuntimeUnavailable
 

@@ -12,6 +12,7 @@ from reaper.sweep.ages import Ages
 from reaper.sweep.assess import Assessment, Assessor, SweepContext, reason_of
 from reaper.sweep.report import Report
 from reaper.sweep.rules import Action, Do, Facts, Policy
+from reaper.sweep.survivors import Survivors
 from reaper.sweep.unreported import report_abandoned
 from repo.base import ANY_HOST, BaseRepository, Row
 from repo.errors import StoreUnavailable
@@ -19,8 +20,7 @@ from repo.location import sqlite_path
 from worker.clock import now, seconds_since
 from worker.execution.executor import log_retry
 from worker.execution.order import enqueue_next
-from worker.liveness.holders import end_holder
-from worker.liveness.locks import DeckyLock, DeckyLocks
+from worker.liveness.locks import DeckyLocks
 from worker.liveness.owner import Owner
 from worker.logging.events import emit, emit_end
 from worker.logging.unreported import Unreported
@@ -28,10 +28,6 @@ from worker.queue import Delivery, DeliveryState, Outage, Queue, QueueUnavailabl
 
 # Rows that are closed side by side: enough to share the store's transactions, few enough for descriptors.
 _AT_ONCE = 200
-# How long a killed process may take to let go of a lock before it is left to the next sweep, in seconds.
-_LET_GO_S = 2.0
-_LOOK_EVERY_S = 0.02
-_SURVIVORS_EVERY_S = 0.1
 _PRUNE_EVERY_S = 60.0
 
 
@@ -66,7 +62,7 @@ class Sweeper:
         self._outage = outage
         self._warned: set[str] = set()
         self._noted: dict[str, str] = {}
-        self._waited_for: set[str] = set()
+        self._survivors = Survivors(locks)
         self._pruned_at = -_PRUNE_EVERY_S
 
     def reload(self, settings: ReaperSettings) -> None:
@@ -141,7 +137,7 @@ class Sweeper:
         self._assessor.keep(rows)
         ids = {row["id"] for row in rows}
         self._warned &= ids
-        self._waited_for &= ids
+        self._survivors.keep(ids)
         self._noted = {key: reason for key, reason in self._noted.items() if key in ids}
 
     async def _states(self, rows: list[Row]) -> dict[str, DeliveryState] | None:
@@ -179,7 +175,9 @@ class Sweeper:
         action, facts, lock = assessment
         ended = action.do in {Do.END_SURVIVORS, Do.END_OWNER} and not dry_run
         if ended:
-            lock = await self._end_processes(row, assessment, report)
+            if action.do is Do.END_OWNER:
+                self._end_owner(row, report)
+            lock = await self._survivors.end(row, lock, own_lock=facts.own_lock, report=report)
         with lock or contextlib.nullcontext():
             if ended and lock is not None:
                 action, facts, _ = self._assessor.assess_running(row, during, lock)
@@ -188,32 +186,12 @@ class Sweeper:
             # A job that found the lock in our hands has gone away; its row would wait for its next delivery.
             await enqueue_next(self._repository, self._queue, row["decky_name"], row["host_uuid"])
 
-    async def _end_processes(self, row: Row, assessment: Assessment, report: Report) -> DeckyLock | None:
-        """End what still works for a row; its decky's lock, if it could be taken in time."""
-        action, facts, lock = assessment
-        owner = Owner.parse(row["owner"])
-        if owner is not None and action.do is Do.END_OWNER:
+    def _end_owner(self, row: Row, report: Report) -> None:
+        if (owner := Owner.parse(row["owner"])) is not None:
             self._assessor.timed_out(row, self._settings.operation_timeout)
             owner.kill()
             report.owners.discard(owner)
             report.counts["ended"] += 1
-        decky = row["decky_name"], row["host_uuid"]
-        # Who was waited for in vain holds up no sweep again.
-        give_up = time.monotonic() + (0.0 if row["id"] in self._waited_for else _LET_GO_S)
-        while True:
-            lock = lock or self._locks.try_lock(*decky)
-            survivors = []
-            if not (lock and facts.own_lock) and owner is not None and not owner.alive:
-                survivors = self._locks.survivors(*decky, owner, max_age=_SURVIVORS_EVERY_S)
-            if lock is not None and not survivors:
-                return lock
-            if pids := [hold.pid for hold in survivors if end_holder(hold)]:
-                report.counts["ended"] += len(pids)
-                emit("lifecycle.survivors_ended", row, pids=pids)
-            if time.monotonic() > give_up:
-                self._waited_for.add(row["id"])
-                return lock
-            await asyncio.sleep(_LOOK_EVERY_S)
 
     async def _apply(self, row: Row, action: Action, facts: Facts, report: Report, *, dry_run: bool) -> None:
         if action.do is Do.LEAVE:

@@ -198,8 +198,12 @@ class Fleet:
 
     async def start(self, daemon: str, **environment: str) -> Daemon:
         """Start a daemon without waiting for it."""
+        return await self.start_in((), daemon, **environment)
+
+    async def start_in(self, wrapper: tuple[str, ...], daemon: str, **environment: str) -> Daemon:
+        """Start a daemon by a program that executes the rest of its command line."""
         process = await asyncio.create_subprocess_exec(
-            *self.command(daemon),
+            *(*wrapper, *self.command(daemon)),
             env=self.environment | environment,
             stdin=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,

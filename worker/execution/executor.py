@@ -15,7 +15,7 @@ from worker.documents.limits import InvalidDocument
 from worker.execution.order import enqueue_next, take_lock_in_order
 from worker.execution.progress import Progress
 from worker.execution.work import RowAtWork, set_deadline
-from worker.liveness.lock_directory import LocksUnusable
+from worker.liveness.errors import LocksUnusable
 from worker.liveness.locks import DeckyLock, DeckyLocks
 from worker.liveness.owner import Owner
 from worker.liveness.signals import Signals

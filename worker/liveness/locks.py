@@ -17,15 +17,10 @@ from typing import Self
 
 import msgspec
 
+from worker.liveness.directories import Access, belong_to, check_host, prepare
+from worker.liveness.errors import LocksUnusable
 from worker.liveness.holders import UNSEEN, Hold, holds_of, same_file
-from worker.liveness.lock_directory import (
-    Access,
-    LockDirectory,
-    LocksUnusable,
-    belong_to,
-    check_host,
-    prepare,
-)
+from worker.liveness.lock_directory import LockDirectory
 from worker.liveness.owner import Owner, exists
 from worker.settings import WorkerSettings
 

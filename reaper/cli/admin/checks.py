@@ -12,7 +12,8 @@ from reaper.sweep.rules import duration
 from repo.errors import StoreError
 from repo.factory import repository_of
 from repo.location import sqlite_path
-from worker.liveness.lock_directory import Daemon, host_of
+from worker.liveness.directories import host_of
+from worker.liveness.lock_directory import Daemon
 from worker.liveness.locks import DeckyLocks
 from worker.liveness.owner import Owner
 from worker.queue import Queue, QueueUnavailable, QueueUnusable

@@ -16,7 +16,7 @@ from reaper.cli.output.table import terminal_width, to_json
 from reaper.settings import ReaperSettings
 from repo.errors import StoreError
 from repo.factory import repository_of
-from worker.liveness.lock_directory import LocksUnusable
+from worker.liveness.errors import LocksUnusable
 from worker.logging.console import printable
 from worker.queue import InvalidDSN, QueueUnavailable
 from worker.runtimes.base import RuntimeUnavailable

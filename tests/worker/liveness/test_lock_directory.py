@@ -7,16 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from worker.liveness.lock_directory import (
-    Access,
-    LockDirectory,
-    LocksReplaced,
-    LocksUnusable,
-    belong_to,
-    check_host,
-    find_lock_directory,
-    host_of,
-)
+from worker.liveness.directories import Access, belong_to, check_host, host_of
+from worker.liveness.errors import LocksReplaced, LocksUnusable
+from worker.liveness.lock_directory import LockDirectory, find_lock_directory
 from worker.settings import WorkerSettings
 
 

@@ -1,0 +1,69 @@
+"""Daemons that see less of the machine, or that are a container's process 1."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.fleet import Fleet
+
+ROOT = Path(__file__).parents[3]
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="namespaces need root")
+
+# A process of another user at the owner's pid: that was used again, or the worker runs as another user.
+HIDDEN = """
+import sys
+from worker.liveness.owner import Owner, exists
+pid = int(sys.argv[1])
+owner = Owner.mine("locks")._replace(pid=pid, started=1)
+owner.kill()
+print(owner.alive, exists(pid), owner._replace(pid=2**22 + 1).alive)
+"""
+
+
+@as_root
+@pytest.mark.parametrize("hidepid", ["noaccess", "invisible"])
+def test_an_owner_that_is_hidden_is_neither_an_error_nor_dead_nor_killed(hidepid: str) -> None:
+    other = subprocess.Popen(["sleep", "600"])
+    try:
+        inside = f"mount -t proc -o hidepid={hidepid} proc /proc && exec setpriv --reuid 65534 --regid 65534 --clear-groups"
+        answer = subprocess.run(
+            [
+                *("unshare", "--mount", "sh", "-c", f'{inside} "$@"', "sh"),
+                *(sys.executable, "-c", HIDDEN, str(other.pid)),
+            ],
+            env={"PYTHONPATH": str(ROOT), "PATH": os.environ["PATH"], "PYTHONDONTWRITEBYTECODE": "1"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert (answer.stdout, answer.stderr) == ("True True False\n", "")
+        assert other.poll() is None
+    finally:
+        other.kill()
+        other.wait()
+
+
+# As a container's entry point has it: what it starts beside the daemon loses its parent.
+CONTAINER = """
+setsid sh -c '(sleep 0.01; exit 0) & (sleep 0.01; exit 0) &'
+exec "$@"
+"""
+
+
+@as_root
+@pytest.mark.anyio
+async def test_process_1_of_a_container_leaves_no_zombie_and_passes_signals_on(fleet: Fleet) -> None:
+    worker = await fleet.start_in(
+        ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child", "sh", "-c", CONTAINER, "sh"), "worker"
+    )
+    line = await worker.log("worker.started")
+    assert line["pid"] != 1
+    (inside,) = Path(f"/proc/{worker.pid}/task/{worker.pid}/children").read_text().split()
+    children = Path(f"/proc/{inside}/task/{inside}/children").read_text().split()
+    assert len(children) == 1, "zombies of the container's process 1"
+    os.kill(int(inside), 15)
+    await worker.log("worker.stopped")
+    assert await worker.process.wait() == 0
