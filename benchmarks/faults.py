@@ -41,7 +41,7 @@ FAULTS = (
     ),
     Fault(
         "worker `kill -9` between pick and claim",
-        "rung again after 5 s (arq: 310 s), runs once",
+        "enqueued again after 5 s (arq: 310 s), runs once",
         ("test_a_worker_killed_between_pick_and_claim", "test_a_job_picked_by"),
     ),
     Fault(
@@ -50,13 +50,13 @@ FAULTS = (
         ("test_a_killed_worker_s_row", "test_the_last_attempt", "test_the_retry_runs"),
     ),
     Fault(
-        "worker `kill -9` in its first operation; a unit's end told by systemd, to a reaper or to none",
-        "found out without a beat; closed with systemd's reason before the unit starts again",
+        "worker `kill -9` in its first operation; a unit's end reported by systemd, to a reaper or to none",
+        "found out at once; closed with systemd's reason before the unit starts again",
         ("test_notices.py",),
     ),
     Fault(
         "worker `kill -9` between a commit and its line",
-        "the next pass tells the line that is missing",
+        "the next sweep logs the line that is missing",
         ("test_an_end_that_a_killed_worker",),
     ),
     Fault(
@@ -87,9 +87,29 @@ FAULTS = (
         " a lock file deleted",
         "the daemons end loudly; a new directory says nothing about old rows; survivors are ended first",
         (
-            *("test_a_lock_directory_that", "test_a_new_lock_directory", "test_a_lock_file_that"),
+            *("test_a_lock_directory_that", "test_a_new_lock_directory", "test_a_lock_file_that_was"),
             "test_what_a_dead_worker_left",
         ),
+    ),
+    Fault(
+        "a process leaves its session with the lock in hand: of a deploy that succeeds, of a failing mutate",
+        "it is ended before the row ends, and before the roll-back begins",
+        ("test_what_a_successful_operation", "test_no_roll_back"),
+    ),
+    Fault(
+        "descriptors used up: in a worker, in a reaper while Redis is away; `max_jobs` beyond their limit",
+        "rows wait, all recovers when there are some; refused at the start with one line",
+        ("test_a_worker_without_descriptors", "test_a_reaper_without_descriptors", "test_more_jobs_than"),
+    ),
+    Fault(
+        "a lock file that can't be opened; a process at the owner's pid that is hidden (`hidepid`)",
+        "noted once and left; the others are judged; nobody is taken for dead or killed",
+        ("test_a_lock_file_that_can_not", "test_an_owner_that_is_hidden"),
+    ),
+    Fault(
+        "a daemon is process 1 of a container, and children lose their parent",
+        "no zombie stays, signals reach the daemon, its exit status is the container's",
+        ("test_process_1",),
     ),
     Fault(
         "a directory that somebody else made, that others can change or rename",
@@ -108,7 +128,7 @@ FAULTS = (
     ),
     Fault(
         "three reapers killed, one after the other, in a sweep of 10,000 rows; two reapers at once",
-        "every row closed once; told once, but for the row that a killed reaper was telling: twice",
+        "every row closed and logged once, but for the row that a killed reaper was logging: twice",
         ("test_reapers_killed", "test_two_reapers"),
     ),
     Fault(
@@ -143,7 +163,7 @@ FAULTS = (
     ),
     Fault(
         "FLUSHALL with 1,000 pending rows",
-        "all rung again in one pass, each runs once; a long queue gets no duplicates",
+        "all enqueued again in one sweep, each runs once; a long queue gets no duplicates",
         ("test_a_flush_with",),
     ),
     Fault(
@@ -151,10 +171,10 @@ FAULTS = (
         "one run; one warning each; no code runs",
         ("test_deliveries_that",),
     ),
-    Fault("master dies between commit and ring", "the reaper rings", ("test_a_row_committed",)),
+    Fault("master dies between commit and enqueue", "the reaper enqueues", ("test_a_row_committed",)),
     Fault(
         "reboot; everything died while no reaper ran",
-        "closed by the reaper's first pass, without Redis: `master restarted during operation`",
+        "closed by the reaper's first sweep, without Redis: `master restarted during operation`",
         ("test_a_reboot", "test_a_worker_that_died_while"),
     ),
     Fault("store locked by another process", "waited out, no error", ("test_a_store_that_another",)),

@@ -32,7 +32,6 @@ class SweepContext(NamedTuple):
     Attributes:
         policy: the limits.
         at_start: this is a reaper's first sweep.
-        served: a worker runs here.
         died_of: what the service manager says of the death of the rows' worker.
         first_in_line: ids of the rows that are their decky's oldest open ones.
         states: where the last deliveries of pending rows are; None while Redis is away, or isn't asked.
@@ -42,7 +41,6 @@ class SweepContext(NamedTuple):
 
     policy: Policy
     at_start: bool
-    served: bool
     died_of: str
     first_in_line: set[str]
     states: Mapping[str, DeliveryState] | None
@@ -123,10 +121,12 @@ class Assessor:
                 if lock is not None:
                     lock.release()
                 raise
+        age = self._ages.age((row["id"], row["started_at"]), row["started_at"])
+        expired = age > during.policy.pending_ttl
         facts = Facts(
             host="own" if own else self._other_hosts,
-            served=own and during.served,
-            age=self._ages.age((row["id"], row["started_at"]), row["started_at"]),
+            served=own and (not expired or self._locks.directory.runs("worker")),
+            age=age,
             since_enqueued=self._ages.age(
                 (row["id"], row["deliveries"]), row["enqueued_at"] or row["started_at"]
             ),

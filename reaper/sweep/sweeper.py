@@ -116,7 +116,6 @@ class Sweeper:
         during = SweepContext(
             policy=policy,
             at_start=trigger == "start",
-            served=self._locks.directory.runs("worker"),
             died_of=died_of,
             first_in_line=first,
             states=states,

@@ -4,6 +4,8 @@ The runtime ends what it started; this is for what slipped away from it, into a 
 """
 
 import asyncio
+import os
+import resource
 from typing import Final
 
 from repo.base import Row
@@ -12,20 +14,39 @@ from worker.liveness.holders import Hold, end_holder
 from worker.liveness.locks import DeckyLock
 from worker.logging.events import emit
 
+Children = resource.struct_rusage
+
 _LOOK_EVERY_S: Final = 0.02
 
 
-async def end_survivors(row: Row, lock: DeckyLock) -> None:
+def children_ended() -> Children:
+    """What all children that were waited for have used: each one that ends makes it more."""
+    return resource.getrusage(resource.RUSAGE_CHILDREN)
+
+
+async def end_survivors(row: Row, lock: DeckyLock, before: Children) -> None:
     """Return once no other process holds the row's lock.
 
     Args:
         row: whose operation it was.
         lock: its decky's.
+        before: `children_ended` when it began.
     """
+    # Without a child nothing was inherited; a look at all processes takes milliseconds.
+    if children_ended() == before and _has_no_child():
+        return
     while holds := await _survivors(lock):
         if ended := [hold.pid for hold in holds if end_holder(hold)]:
             emit("lifecycle.survivors_ended", row, pids=ended)
         await asyncio.sleep(_LOOK_EVERY_S)
+
+
+def _has_no_child() -> bool:
+    try:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return True
+    return False
 
 
 async def _survivors(lock: DeckyLock) -> list[Hold]:

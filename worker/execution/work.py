@@ -12,7 +12,7 @@ from worker.documents.masking import Mask
 from worker.documents.policy import check_decnet
 from worker.execution.progress import MAX_LINE, Progress
 from worker.execution.resources import SHORTAGES
-from worker.execution.survivors import end_survivors
+from worker.execution.survivors import children_ended, end_survivors
 from worker.liveness.locks import DeckyLock, Holder
 from worker.logging.events import emit
 from worker.runtimes.base import OperationFailed, OperationTimedOut, Runtime
@@ -81,6 +81,8 @@ class RowAtWork:
         """Do it within its time; what was short, empty if nothing was."""
         set_deadline(self._lock, self._row["id"], self._row["owner"] or "", self._time_limit)
 
+        before = children_ended()
+
         def tell(line: str) -> None:
             line = mask(line)[:MAX_LINE]
             emit("runtime.output", lifecycle_id=self._row["id"], decky_name=self.decky_name, line=line)
@@ -100,7 +102,7 @@ class RowAtWork:
                 raise
             return os.strerror(error.errno)
         finally:
-            await end_survivors(self._row, self._lock)
+            await end_survivors(self._row, self._lock, before)
         return ""
 
 

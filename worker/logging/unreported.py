@@ -119,7 +119,7 @@ def abandoned(directory: LockDirectory) -> Iterator[dict[str, list[Outcome]]]:
     noted: dict[str, list[Outcome]] = {}
     files: list[tuple[Path, int]] = []
     try:
-        for path in (directory.path / _FOLDER).glob("[0-9]*"):
+        for path in _listed(directory.path / _FOLDER):
             if (fd := _take(path)) is not None:
                 files.append((path, fd))
                 for lifecycle_id, outcome in _read(fd).items():
@@ -130,6 +130,13 @@ def abandoned(directory: LockDirectory) -> Iterator[dict[str, list[Outcome]]]:
     finally:
         for _, fd in files:
             os.close(fd)
+
+
+def _listed(folder: Path) -> list[Path]:
+    # A folder that can't be looked at now (none yet, no descriptor left) is left to a later sweep.
+    with contextlib.suppress(OSError):
+        return [path for path in folder.iterdir() if path.name[0].isdecimal()]
+    return []
 
 
 def _take(path: Path) -> int | None:

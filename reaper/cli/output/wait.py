@@ -14,7 +14,8 @@ from reaper.cli.output.streams import OutputLost
 from reaper.cli.output.table import public, span, spans, to_json
 from repo.base import OPEN, Lifecycle
 from worker.client import LifecycleClient
-from worker.liveness.lock_directory import LockDirectory, LocksUnusable
+from worker.liveness.errors import LocksUnusable
+from worker.liveness.lock_directory import LockDirectory
 from worker.logging.console import printable, tail
 from worker.settings import WorkerSettings
 

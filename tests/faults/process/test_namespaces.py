@@ -28,7 +28,8 @@ print(owner.alive, exists(pid), owner._replace(pid=2**22 + 1).alive)
 def test_an_owner_that_is_hidden_is_neither_an_error_nor_dead_nor_killed(hidepid: str) -> None:
     other = subprocess.Popen(["sleep", "600"])
     try:
-        inside = f"mount -t proc -o hidepid={hidepid} proc /proc && exec setpriv --reuid 65534 --regid 65534 --clear-groups"
+        drop = "setpriv --reuid 65534 --regid 65534 --clear-groups"
+        inside = f"mount -t proc -o hidepid={hidepid} proc /proc && exec {drop}"
         answer = subprocess.run(
             [
                 *("unshare", "--mount", "sh", "-c", f'{inside} "$@"', "sh"),
