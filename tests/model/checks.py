@@ -114,6 +114,7 @@ _GUARDS_OF_LIVENESS = {
 _GUARDS_OF_PRESENCE = {
     "BROKEN_SESSION": "a host's absence is counted within one unbroken session of the observer",
     "LONG_LOOK": "an observer that did not look for long begins its count anew",
+    "CAPPED_LOOK": "it begins anew: not to count that time is not enough",
     "CLOSE_UNSEEN": "a row is closed as lost only where its host is not present",
     "LATE_WRITE": "a terminal write only where the row is still running",
 }

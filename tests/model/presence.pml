@@ -121,10 +121,15 @@ proctype Reaper() {
 #else
 #define UNBROKEN observed
 #endif
-#ifdef LONG_LOOK
+#if defined(LONG_LOOK) || defined(CAPPED_LOOK)
 #define ON_TIME true
 #else
 #define ON_TIME on_time
+#endif
+#ifdef CAPPED_LOOK
+#define COUNTS looked                                /* time without a look counts for nothing, and no more */
+#else
+#define COUNTS true
 #endif
 #ifdef CLOSE_UNSEEN
 #define STILL_MISSING true
@@ -205,7 +210,7 @@ proctype Time() {
         fi;
         whole_tick = session;
         on_time = on_time && looked;
-        counted = (missing && counted < LOST -> counted + 1 : counted);
+        counted = (missing && counted < LOST && COUNTS -> counted + 1 : counted);
         looked = false }
     od
 }
