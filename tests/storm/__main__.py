@@ -10,7 +10,7 @@ import asyncio
 import sys
 import time
 
-from tests.storm.run import Outcome, storm
+from tests.storm.run import CALM_S, Outcome, storm
 from tests.storm.stores import STORES
 
 
@@ -21,9 +21,10 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=1.0)
     parser.add_argument("--steps", type=int, help="end after so many faults")
     parser.add_argument("--store", choices=list(STORES), default="sqlite")
+    parser.add_argument("--calm", type=float, default=CALM_S, help="seconds in which all rows must end")
     parser.add_argument("--no-prefix", action="store_true", help="don't look for the shortest that fails")
     given = parser.parse_args()
-    outcome = asyncio.run(storm(given.seed, given.minutes * 60, given.steps, given.store))
+    outcome = asyncio.run(storm(given.seed, given.minutes * 60, given.steps, given.store, given.calm))
     _tell(given.seed, outcome)
     if _failed(outcome) and not given.no_prefix:
         steps = _shortest(given.seed, given.minutes * 60, outcome.steps, given.store)

@@ -16,7 +16,7 @@ from tests.storm.stores import STORES
 from tests.support.fleet import Fleet
 
 _DECKIES = ["decky-01", "decky-02", "decky-03"]
-_CALM_S = 120.0
+CALM_S = 120.0
 _SETTINGS = {
     "runtime": "compose",
     "operation_timeout": "8",
@@ -46,7 +46,9 @@ class Outcome(NamedTuple):
     kept: Path
 
 
-async def storm(seed: int, seconds: float, most_steps: int | None = None, kind: str = "sqlite") -> Outcome:
+async def storm(
+    seed: int, seconds: float, most_steps: int | None = None, kind: str = "sqlite", calm: float = CALM_S
+) -> Outcome:
     """Let a storm rage over a kind of store, until its time is over or so many faults are done; judge it."""
     root = Path(tempfile.mkdtemp(prefix="storm-"))
     notes = root / "notes"
@@ -62,13 +64,14 @@ async def storm(seed: int, seconds: float, most_steps: int | None = None, kind: 
     weather = Storm(fleet, notes, store, f"{seed}")
     try:
         steps = await _rage(weather, seed, seconds, most_steps)
-        await _calm(weather, read)
+        await _calm(weather, read, calm)
         watch.end()
         watch.look()
         wrong = watch.found + checker.verdict(read, notes)
         rows = len(read("SELECT id FROM decky_lifecycle"))
         history = read("SELECT id, was, is_now FROM storm ORDER BY seq")
     finally:
+        watch.end()
         await _end(weather)
         store.remove()
     strayed = replay(((id_, was, is_now) for id_, was, is_now in history), fleet.lines())
@@ -123,7 +126,7 @@ async def _submitter(weather: Storm, number: str, life: int) -> asyncio.subproce
     )
 
 
-async def _calm(weather: Storm, read: checker.Read) -> None:
+async def _calm(weather: Storm, read: checker.Read, seconds: float) -> None:
     """Nothing more goes wrong: the masters are silent, a worker and a reaper are there, all rows may end."""
     for process in weather.submitters.values():
         send(process.pid, signal.SIGKILL)
@@ -133,7 +136,7 @@ async def _calm(weather: Storm, read: checker.Read) -> None:
         await weather.fleet.start_queue()
     for kind in ("worker", "reaper"):
         await weather.fleet.start(kind)
-    end = time.monotonic() + _CALM_S
+    end = time.monotonic() + seconds
     unended = "SELECT id FROM decky_lifecycle WHERE status IN ('pending', 'running')"
     while read(unended) and time.monotonic() < end:
         await asyncio.sleep(0.2)
