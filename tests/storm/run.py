@@ -17,6 +17,7 @@ from tests.support.fleet import Fleet
 
 _DECKIES = ["decky-01", "decky-02", "decky-03"]
 CALM_S = 120.0
+_LEAST_ROWS = 30  # on a busy machine a storm takes longer
 _SETTINGS = {
     "runtime": "compose",
     "operation_timeout": "8",
@@ -89,7 +90,8 @@ async def _rage(weather: Storm, seed: int, seconds: float, most_steps: int | Non
     ]
     begun, steps = time.monotonic(), 0
     for pause, fault in schedule(f"{seed}"):
-        if time.monotonic() - begun > seconds or steps == most_steps:
+        enough = len(checker.lines(weather.notes / "acknowledged")) >= _LEAST_ROWS
+        if (time.monotonic() - begun > seconds and enough) or steps == most_steps:
             break
         await asyncio.sleep(pause)
         await fault(weather)
