@@ -281,7 +281,10 @@ class BaseRepository(ABC):
 
     @abstractmethod
     async def prune_lifecycles(self, older_than: datetime, limit: int = 500) -> int:
-        """Remove up to `limit` terminal rows that ended before `older_than`; returns how many."""
+        """Remove up to `limit` terminal rows that ended before `older_than`; returns how many.
+
+        A host whose database role may not remove rows leaves them to the master: 0.
+        """
 
     @abstractmethod
     async def identify(self) -> StoreIdentity:

@@ -174,11 +174,13 @@ class Engine(Reader):
         dialect: SQLAlchemy's, with `paramstyle` "qmark" or "format".
         patience: seconds for which a write is tried again whose row another session holds; 0 where the
             database itself waits.
+        prunes: whether this user may remove rows.
     """
 
     name: str
     dialect: Dialect
     patience: float = 0.0
+    prunes: bool = True
 
     def __init__(self, name: str) -> None:
         self.name = name

@@ -18,6 +18,7 @@ from repo.postgres.session import Session
 T = TypeVar("T")
 
 _dialect = PGDialect_psycopg(paramstyle="format")  # type: ignore[no-untyped-call]
+_MAY_PRUNE = "SELECT has_table_privilege('decky_lifecycle', 'DELETE')"
 _LOCK = "SELECT decnet_reaper_lock_deckies(%s::text[], %s::text[])"
 
 
@@ -48,6 +49,8 @@ class PostgresEngine(Engine):
         try:
             await self._writer.open()
             await bring_up(self._server, self._writer, self._create)
+            cursor = await (await self._writer.connection()).execute(_MAY_PRUNE)
+            self.prunes = await cursor.fetchone() == (True,)
         except BaseException as error:
             await self.close()
             if isinstance(error, StoreUnavailable) and self.name not in str(error):

@@ -212,7 +212,8 @@ class SqlRepository(Reads):
 
     async def prune_lifecycles(self, older_than: datetime, limit: int = 500) -> int:
         values = {"older_than": validation.time("older_than", older_than), "most": limit}
-        return await self._change(writes.PRUNE, values)
+        self._opened()
+        return await self._change(writes.PRUNE, values) if self._engine.prunes else 0
 
     async def _change(self, statement: Statement, values: Values) -> int:
         async def change(transaction: Transaction) -> int:

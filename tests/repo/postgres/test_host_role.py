@@ -1,0 +1,74 @@
+"""The daemons of a host do all their work with the role that was made for it."""
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from repo.base import BaseRepository, Deployed
+from repo.errors import StoreUnusable
+from repo.factory import get_repository
+from repo.postgres.roles import add_host, remove_host
+from repo.postgres.server import Server
+from tests.support.postgres_server import PostgresServer
+
+pytestmark = pytest.mark.anyio
+
+OURS = {"decky_name": "decky-01", "operation": "deploy", "host_uuid": "h1", "payload": {"compose": {}}}
+
+
+@pytest.fixture
+async def url(postgres: PostgresServer, database: str) -> AsyncIterator[str]:
+    administrator = Server(postgres.tcp_url(database))
+    made = await add_host(administrator, "h1")
+    yield postgres.tcp_url(database, made.role, made.password)
+    await remove_host(administrator, "h1")
+
+
+@pytest.fixture
+async def host(url: str) -> AsyncIterator[BaseRepository]:
+    async with get_repository(url=url) as repository:
+        yield repository
+
+
+async def test_every_call_of_its_daemons(host: BaseRepository, repository: BaseRepository) -> None:
+    from_master = await repository.create_lifecycle(OURS)
+    assert [row["id"] for row in await host.find_ready_lifecycles("h1", 10)] == [from_master]
+    assert await host.record_delivery(from_master, 0)
+    claim = await host.claim_lifecycle(from_master, "me")
+    assert claim is not None
+    ending = await host.end_lifecycle(from_master, outcome="interrupted", owner="me", retry=True)
+    assert ending.retry_id is not None
+    assert await host.claim_lifecycle(ending.retry_id, "me")
+    runs = Deployed({"services": {}}, [])
+    assert (await host.end_lifecycle(ending.retry_id, outcome="succeeded", owner="me", deployed=runs)).applied
+    assert await repository.get_deployed("decky-01", "h1") == runs
+    taken, created = await host.submit_lifecycle({**OURS, "operation": "teardown", "payload": None})
+    assert created
+    assert await host.claim_lifecycle(taken, "me")
+    assert (await host.end_lifecycle(taken, outcome="succeeded", owner="me", undeploy=True)).applied
+    assert await repository.get_deployed("decky-01", "h1") is None
+    cancelled = await host.retry_lifecycle(ending.retry_id)
+    assert await host.request_cancel(cancelled) == "failed"
+    stale = await host.create_lifecycle(OURS)
+    assert await host.sweep_stale_lifecycle(datetime.now(UTC) + timedelta(hours=1), "x", host_uuid="h1") == 1
+    assert [row["id"] for row in await host.get_lifecycle_by_ids([stale])] == [stale]
+    assert (await host.identify()).id == (await repository.identify()).id
+
+
+async def test_rows_of_others_are_none_of_its(host: BaseRepository, repository: BaseRepository) -> None:
+    other = await repository.create_lifecycle({**OURS, "host_uuid": "h2"})
+    assert await host.get_lifecycle(other) is None
+    assert await host.list_open_lifecycles() == []
+    assert await host.claim_lifecycle(other, "me") is None
+    for host_uuid in ("h2", None):
+        with pytest.raises(StoreUnusable, match="this role may not do that"):
+            await host.create_lifecycle({**OURS, "host_uuid": host_uuid})
+
+
+async def test_pruning_is_the_master_s(host: BaseRepository, repository: BaseRepository) -> None:
+    lifecycle_id = await host.create_lifecycle(OURS)
+    await host.request_cancel(lifecycle_id)
+    tomorrow = datetime.now(UTC) + timedelta(days=1)
+    assert await host.prune_lifecycles(tomorrow) == 0
+    assert await repository.prune_lifecycles(tomorrow) == 1
