@@ -1,12 +1,13 @@
-"""Move a store from one engine to another: every row, in one transaction, read again and compared."""
+"""Move a store from one engine to another: every row, read again and compared."""
 
 from collections.abc import AsyncIterator
 from datetime import datetime
+from functools import partial
 from typing import Any, NamedTuple
 
 from sqlalchemy import Table, bindparam, func, insert, select, tuple_
 
-from repo.engine import Engine, Reader, Statement, Step
+from repo.engine import Engine, Reader, Statement, Step, Transaction
 from repo.errors import StoreUnusable
 from repo.models import Json, UtcTime, deployed, lifecycle, to_text
 from repo.validation import to_json
@@ -67,35 +68,36 @@ _TABLES = (_Copied(lifecycle), _Copied(deployed))
 
 
 async def copy_store(source: Engine, target: Engine) -> Copied:
-    """Copy all rows into an empty store. Stop whoever writes: PostgreSQL lets them in.
+    """Copy all rows into an empty store. Nobody may write to either meanwhile.
 
     Args:
         source: open.
         target: open, another store.
 
     Raises:
-        StoreUnusable, InvalidLifecycle: the target holds rows already, a row can't be read or can't be held
-            by the target, or what was copied differs; the target is as it was.
+        StoreUnusable: the target holds rows already, and nothing was changed; or a row can't be read, or what
+            was copied differs.
+        InvalidLifecycle: the target can't hold a row. As above, it has a part of the rows then: don't use it.
     """
-    counts = []
-    async with source.transaction() as before, target.transaction() as written:
-        for table in _TABLES:
-            if await table.count(written):
-                raise StoreUnusable(f"{target.name}: it holds rows already; name an empty store")
-            async for page in table.pages(before):
-                await written.run([Step(table.insert, table.values(row)) for row in page])
-            counts.append(await _same(table, source, before, target, written))
-    return Copied(*counts)
+    for table in _TABLES:
+        if await table.count(target):
+            raise StoreUnusable(f"{target.name}: it holds rows already; name an empty store")
+    return Copied(*[await _copy(table, source, target) for table in _TABLES])
 
 
-async def _same(table: _Copied, source: Engine, before: Reader, target: Engine, written: Reader) -> int:
-    copies, count = table.pages(written), 0
-    async for page in table.pages(before):
+async def _copy(table: _Copied, source: Engine, target: Engine) -> int:
+    async for page in table.pages(source):
+        steps = [Step(table.insert, table.values(row)) for row in page]
+        await target.transact(partial(_run, steps))
+    copies, count = table.pages(target), 0
+    async for page in table.pages(source):
         if await anext(copies, None) != page:
-            raise StoreUnusable(
-                f"{target.name}: what was copied of {table.name} differs; nothing was changed"
-            )
+            raise StoreUnusable(f"{target.name}: what was copied of {table.name} differs; don't use it")
         count += len(page)
-    if (missing := await table.count(before) - count) != 0:
+    if (missing := await table.count(source) - count) != 0:
         raise StoreUnusable(f"{source.name}: {missing} rows of {table.name} can't be read; see the log")
     return count
+
+
+async def _run(steps: list[Step], transaction: Transaction) -> bool:
+    return await transaction.run(steps)

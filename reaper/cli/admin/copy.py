@@ -19,9 +19,8 @@ from repo.factory import get_engine
 def command(source: str | None, target: str, as_json: bool) -> int:
     """Copy every row of a store into an empty one.
 
-    Stop the master and all daemons first: what is written meanwhile stays behind. All of it is one
-    transaction, read again and compared. A password comes from the setting database_password, or as libpq
-    takes it.
+    Stop the master and all daemons first: what is written meanwhile stays behind. What was copied is read
+    again and compared. A password comes from the setting database_password, or as libpq takes it.
 
     \b
     Examples:
