@@ -179,6 +179,11 @@ FAULTS = (
     ),
     Fault("store locked by another process", "waited out, no error", ("test_a_store_that_another",)),
     Fault(
+        "store on PostgreSQL: its server killed, or restarted, while an operation ends; a worker killed",
+        "no daemon ends, what ran is recorded when the server is back; the row is closed and retried at once",
+        ("store/test_postgres.py",),
+    ),
+    Fault(
         "disk full while operations run",
         "clear error; rows wait with their lock held; goes on without a restart",
         ("test_a_full_disk",),
