@@ -52,9 +52,9 @@ PATCHES = [
     ),
     Patch(
         "OUT_OF_TURN",
-        "repo/statements.py",
-        ".where(_this_row, _is_pending, _first_in_line)",
-        ".where(_this_row, _is_pending)",
+        "repo/statements/writes.py",
+        ".where(this_row, is_pending, first_in_line)",
+        ".where(this_row, is_pending)",
         "tests/contract/test_calls.py",
     ),
     Patch(
@@ -80,9 +80,9 @@ PATCHES = [
     ),
     Patch(
         "CANCEL_FORGOTTEN",
-        "repo/statements.py",
+        "repo/statements/writes.py",
         ".where(or_(_t.cancel_requested_at.is_(None), "
-        'bindparam("keeps_outcome", type_=_t.attempt.type) == _ONE))',
+        'bindparam("keeps_outcome", type_=_t.attempt.type) == ONE))',
         ".where(_t.attempt >= bindparam('keeps_outcome', type_=_t.attempt.type) * 0)",
         "tests/contract/test_calls.py",
     ),
