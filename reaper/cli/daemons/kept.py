@@ -56,11 +56,6 @@ async def keep(command: Sequence[str], stop: Stop, log: UpLog | None) -> None:
     now.cancel()
 
 
-async def run_once(command: Sequence[str], log: UpLog) -> None:
-    """Run one process to its end."""
-    await (await _start(command, log)).wait()
-
-
 async def _start(command: Sequence[str], log: UpLog | None) -> asyncio.subprocess.Process:
     stderr = None if log is None else log.pipe()
     try:

@@ -5,6 +5,7 @@ setpriv(1) of util-linux), even if it is killed.
 """
 
 import asyncio
+import contextlib
 import os
 import signal
 import sys
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import click
 
-from reaper.cli.daemons.kept import Stop, keep, run_once
+from reaper.cli.daemons.kept import Stop, keep
 from reaper.cli.daemons.up_log import UpLog
 from reaper.cli.logging import settings_of_daemon
 from reaper.settings import ReaperSettings
@@ -22,6 +23,8 @@ from worker.queue import QueueUnavailable
 from worker.queue.server import find_server, server_command, wait_ready
 from worker.runtimes.process import ProcessRuntime
 from worker.runtimes.registry import runtime_for_terminal
+
+_SWEPT_S = 5.0
 
 
 @click.command()
@@ -78,7 +81,7 @@ async def run_up(settings: ReaperSettings, workers: int) -> int:
             await _say_what_is_waited_for(settings)
             await asyncio.gather(*kept)
             if stop.now.is_set():
-                await run_once(_ours("sweep"), log)
+                await _wait_until_swept(settings)
             stop_reaper.ask()
             await reaper
             await log.drain()
@@ -102,6 +105,17 @@ async def _say_what_is_waited_for(settings: ReaperSettings) -> None:
             f"stopping when {', '.join(running)} is done, in {settings.stop_grace:.0f} s at most;"
             " Ctrl-C again ends that now"
         )
+
+
+async def _wait_until_swept(settings: ReaperSettings) -> None:
+    """Wait until the reaper has closed the rows of the workers that were ended, for a few seconds at most."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_SWEPT_S), get_repository(url=settings.database) as repository:
+            while any(
+                row["status"] == "running"
+                for row in await repository.list_open_lifecycles(settings.host_uuid)
+            ):
+                await asyncio.sleep(0.05)
 
 
 async def _say_what_still_runs(settings: ReaperSettings) -> None:

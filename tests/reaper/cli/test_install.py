@@ -116,7 +116,16 @@ def test_the_configuration_names_every_setting_with_its_default(prefix: Path) ->
     text = (prefix / CONFIG).read_text()
     commented = tomllib.loads(re.sub(r"(?m)^#(?=[a-z_]+ = )", "", text))
     assert set(commented) == {field.name for field in msgspec.structs.fields(ReaperSettings)}
-    set_by_units = {"database", "redis", "state_dir", "runtime_dir", "host_uuid"}
+    # What the units set, what has no default that could be shown, and what the service decides for itself.
+    set_by_units = {
+        "database",
+        "redis",
+        "state_dir",
+        "runtime_dir",
+        "host_uuid",
+        "runtime",
+        "runtime_command",
+    }
     shown = {key: value for key, value in commented.items() if key not in set_by_units}
     given = {f"DECNET_REAPER_{key.upper()}": str(value) for key, value in shown.items()}
     settings = load(ReaperSettings, given | {"DECNET_REAPER_CONFIG": os.devnull})
