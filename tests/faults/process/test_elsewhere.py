@@ -7,6 +7,7 @@ import signal
 import pytest
 
 from repo.base import Row
+from repo.factory import get_repository
 from tests.support.audit import audit
 from tests.support.fleet import Fleet, gated, running_fleet, wait_status
 from tests.support.survivor import surviving_compose
@@ -82,6 +83,8 @@ async def test_two_hosts_share_no_state_directory(fleet: Fleet) -> None:
         "DECNET_REAPER_DATABASE": str(fleet.root / "other.db"),
         "DECNET_REAPER_LOG_FORMAT": "console",
     }
+    async with get_repository(fleet.root / "other.db"):
+        pass  # made
     status, _, err = await fleet.run("worker", stdin=b"", **other)
     assert status == 3
     assert f"{fleet.settings.state_dir} belongs to host h1, and this is host h2" in err
