@@ -110,7 +110,7 @@ async def _say_what_is_waited_for(settings: ReaperSettings) -> None:
 async def _wait_until_swept(settings: ReaperSettings) -> None:
     """Wait until the reaper has closed the rows of the workers that were ended, for a few seconds at most."""
     with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(_SWEPT_S), get_repository(url=settings.database) as repository:
+        async with asyncio.timeout(_SWEPT_S), repository_of(settings) as repository:
             while any(
                 row["status"] == "running"
                 for row in await repository.list_open_lifecycles(settings.host_uuid)
