@@ -55,8 +55,8 @@ UPDATE decnet_reaper_host SET absent_since = now() WHERE host_uuid IN (
 )
 """
 
-_LONGEST_STEP = 5.0
-"""Seconds that one look may add to an absence: an observer that was stopped saw nothing meanwhile."""
+LONGEST_GAP = 10.0
+"""Seconds between two looks after which the count begins anew: who did not look can't know who was there."""
 
 _RETRY = 0.5
 
@@ -145,14 +145,22 @@ class Observer:
     Args:
         server: the primary, and not through a pooler.
         lost_after: seconds after which a host is lost; None: never.
+        longest_gap: seconds between two looks after which the count begins anew, since a host may have been
+            there meanwhile; more than it takes from one sweep to the next.
         clock: in seconds; monotonic.
     """
 
     def __init__(
-        self, server: Server, lost_after: float | None, clock: Callable[[], float] = time.monotonic
+        self,
+        server: Server,
+        lost_after: float | None,
+        *,
+        longest_gap: float = LONGEST_GAP,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._server = server
         self._lost_after = lost_after
+        self._longest_gap = longest_gap
         self._clock = clock
         self._connection: Connection | None = None
         self._looked_at = 0.0
@@ -183,7 +191,8 @@ class Observer:
 
     def _count(self, absent: set[str]) -> None:
         now = self._clock()
-        step = min(now - self._looked_at, _LONGEST_STEP)
+        if (step := now - self._looked_at) > self._longest_gap:
+            self._absent = {}
         self._absent = {host: self._absent[host] + step if host in self._absent else 0.0 for host in absent}
         self._looked_at = now
 

@@ -164,8 +164,12 @@ async def test_observer_that_was_stopped_counts_no_absence_that_it_did_not_see(
         await host.open()
         await host.close()
         await until_absent(seen, "h1")
-        clock.now += 3600
-        assert (await seen.look())["h1"] == Sighting(False, 5.0)
+        clock.now += 9
+        assert (await seen.look())["h1"] == Sighting(False, 9.0)
+        clock.now += 3600  # who knows whether it was there meanwhile
+        assert (await seen.look())["h1"] == Sighting(False, 0.0)
+        clock.now += 9
+        assert (await seen.look())["h1"] == Sighting(False, 9.0)
 
 
 async def test_host_that_comes_back_is_counted_anew(postgres: PostgresServer, database: str) -> None:
