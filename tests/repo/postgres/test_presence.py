@@ -3,7 +3,8 @@
 import asyncio
 import signal
 import sys
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
@@ -35,8 +36,10 @@ class Clock:
 
 
 @asynccontextmanager
-async def observer(server: Server, lost_after: float | None = 30, **clock: Clock) -> AsyncIterator[Observer]:
-    seen = Observer(server, lost_after, **clock)
+async def observer(
+    server: Server, lost_after: float | None = 30, clock: Callable[[], float] = time.monotonic
+) -> AsyncIterator[Observer]:
+    seen = Observer(server, lost_after, clock=clock)
     try:
         yield seen
     finally:
