@@ -267,7 +267,8 @@ async def running_fleet(**settings: str) -> AsyncIterator[Fleet]:
     root = Path(tempfile.mkdtemp(prefix="fleet-"))
     fleet = Fleet(root, **({"database": shared_database()} if on_postgres() else {}) | settings)
     CLIENT_LOG.lines.clear()
-    structlog.configure(processors=[structlog.stdlib.add_log_level, CLIENT_LOG])
+    stamp = structlog.processors.TimeStamper(fmt="iso", utc=True)
+    structlog.configure(processors=[structlog.stdlib.add_log_level, stamp, CLIENT_LOG])
     try:
         await fleet.make_store()
         await fleet.start_queue()
