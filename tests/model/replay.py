@@ -120,7 +120,7 @@ class _Run:
             claims = self._claims[lifecycle_id]
             if own and before == "running" and claims and line["owner"] not in claims:
                 self._no(lifecycle_id, f"claimed by {sorted(claims)}, ended by {line['owner']}")
-            if self._survivors.get(lifecycle_id, "") > line["timestamp"]:
+            if self._survivors.get(lifecycle_id, "") > line.get("timestamp", "~"):  # a master logs none
                 self._no(lifecycle_id, "its survivors were ended after it")
 
     def _decky(self, lifecycle_id: str) -> Any:

@@ -88,3 +88,10 @@ def test_a_retry_of_what_was_final_and_one_too_many() -> None:
         _line("lifecycle.accepted", RETRY, attempt=3, retry_of=A),
     ]
     assert replay(moves, lines) == [f"{RETRY}: attempt 3", f"{RETRY}: a retry of what ended as failed"]
+
+
+def test_a_master_logs_no_times() -> None:
+    moves = _moves(f"{A} pending", f"{A} failed")
+    line = _line("lifecycle.cancelled", A, owner=None)
+    del line["timestamp"]
+    assert replay(moves, [*ACCEPTED, line]) == []

@@ -16,6 +16,7 @@ from worker.execution.survivors import children_ended, end_survivors
 from worker.liveness.locks import DeckyLock, Holder
 from worker.logging.events import emit
 from worker.runtimes.base import OperationFailed, OperationTimedOut, Runtime
+from worker.runtimes.subprocesses import to_the_end
 from worker.settings import WorkerSettings
 
 _SHORTAGE_PAUSE_S: Final = 1.0
@@ -102,7 +103,8 @@ class RowAtWork:
                 raise
             return os.strerror(error.errno)
         finally:
-            await end_survivors(self._row, self._lock, before)
+            # Whole: a cancel that comes now is told afterwards, or the row would end beside what is left.
+            await to_the_end(end_survivors(self._row, self._lock, before))
         return ""
 
 
