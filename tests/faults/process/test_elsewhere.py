@@ -11,6 +11,7 @@ from repo.factory import get_repository
 from tests.support.audit import audit
 from tests.support.fleet import Fleet, gated, running_fleet, wait_status
 from tests.support.survivor import surviving_compose
+from tests.support.witness import sqlite_only
 from worker.client import LifecycleClient
 from worker.liveness.lock_directory import find_lock_directory
 from worker.liveness.owner import start_ticks
@@ -43,6 +44,7 @@ async def test_a_sweep_from_another_session_finds_the_living(fleet: Fleet, elsew
         await audit(fleet, client)
 
 
+@sqlite_only
 async def test_a_link_to_the_store_leads_to_the_same_locks(fleet: Fleet) -> None:
     await fleet.worker()
     link = fleet.root / "link.db"
@@ -90,6 +92,7 @@ async def test_two_hosts_share_no_state_directory(fleet: Fleet) -> None:
     assert f"{fleet.settings.state_dir} belongs to host h1, and this is host h2" in err
 
 
+@sqlite_only
 async def test_a_deploy_for_a_host_that_nobody_serves_says_so() -> None:
     async with running_fleet(pending_ttl="1s") as fleet, fleet.client() as client:
         lifecycle_id = await client.deploy("decky-01", fleet.document("decky-01"), host_uuid="h9")
@@ -102,6 +105,7 @@ async def test_a_deploy_for_a_host_that_nobody_serves_says_so() -> None:
         await audit(fleet, client)
 
 
+@sqlite_only
 async def test_rows_of_another_host_are_judged_by_age_alone() -> None:
     async with running_fleet(stale_after="1s") as fleet, fleet.client() as client:
         data = {"decky_name": "decky-01", "operation": "deploy", "host_uuid": "old"}

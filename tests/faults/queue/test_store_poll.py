@@ -120,9 +120,9 @@ async def held_lock(fleet: Fleet, decky_name: str) -> asyncio.subprocess.Process
     """A process that holds a decky's lock, and is no worker."""
     code = f"""
 import sys
-from pathlib import Path
 from worker.liveness.locks import DeckyLocks
-lock = DeckyLocks(Path({str(fleet.settings.runtime_dir)!r})).try_lock({decky_name!r}, None)
+from worker.settings import WorkerSettings, load
+lock = DeckyLocks.of(load(WorkerSettings)).try_lock({decky_name!r}, None)
 print("held", flush=True)
 sys.stdin.read()
 """
