@@ -75,7 +75,7 @@ SECTIONS = (
             "sweep": "Make one sweep now, without Redis.",
             "install": "Install systemd units, man pages, user.",
             "uninstall": "Remove what `install` installed.",
-            "copy": "Copy a store to another engine.",
+            "copy": "Copy every row of a store into an empty one.",
             "completion": "Print the completion script of a shell.",
         },
     ),

@@ -15,7 +15,10 @@ pytestmark = [pytest.mark.systemd, pytest.mark.timeout(600)]
 HOW_TO = Path(__file__).parents[2] / "docs" / "how-to"
 PASSWORD = "the-new-one"  # noqa: S105 - as the page has it
 # Our wheel lies there, and for want of a network those that it needs; and Docker's group without Docker.
-PREPARED = "cd /root/wheels; export PIP_NO_INDEX=1 PIP_FIND_LINKS=/root/wheels; groupadd --force docker"
+PREPARED = (
+    "cd /root/wheels; export PIP_NO_INDEX=1 PIP_FIND_LINKS=/root/wheels; groupadd --force docker;"
+    " id -u alice >/dev/null 2>&1 || useradd --create-home alice"
+)
 
 
 @pytest.fixture(scope="module")

@@ -84,6 +84,7 @@ def test_levels_are_what_an_operator_is_to_be_woken_for() -> None:
             "lifecycle.swept",
             "lifecycle.expired",
             "lifecycle.lost",
+            "runtime.unreachable",
         ),
         *("queue.unreachable", "store.unavailable"),
         *("worker.job_crashed", "worker.loop_failed", "reaper.sweep_failed", "daemon.failed"),
