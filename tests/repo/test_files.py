@@ -143,9 +143,10 @@ def test_a_file_that_may_not_be_written(made: Path, file_mode: int, directory_mo
         path.parent.chmod(0o755)
     own = pwd.getpwuid(os.geteuid()).pw_name
     user = "nobody" if own == "root" else own
-    assert said.startswith(
-        f"StoreUnusable {path}: user {user} may not use it, but {own} alone; for a store of"
-    )
+    reason = f"user {user} may not use it, but {own} alone; for a store of"
+    if own == user and directory_mode & 0o200:
+        reason = f"can't be written by user {os.geteuid()}; check its owner and mode"
+    assert said.startswith(f"StoreUnusable {path}: {reason}")
     assert said.count("\n") == 1
 
 
