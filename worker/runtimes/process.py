@@ -31,6 +31,7 @@ _LOG_BYTES: Final = 4096
 _LOOKS: Final = 500
 _LOOK_EVERY: Final = 0.001
 _SURELY_EMPTY: Final = 3
+_ENV_START: Final = 47
 _ENV_END: Final = 48
 
 # Tells the service's first process from those that it starts, which inherit its environment.
@@ -260,18 +261,18 @@ def _environ(pid: int) -> list[bytes]:
         for _look in range(_LOOKS):
             if environ := Path(f"/proc/{pid}/environ").read_bytes():
                 return environ.split(b"\0")
-            # It may also have come out of execve(2), or gone into the next, between two looks.
-            if not _in_execve(pid) and (empty := empty + 1) == _SURELY_EMPTY:
+            if _has_no_environment(pid) and (empty := empty + 1) == _SURELY_EMPTY:
                 break
             time.sleep(_LOOK_EVERY)
     return []
 
 
-def _in_execve(pid: int) -> bool:
-    """Whether a process has its new memory already and its new environment not yet, see proc_pid_stat(5).
+def _has_no_environment(pid: int) -> bool:
+    """Whether a process was started with an empty environment, see proc_pid_stat(5).
 
+    In execve(2) there is no end of it yet, and for an instant an empty one: one look is not enough.
     Raises OSError for one that has no memory of its own: a thread of the kernel, a zombie.
     """
     Path(f"/proc/{pid}/exe").readlink()
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return fields[_ENV_END] == "0"
+    return fields[_ENV_END] != "0" and fields[_ENV_START] == fields[_ENV_END]
