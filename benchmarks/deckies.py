@@ -19,8 +19,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from benchmarks.report import Result, command
-from tests.support.docker_engine import docker, make_image
 from tests.support.fleet import running_fleet
+from tests.support.machine.docker_engine import docker, make_image
 
 AT_ONCE = 4
 Documents = dict[str, dict[str, Any]]

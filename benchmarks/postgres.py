@@ -21,7 +21,7 @@ from benchmarks.store import CALLERS, STALE, each
 from repo.base import BaseRepository
 from repo.factory import get_repository
 from repo.ids import new_id
-from tests.support.postgres_server import PostgresServer
+from tests.support.store.postgres_server import PostgresServer
 
 try:
     import asyncpg  # type: ignore[import-not-found, import-untyped, unused-ignore]

@@ -13,7 +13,7 @@ from pathlib import Path
 from statistics import median
 
 from benchmarks.report import Result, command
-from tests.support.systemd_machine import VENV, Machine, machine, missing
+from tests.support.machine.systemd_machine import VENV, Machine, machine, missing
 
 OURS = "decnet-reaper"
 CONTENDERS = ("arq, same imports", "arq")

@@ -11,9 +11,9 @@ import pytest
 
 from tests.support import needs
 from tests.support.fleet import Fleet, running_fleet
-from tests.support.postgres_server import PostgresServer
-from tests.support.stores import made
-from tests.support.witness import shared_server
+from tests.support.store.postgres_server import PostgresServer
+from tests.support.store.stores import made
+from tests.support.store.witness import shared_server
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -9,8 +9,8 @@ import pytest
 
 from repo.base import BaseRepository
 from repo.factory import get_repository
-from tests.support.postgres_server import PostgresServer
-from tests.support.stores import PostgresStore, Shell, SqliteStore, Store
+from tests.support.store.postgres_server import PostgresServer
+from tests.support.store.stores import PostgresStore, Shell, SqliteStore, Store
 
 ENGINES = ("sqlite", "postgresql")
 

@@ -10,7 +10,7 @@ from repo.base import BaseRepository, Deployed
 from repo.copy import copy_store
 from repo.errors import StoreUnusable
 from repo.factory import get_engine, get_repository
-from tests.support.postgres_server import PostgresServer
+from tests.support.store.postgres_server import PostgresServer
 
 pytestmark = pytest.mark.anyio
 

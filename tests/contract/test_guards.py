@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.stores import Refused, Shell
+from tests.support.store.stores import Refused, Shell
 
 NOW = "2026-05-04 10:11:12.123456"
 ROW = {

@@ -20,7 +20,7 @@ import pytest
 
 from reaper.cli.main import cli
 from reaper.cli.observe.log_sources import IDENTIFIERS
-from tests.support.decnet import Decnet
+from tests.support.decnet.store import Decnet
 from tests.support.fleet import HANG_GUARD_S
 from tests.support.needs import need
 from worker.runtimes.process import ProcessRuntime

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.docker_engine import ComposeDecky, docker, make_image, need_engine
+from tests.support.machine.docker_engine import ComposeDecky, docker, make_image, need_engine
 
 
 @pytest.fixture(scope="session")

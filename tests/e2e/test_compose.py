@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.docker_engine import ComposeDecky, docker
 from tests.support.fleet import HANG_GUARD_S
+from tests.support.machine.docker_engine import ComposeDecky, docker
 from worker.documents import document as documents
 from worker.liveness.lock_directory import LockDirectory
 from worker.liveness.locks import DeckyLock, DeckyLocks

@@ -8,9 +8,9 @@ import pytest
 
 from repo.base import Row
 from tests.support.audit import audit
-from tests.support.docker_engine import ComposeDecky
 from tests.support.fleet import Fleet, running_fleet, wait_status
-from tests.support.terminal import Terminal
+from tests.support.machine.docker_engine import ComposeDecky
+from tests.support.programs.terminal import Terminal
 
 pytestmark = [pytest.mark.anyio, pytest.mark.docker]
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.machine.systemd_machine import VENV, Machine, machine, missing
 from tests.support.needs import lacking
-from tests.support.systemd_machine import VENV, Machine, machine, missing
 
 pytestmark = [pytest.mark.systemd, pytest.mark.timeout(600)]
 

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.deploy import COMMAND, Deploy
+from tests.support.machine.deploy import COMMAND, Deploy
+from tests.support.machine.probes import MANY_OPERATIONS, OUT_OF_MEMORY, SANDBOX
+from tests.support.machine.systemd_machine import VENV, Machine, machine, missing
 from tests.support.needs import lacking
-from tests.support.probes import MANY_OPERATIONS, OUT_OF_MEMORY, SANDBOX
-from tests.support.systemd_machine import VENV, Machine, machine, missing
 
 pytestmark = [pytest.mark.systemd, pytest.mark.timeout(600)]
 

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.deploy import COMMAND
+from tests.support.machine.deploy import COMMAND
+from tests.support.machine.systemd_machine import Machine, machine, missing
 from tests.support.needs import lacking
-from tests.support.systemd_machine import Machine, machine, missing
 
 pytestmark = [pytest.mark.systemd, pytest.mark.timeout(600)]
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.docker_engine import need_engine
 from tests.support.fleet import Fleet
+from tests.support.machine.docker_engine import need_engine
 
 DECKIES = Path(__file__).parents[2] / "examples" / "deckies"
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from tests.support.decnet_engine import Decnet
-from tests.support.docker_engine import docker, make_image, need_engine
+from tests.support.decnet.engine import Decnet
 from tests.support.fleet import HANG_GUARD_S, Fleet, running_fleet
+from tests.support.machine.docker_engine import docker, make_image, need_engine
 from worker.client import LifecycleClient
 
 pytestmark = [pytest.mark.anyio, pytest.mark.docker]

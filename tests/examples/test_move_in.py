@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy.exc import IntegrityError
 
 from repo.factory import get_repository
-from tests.support.decnet import Decnet, now
+from tests.support.decnet.store import Decnet, now
 from tests.support.fleet import Fleet
 
 pytestmark = pytest.mark.anyio

@@ -8,8 +8,8 @@ import subprocess
 import pytest
 
 from tests.support.fleet import Fleet, gated
-from tests.support.monitoring_programs import MONITORING, PROGRAM, prometheus
 from tests.support.needs import need
+from tests.support.programs.monitoring_programs import MONITORING, PROGRAM, prometheus
 
 METRIC = re.compile(r"\bdecnet_[a-z_]+")
 

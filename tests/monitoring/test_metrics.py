@@ -3,8 +3,8 @@
 import json
 from pathlib import Path
 
-from tests.support.monitoring_programs import PROGRAM, metrics_of
 from tests.support.needs import need
+from tests.support.programs.monitoring_programs import PROGRAM, metrics_of
 from worker.logging.events import EVENTS
 from worker.logging.fields import FIELDS
 

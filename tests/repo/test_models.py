@@ -9,7 +9,7 @@ from sqlmodel import SQLModel
 
 from repo.base import Lifecycle
 from repo.models import DeckyDeployed, DeckyLifecycle, lifecycle, metadata
-from tests.support import decnet
+from tests.support.decnet import store as decnet
 
 
 def test_decnets_model_lives_in_the_same_process() -> None:

@@ -17,8 +17,8 @@ from repo.errors import StoreUnusable
 from repo.postgres.presence import Observer, Presence
 from repo.postgres.roles import CONNECTIONS, HostRole, add_host, remove_host
 from repo.postgres.server import Server
-from tests.support.postgres_server import PostgresServer
-from tests.support.stores import made
+from tests.support.store.postgres_server import PostgresServer
+from tests.support.store.stores import made
 
 pytestmark = pytest.mark.anyio
 

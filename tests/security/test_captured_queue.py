@@ -11,8 +11,8 @@ from redis.asyncio import Redis
 from redis.exceptions import AuthenticationError, ConnectionError, NoPermissionError, ResponseError
 
 from repo.base import StoreIdentity
-from tests.support.queue_worker import SECRET, deliveries, emptied, enqueueing, working
-from tests.support.redis_programs import HOST, RedisProgram, SentinelSetup
+from tests.support.queue.queue_worker import SECRET, deliveries, emptied, enqueueing, working
+from tests.support.queue.redis_programs import HOST, RedisProgram, SentinelSetup
 from worker.queue import Outage, QueueUnavailable, SweepCron
 from worker.queue.dsn import parse_dsn
 from worker.queue.users import UsersUnsupported, add_user, remove_user

@@ -13,7 +13,7 @@ import psycopg
 from repo.factory import get_repository
 from tests.storm.checker import HISTORY, HISTORY_POSTGRES, Unreadable
 from tests.support.fleet import Fleet
-from tests.support.postgres_server import PostgresServer
+from tests.support.store.postgres_server import PostgresServer
 
 
 class Store(ABC):

@@ -21,7 +21,7 @@ import structlog
 from reaper.settings import ReaperSettings, load
 from repo.base import Row
 from repo.factory import get_repository
-from tests.support.witness import history, on_postgres, shared_database, witness
+from tests.support.store.witness import history, on_postgres, shared_database, witness
 from worker.client import LifecycleClient
 from worker.logging.events import emit
 from worker.queue.server import find_server, server_command, wait_ready

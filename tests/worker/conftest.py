@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.redis_server import RedisServer
+from tests.support.queue.redis_server import RedisServer
 
 
 @pytest.fixture

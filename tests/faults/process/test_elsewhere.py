@@ -10,8 +10,8 @@ from repo.base import Row
 from repo.factory import get_repository
 from tests.support.audit import audit
 from tests.support.fleet import Fleet, gated, running_fleet, wait_status
+from tests.support.store.witness import sqlite_only
 from tests.support.survivor import surviving_compose
-from tests.support.witness import sqlite_only
 from worker.client import LifecycleClient
 from worker.liveness.lock_directory import find_lock_directory
 from worker.liveness.owner import start_ticks

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from tests.support.audit import audit
-from tests.support.docker_engine import docker, make_image, need_engine
 from tests.support.fleet import HANG_GUARD_S, running_fleet, wait_status
+from tests.support.machine.docker_engine import docker, make_image, need_engine
 from tests.support.needs import lacking, need
 
 pytestmark = [pytest.mark.anyio, pytest.mark.docker]

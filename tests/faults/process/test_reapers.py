@@ -8,7 +8,7 @@ import pytest
 from repo.ids import new_id
 from tests.support.audit import audit
 from tests.support.fleet import Daemon, Fleet
-from tests.support.stores import store_at
+from tests.support.store.stores import store_at
 from worker.client import LifecycleClient
 from worker.liveness.lock_directory import find_lock_directory
 from worker.logging.events import emit

@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 
 from tests.support.audit import audit
 from tests.support.fleet import Daemon, Fleet, gated
-from tests.support.store_locker import locked_by_another
+from tests.support.store.store_locker import locked_by_another
 from worker.client import LifecycleClient
 from worker.queue import Delivery, Queue
 

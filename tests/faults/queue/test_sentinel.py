@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.audit import audit
 from tests.support.fleet import Fleet, gated, running_fleet
-from tests.support.redis_programs import HOST, SentinelSetup
+from tests.support.queue.redis_programs import HOST, SentinelSetup
 
 pytestmark = pytest.mark.anyio
 

@@ -9,7 +9,7 @@ import pytest
 from repo.factory import get_repository
 from tests.support.audit import audit
 from tests.support.fleet import Fleet, gated, running_fleet
-from tests.support.postgres_server import ADMIN_PASSWORD, PostgresServer
+from tests.support.store.postgres_server import ADMIN_PASSWORD, PostgresServer
 
 pytestmark = pytest.mark.anyio
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.small_disk import RealDisk
+from tests.support.machine.small_disk import RealDisk
 
 pytestmark = pytest.mark.anyio
 

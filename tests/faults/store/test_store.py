@@ -10,9 +10,9 @@ import pytest
 from repo.errors import StoreFull, StoreReplaced
 from tests.support.audit import audit
 from tests.support.fleet import Fleet, accept, gated, wait_status
-from tests.support.small_disk import fill, small_disk
-from tests.support.store_locker import locked_by_another
-from tests.support.witness import sqlite_only
+from tests.support.machine.small_disk import fill, small_disk
+from tests.support.store.store_locker import locked_by_another
+from tests.support.store.witness import sqlite_only
 
 pytestmark = pytest.mark.anyio
 

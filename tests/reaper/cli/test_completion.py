@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.fleet import Fleet
 from tests.support.needs import need
-from tests.support.terminal import Terminal
+from tests.support.programs.terminal import Terminal
 
 pytestmark = pytest.mark.anyio
 

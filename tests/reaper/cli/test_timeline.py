@@ -16,8 +16,8 @@ from PIL import Image
 from reaper.cli.output.timeline.lanes import lanes_of
 from reaper.cli.output.timeline.page import render
 from repo.base import Row
-from tests.support.chromium import Chromium
 from tests.support.fleet import Fleet
+from tests.support.programs.chromium import Chromium
 
 NOON = datetime(2026, 5, 4, 12, tzinfo=UTC)
 NOW = NOON + timedelta(minutes=10)

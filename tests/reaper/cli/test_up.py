@@ -6,7 +6,7 @@ import signal
 import pytest
 
 from tests.support.fleet import Fleet, gated
-from tests.support.terminal import Terminal
+from tests.support.programs.terminal import Terminal
 
 pytestmark = pytest.mark.anyio
 

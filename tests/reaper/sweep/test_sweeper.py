@@ -9,7 +9,7 @@ from reaper.settings import ReaperSettings
 from reaper.sweep.sweeper import Sweeper
 from repo.errors import StoreBusy
 from repo.factory import get_repository
-from tests.support.store_locker import locked_by_another
+from tests.support.store.store_locker import locked_by_another
 from worker.liveness.locks import DeckyLocks
 from worker.queue import Queue
 

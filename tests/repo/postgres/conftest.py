@@ -6,7 +6,7 @@ import pytest
 
 from repo.base import BaseRepository
 from repo.factory import get_repository
-from tests.support.postgres_server import PostgresServer
+from tests.support.store.postgres_server import PostgresServer
 
 
 @pytest.fixture

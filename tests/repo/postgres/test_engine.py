@@ -23,10 +23,10 @@ from repo.errors import (
     StoreUnusable,
 )
 from repo.factory import get_repository
-from tests.support.pgbouncer import PgBouncer
-from tests.support.postgres_server import ADMIN_PASSWORD, PostgresServer, free_port
-from tests.support.small_disk import small_disk
-from tests.support.stores import made
+from tests.support.machine.small_disk import small_disk
+from tests.support.store.pgbouncer import PgBouncer
+from tests.support.store.postgres_server import ADMIN_PASSWORD, PostgresServer, free_port
+from tests.support.store.stores import made
 
 pytestmark = pytest.mark.anyio
 

@@ -4,7 +4,7 @@ import subprocess
 
 import pytest
 
-from tests.support.postgres_server import PostgresServer
+from tests.support.store.postgres_server import PostgresServer
 
 NOW = "'2026-05-04 10:11:12.123456Z'"
 ROW = {

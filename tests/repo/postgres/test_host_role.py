@@ -10,7 +10,7 @@ from repo.errors import StoreUnusable
 from repo.factory import get_repository
 from repo.postgres.roles import add_host, remove_host
 from repo.postgres.server import Server
-from tests.support.postgres_server import PostgresServer
+from tests.support.store.postgres_server import PostgresServer
 
 pytestmark = pytest.mark.anyio
 

@@ -8,8 +8,8 @@ import pytest
 
 from repo.base import BaseRepository, Deployed
 from repo.factory import get_repository
-from tests.support.postgres_server import ADMIN_PASSWORD, PostgresServer
-from tests.support.tcp_proxy import Proxy, proxy
+from tests.support.network.tcp_proxy import Proxy, proxy
+from tests.support.store.postgres_server import ADMIN_PASSWORD, PostgresServer
 
 pytestmark = pytest.mark.anyio
 

@@ -13,7 +13,7 @@ from repo.engine import Statement
 from repo.postgres.engine import PostgresEngine
 from repo.postgres.session import SET_UP
 from repo.statements import reads, writes
-from tests.support.postgres_server import PostgresServer
+from tests.support.store.postgres_server import PostgresServer
 
 OPEN_ROWS = 200
 MOST_PAGES = 60 + 2 * OPEN_ROWS

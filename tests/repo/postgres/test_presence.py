@@ -14,10 +14,10 @@ import pytest
 from repo.errors import StoreUnavailable, StoreUnusable
 from repo.postgres.presence import Observer, Presence, Sighting
 from repo.postgres.server import Server
-from tests.support.namespaces import Namespace
-from tests.support.pgbouncer import PgBouncer
-from tests.support.postgres_server import PostgresServer
-from tests.support.stores import made
+from tests.support.network.namespaces import Namespace
+from tests.support.store.pgbouncer import PgBouncer
+from tests.support.store.postgres_server import PostgresServer
+from tests.support.store.stores import made
 
 pytestmark = pytest.mark.anyio
 
@@ -63,7 +63,7 @@ async def daemon(*command: str) -> AsyncIterator[asyncio.subprocess.Process]:
 
 
 def holding(url: str, host: str) -> list[str]:
-    return [sys.executable, "-m", "tests.support.present_host", url, host]
+    return [sys.executable, "-m", "tests.support.store.present_host", url, host]
 
 
 async def until_absent(seen: Observer, host: str) -> dict[str | None, Sighting]:

@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from tests.support.queue_worker import HANG_GUARD, enqueueing
-from tests.support.redis_server import RedisServer
+from tests.support.queue.queue_worker import HANG_GUARD, enqueueing
+from tests.support.queue.redis_server import RedisServer
 from worker.execution.progress import Progress
 from worker.queue import Queue
 

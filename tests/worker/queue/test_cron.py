@@ -7,8 +7,8 @@ from contextlib import asynccontextmanager
 import pytest
 import structlog
 
-from tests.support.queue_worker import HANG_GUARD, take
-from tests.support.redis_server import RedisServer
+from tests.support.queue.queue_worker import HANG_GUARD, take
+from tests.support.queue.redis_server import RedisServer
 from worker.queue import Outage, SweepCron
 
 pytestmark = pytest.mark.anyio

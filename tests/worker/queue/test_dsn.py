@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.support.queue_worker import SECRET, enqueueing
+from tests.support.queue.queue_worker import SECRET, enqueueing
 from worker.queue import InvalidDSN, Queue, QueueUnavailable
 
 pytestmark = pytest.mark.anyio

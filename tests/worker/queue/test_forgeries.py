@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import structlog
 
-from tests.support.queue_worker import JOBS, body, deliveries, emptied, enqueueing, working
-from tests.support.redis_server import RedisServer
+from tests.support.queue.queue_worker import JOBS, body, deliveries, emptied, enqueueing, working
+from tests.support.queue.redis_server import RedisServer
 
 pytestmark = pytest.mark.anyio
 

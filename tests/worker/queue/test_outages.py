@@ -4,8 +4,17 @@ import asyncio
 
 import pytest
 
-from tests.support.queue_worker import JOBS, SECRET, body, deliveries, emptied, enqueueing, take, working
-from tests.support.redis_server import RedisServer
+from tests.support.queue.queue_worker import (
+    JOBS,
+    SECRET,
+    body,
+    deliveries,
+    emptied,
+    enqueueing,
+    take,
+    working,
+)
+from tests.support.queue.redis_server import RedisServer
 from worker.queue import QueueUnavailable
 
 pytestmark = pytest.mark.anyio

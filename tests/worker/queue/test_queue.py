@@ -7,7 +7,7 @@ import pytest
 import structlog
 from arq.connections import ArqRedis
 
-from tests.support.queue_worker import (
+from tests.support.queue.queue_worker import (
     HANG_GUARD,
     JOBS,
     Worked,
@@ -17,7 +17,7 @@ from tests.support.queue_worker import (
     take,
     working,
 )
-from tests.support.redis_server import RedisServer
+from tests.support.queue.redis_server import RedisServer
 from worker.queue import Queue, QueueUnavailable
 
 pytestmark = pytest.mark.anyio

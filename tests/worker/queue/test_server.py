@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.redis_server import RedisServer
+from tests.support.queue.redis_server import RedisServer
 from worker.queue import InvalidDSN
 from worker.queue.server import ServerNotReady, server_command, wait_ready
 

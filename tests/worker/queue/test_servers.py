@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.certificates import Certificates
-from tests.support.queue_worker import SECRET, deliveries, emptied, enqueueing, working
-from tests.support.redis_programs import HOST, RedisProgram, SentinelSetup
+from tests.support.network.certificates import Certificates
+from tests.support.queue.queue_worker import SECRET, deliveries, emptied, enqueueing, working
+from tests.support.queue.redis_programs import HOST, RedisProgram, SentinelSetup
 from worker.queue import InvalidDSN, Queue, QueueUnavailable, QueueUnusable
 
 pytestmark = pytest.mark.anyio

@@ -3,8 +3,8 @@
 import pytest
 
 from repo.base import StoreIdentity
-from tests.support.queue_worker import deliveries, enqueueing, working
-from tests.support.redis_server import RedisServer
+from tests.support.queue.queue_worker import deliveries, enqueueing, working
+from tests.support.queue.redis_server import RedisServer
 from worker.queue import QueueUnusable
 
 pytestmark = pytest.mark.anyio

@@ -22,7 +22,7 @@ from typing import Any
 
 from tests.support.fleet import HANG_GUARD_S
 
-SOURCE = Path(__file__).parents[2]
+SOURCE = Path(__file__).parents[3]
 PACKAGES = (
     *("dbus", "iproute2", "jq", "procps", "python3", "python3-venv", "redis-server"),
     *("systemd", "systemd-sysv"),

@@ -10,7 +10,7 @@ from typing import Literal, Self
 import psycopg
 
 from tests.support.needs import need
-from tests.support.postgres_server import ADMIN, PostgresServer, free_port, server_user
+from tests.support.store.postgres_server import ADMIN, PostgresServer, free_port, server_user
 
 
 class PgBouncer:

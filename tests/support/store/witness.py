@@ -12,7 +12,7 @@ from functools import cache
 import psycopg
 import pytest
 
-from tests.support.postgres_server import PostgresServer
+from tests.support.store.postgres_server import PostgresServer
 
 _SQLITE = """
 CREATE TABLE history (lifecycle_id TEXT, before TEXT, after TEXT);

@@ -1,6 +1,6 @@
 """A daemon that does nothing but hold its host's session; prints `present`, or why it is not, a line each.
 
-python -m tests.support.present_host URL HOST [SECONDS]
+python -m tests.support.store.present_host URL HOST [SECONDS]
 
 With SECONDS, the server's answer to a statement comes so much later: a cable that is cut meanwhile loses it.
 """

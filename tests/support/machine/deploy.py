@@ -5,7 +5,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from tests.support.systemd_machine import VENV, Machine
+from tests.support.machine.systemd_machine import VENV, Machine
 
 COMMAND = str(VENV / "bin/decnet-reaper")
 STATE = Path("/var/lib/decnet-reaper")

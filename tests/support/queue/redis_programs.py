@@ -13,8 +13,8 @@ from typing import Any
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from tests.support.certificates import Certificates
 from tests.support.needs import lacking
+from tests.support.network.certificates import Certificates
 
 HOST = "127.0.0.1"
 

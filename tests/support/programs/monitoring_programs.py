@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from tests.support.fleet import HANG_GUARD_S, Fleet
 
-MONITORING = Path(__file__).parents[2] / "systemd" / "monitoring"
+MONITORING = Path(__file__).parents[3] / "systemd" / "monitoring"
 PROGRAM = MONITORING / "decnet-reaper.mtail"
 Numbers = dict[str, float]
 

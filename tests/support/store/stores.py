@@ -13,7 +13,7 @@ from typing import Any
 import psycopg
 
 from repo.factory import get_repository
-from tests.support.postgres_server import PostgresServer
+from tests.support.store.postgres_server import PostgresServer
 
 
 class Refused(Exception):
