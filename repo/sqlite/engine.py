@@ -37,8 +37,10 @@ class SqliteEngine(Engine):
     async def open(self) -> None:
         try:
             await self._open()
-        except Exception as error:
+        except BaseException as error:
             await self.close()
+            if not isinstance(error, Exception):
+                raise
             if (known := self.explained(error)) is not None:
                 raise known from None
             if isinstance(error, StoreUnavailable) and self.name not in str(error):
@@ -63,10 +65,17 @@ class SqliteEngine(Engine):
     async def _connect(self) -> aiosqlite.Connection:
         connection = aiosqlite.Connection(self._file.connect, iter_chunk_size=64)
         connection._thread.daemon = True  # a repository that was never closed must not hang at exit
+        opening = asyncio.ensure_future(connection.__aenter__())
         try:
-            await connection
+            await asyncio.shield(opening)
         except sqlite3.Error:
             connection._thread.join()  # it is ending, and would miss a loop that ends before it
+            raise
+        except asyncio.CancelledError:
+            # aiosqlite forgets a connection that comes when nobody waits for it any more
+            with suppress(sqlite3.Error):
+                await opening
+                await connection.close()
             raise
         self._connections.append(connection)
         return connection

@@ -362,3 +362,16 @@ async def test_a_store_is_made_only_where_that_is_asked(tmp_path: Path) -> None:
         pass
     async with get_repository(db_path=tmp_path / "x.db", create=False):
         pass
+
+
+async def test_an_opening_that_is_cancelled_leaves_no_connection_open(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    for steps in range(0, 60, 3):
+        opening = asyncio.create_task(get_repository(db_path=path).initialize())
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        opening.cancel()
+        await asyncio.wait([opening])
+    await asyncio.get_running_loop().shutdown_default_executor()
+    opened = [str(entry.readlink()) for entry in Path("/proc/self/fd").iterdir() if entry.is_symlink()]
+    assert [name for name in opened if name.startswith(str(path))] == []
