@@ -24,8 +24,9 @@ from repo.errors import (
 )
 from repo.factory import get_repository
 from tests.support.machine.small_disk import small_disk
+from tests.support.network.ports import free_port
 from tests.support.store.pgbouncer import PgBouncer
-from tests.support.store.postgres_server import ADMIN_PASSWORD, PostgresServer, free_port
+from tests.support.store.postgres_server import ADMIN_PASSWORD, PostgresServer
 from tests.support.store.stores import made
 
 pytestmark = pytest.mark.anyio

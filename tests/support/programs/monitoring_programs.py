@@ -4,7 +4,6 @@ import asyncio
 import http.client
 import json
 import re
-import socket
 import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,6 +12,7 @@ from typing import Any
 from urllib.parse import quote
 
 from tests.support.fleet import HANG_GUARD_S, Fleet
+from tests.support.network.ports import free_port
 
 MONITORING = Path(__file__).parents[3] / "systemd" / "monitoring"
 PROGRAM = MONITORING / "decnet-reaper.mtail"
@@ -86,7 +86,7 @@ class Prometheus:
 @asynccontextmanager
 async def prometheus(fleet: Fleet) -> AsyncIterator[Prometheus]:
     """mtail reads the fleet's lines from its standard input, as it reads the journal's in production."""
-    mtail_port, port = _free_ports(2)
+    mtail_port, port = free_port(), free_port()
     config = fleet.root / "prometheus.yml"
     shipped = (MONITORING / "prometheus.yml").read_text()
     config.write_text(
@@ -130,11 +130,3 @@ async def _start(*command: str) -> asyncio.subprocess.Process:
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.DEVNULL,
     )
-
-
-def _free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports

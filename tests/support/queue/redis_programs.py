@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import shutil
 import signal
-import socket
 import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -15,14 +14,9 @@ from redis.exceptions import RedisError
 
 from tests.support.needs import lacking
 from tests.support.network.certificates import Certificates
+from tests.support.network.ports import free_port
 
 HOST = "127.0.0.1"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
 
 
 class RedisProgram:
@@ -65,7 +59,7 @@ class RedisProgram:
         return ["port 0", f"tls-port {self.port}", *files, *authority]
 
     def start(self) -> None:
-        self._process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL)
+        self._process = subprocess.Popen(self._command)
 
     def kill(self) -> None:
         if self._process:
@@ -91,8 +85,10 @@ class RedisProgram:
 
     async def ready(self) -> None:
         """Return when it answers."""
+        assert self._process
         async with self.client() as client:
             while True:
+                assert self._process.poll() is None, "it ended at once: see what it printed"
                 with contextlib.suppress(RedisError, OSError):
                     if await client.ping():
                         return

@@ -10,7 +10,8 @@ from typing import Literal, Self
 import psycopg
 
 from tests.support.needs import need
-from tests.support.store.postgres_server import ADMIN, PostgresServer, free_port, server_user
+from tests.support.network.ports import free_port
+from tests.support.store.postgres_server import ADMIN, PostgresServer, server_user
 
 
 class PgBouncer:

@@ -8,7 +8,6 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -22,6 +21,7 @@ from urllib.parse import quote
 import psycopg
 
 from tests.support.needs import lacking
+from tests.support.network.ports import free_port
 
 START_S = 60.0
 ADMIN = "postgres"
@@ -255,13 +255,6 @@ class PostgresServer:
         for pid in (self._process.pid, *_children(self._process.pid)):
             with suppress(ProcessLookupError):
                 os.kill(pid, number)
-
-
-def free_port(address: str = "127.0.0.1") -> int:
-    """A TCP port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("0.0.0.0" if address == "*" else address, 0))  # noqa: S104
-        return int(probe.getsockname()[1])
 
 
 def _children(pid: int) -> list[int]:

@@ -1,0 +1,18 @@
+"""TCP ports for servers that can't choose one by themselves."""
+
+import contextlib
+import secrets
+import socket
+
+# Below what Linux gives to those who only connect, so that nobody takes the port meanwhile; and low enough
+# for Redis, which wants another one, 10,000 above it, in a cluster.
+_FIRST, _LAST = 20_000, 32_000
+
+
+def free_port(address: str = "127.0.0.1") -> int:
+    """A port that nobody listens on; "*" are all addresses."""
+    while True:
+        port = _FIRST + secrets.randbelow(_LAST - _FIRST)
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.bind(("0.0.0.0" if address == "*" else address, port))  # noqa: S104
+            return port
