@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
 
-from repo.base import Row
+from repo.base import Lifecycle
 from tests.support.fleet import Fleet, running_fleet, wait_status
 from worker.client import LifecycleClient
 
@@ -49,7 +49,7 @@ async def round_trip(fleet: Fleet, client: LifecycleClient, number: int) -> tupl
     return _since(killed_at, str(closed["completed_at"])), _since(killed_at, str(retry["claimed_at"]))
 
 
-async def _retry(client: LifecycleClient, lost: str) -> Row:
+async def _retry(client: LifecycleClient, lost: str) -> Lifecycle:
     while True:
         for row in await client.repository.list_lifecycles(limit=5):
             if row["retry_of"] == lost and row["claimed_at"] is not None:

@@ -30,7 +30,6 @@ from repo.lifecycle import (
     Lifecycle,
     Operation,
     Outcome,
-    Row,
     Status,
     StoreIdentity,
 )
@@ -52,7 +51,6 @@ __all__ = [
     "Lifecycle",
     "Operation",
     "Outcome",
-    "Row",
     "Status",
     "StoreIdentity",
 ]

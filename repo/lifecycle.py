@@ -53,9 +53,6 @@ class Lifecycle(TypedDict):
     cancel_requested_at: str | None
 
 
-Row = Lifecycle  # its former name
-
-
 class StoreIdentity(NamedTuple):
     """Which store this is.
 

@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 from reaper.settings import ReaperSettings
 from reaper.sweep.ages import Ages
 from reaper.sweep.rules import Action, Do, Facts, Policy, decide
-from repo.base import Row
+from repo.base import Lifecycle
 from repo.errors import DecnetReaperError
 from repo.location import sqlite_path
 from worker.liveness.locks import DeckyLock, DeckyLocks, Holder, LockFile
@@ -94,9 +94,11 @@ class Assessor:
         # What finds no place is opened anew in each sweep.
         self._most_kept = resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2
 
-    def assess_all(self, rows: Iterable[Row], during: SweepContext) -> list[tuple[Row, Assessment]]:
+    def assess_all(
+        self, rows: Iterable[Lifecycle], during: SweepContext
+    ) -> list[tuple[Lifecycle, Assessment]]:
         """Those of some open rows with which something is to be done, or whose lock was free."""
-        found: list[tuple[Row, Assessment]] = []
+        found: list[tuple[Lifecycle, Assessment]] = []
         for row in rows:
             try:
                 if self._still_at_work(row, during):
@@ -108,7 +110,7 @@ class Assessor:
                 found.append((row, assessment))
         return found
 
-    def _assess(self, row: Row, during: SweepContext) -> Assessment:
+    def _assess(self, row: Lifecycle, during: SweepContext) -> Assessment:
         own = row["host_uuid"] == self._own_host
         if own and row["status"] == "running":
             file = self._locks.open(row["decky_name"], row["host_uuid"])
@@ -137,7 +139,7 @@ class Assessor:
         return Assessment(decide(row, facts, during.policy), facts, None)
 
     def assess_running(
-        self, row: Row, during: SweepContext, lock: DeckyLock | None, holder: Holder | None = None
+        self, row: Lifecycle, during: SweepContext, lock: DeckyLock | None, holder: Holder | None = None
     ) -> Assessment:
         """What is to be done with a running row of this host.
 
@@ -165,7 +167,7 @@ class Assessor:
         )
         return Assessment(decide(row, facts, during.policy), facts, lock)
 
-    def _claimed_under(self, owner: Owner, row: Row, lock: DeckyLock | None) -> bool:
+    def _claimed_under(self, owner: Owner, row: Lifecycle, lock: DeckyLock | None) -> bool:
         """Whether the lock that was looked at is the one that the row was claimed under."""
         if owner.locks != self._locks.directory.id:
             return False
@@ -173,12 +175,12 @@ class Assessor:
         # name it.
         return lock is None or ((holder := lock.read()) is not None and holder.lifecycle_id == row["id"])
 
-    def _has_survivors(self, row: Row, owner: Owner | None) -> bool:
+    def _has_survivors(self, row: Lifecycle, owner: Owner | None) -> bool:
         return owner is not None and bool(
             self._locks.survivors(row["decky_name"], row["host_uuid"], owner, max_age=_HOLDS_FOR_S)
         )
 
-    def _still_at_work(self, row: Row, during: SweepContext) -> bool:
+    def _still_at_work(self, row: Lifecycle, during: SweepContext) -> bool:
         """Whether a row that was found at work still is; if not, or if that isn't known, it is assessed."""
         if (known := self._at_work.get(row["id"])) is None:
             return False
@@ -189,18 +191,18 @@ class Assessor:
         del self._at_work[row["id"]]
         return False
 
-    def _remember(self, row: Row, during: SweepContext, file: LockFile, holder: Holder | None) -> None:
+    def _remember(self, row: Lifecycle, during: SweepContext, file: LockFile, holder: Holder | None) -> None:
         if holder is None or holder.lifecycle_id != row["id"] or len(self._at_work) >= self._most_kept:
             return
         owner = Owner.parse(row["owner"])
         if owner is not None and _alive(owner, during):
             self._at_work[row["id"]] = _AtWork(file, owner, holder.deadline)
 
-    def timed_out(self, row: Row, limit: float) -> None:
+    def timed_out(self, row: Lifecycle, limit: float) -> None:
         """Remember that a row's owner is ended because its operation took longer than so many seconds."""
         self._timed_out[row["id"]] = limit
 
-    def keep(self, rows: list[Row]) -> None:
+    def keep(self, rows: list[Lifecycle]) -> None:
         """End a sweep: forget all that is not of these open rows."""
         ids = {row["id"] for row in rows}
         self._at_work = {key: known for key, known in self._at_work.items() if key in ids}
@@ -210,7 +212,7 @@ class Assessor:
         self._found_dead = {key: found for key, found in self._found_dead.items() if key in ids}
         self._timed_out = {key: limit for key, limit in self._timed_out.items() if key in ids}
 
-    def _reason_awaited(self, row: Row, owner: Owner | None) -> bool:
+    def _reason_awaited(self, row: Lifecycle, owner: Owner | None) -> bool:
         # ExecStopPost= has these rows closed, and knows why (decnet-worker@.service). Later they are ours.
         if owner is None or not owner.supervised:
             return False

@@ -5,7 +5,7 @@ from collections import Counter
 from typing import NamedTuple
 
 from reaper.sweep.rules import Action
-from repo.base import Row
+from repo.base import Lifecycle
 from worker.clock import seconds_since
 from worker.liveness.owner import Owner
 from worker.logging.events import emit
@@ -24,9 +24,9 @@ class Report(NamedTuple):
         queue_up: whether Redis answered; None if it wasn't asked.
     """
 
-    seen: list[Row]
+    seen: list[Lifecycle]
     counts: Counter[str]
-    actions: list[tuple[Row, Action]]
+    actions: list[tuple[Lifecycle, Action]]
     owners: set[Owner]
     queue_up: bool | None
 

@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
-from repo.base import CANCELLED, Outcome, Row
+from repo.base import CANCELLED, Lifecycle, Outcome
 
 WORKER_DIED = "worker died during operation"
 MASTER_RESTARTED = "master restarted during operation"
@@ -93,7 +93,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     died_of: str = ""
 
 
-def decide(row: Row, facts: Facts, policy: Policy) -> Action:
+def decide(row: Lifecycle, facts: Facts, policy: Policy) -> Action:
     """What to do with one open row.
 
     Args:
@@ -116,7 +116,7 @@ def decide(row: Row, facts: Facts, policy: Policy) -> Action:
     return Action(Do.ENQUEUE) if facts.since_enqueued >= backoff(row["deliveries"]) else LEAVE
 
 
-def _decide_running(row: Row, facts: Facts, policy: Policy) -> Action:
+def _decide_running(row: Lifecycle, facts: Facts, policy: Policy) -> Action:
     if not facts.own_lock and facts.owner_alive:
         return Action(Do.NOTE, "claimed under another lock, and its worker is alive")
     if facts.lock_free and not facts.survivors:
@@ -133,7 +133,7 @@ def _decide_unseen(facts: Facts, policy: Policy) -> Action:
     return Action(Do.FAIL, f"not seen for {duration(policy.stale_after)}") if stale else LEAVE
 
 
-def _not_started(row: Row, facts: Facts, policy: Policy) -> str:
+def _not_started(row: Lifecycle, facts: Facts, policy: Policy) -> str:
     reason = f"not started within {duration(policy.pending_ttl)}"
     if facts.served:
         return reason
@@ -141,7 +141,7 @@ def _not_started(row: Row, facts: Facts, policy: Policy) -> str:
     return f"{reason}: no worker serves {whom}"
 
 
-def _orphaned(row: Row, facts: Facts, policy: Policy) -> Action:
+def _orphaned(row: Lifecycle, facts: Facts, policy: Policy) -> Action:
     if row["cancel_requested_at"] is not None:
         return Action(Do.FAIL, CANCELLED, outcome="cancelled")
     if facts.reason_awaited:

@@ -5,7 +5,7 @@ import time
 from typing import Final
 
 from reaper.sweep.report import Report
-from repo.base import Row
+from repo.base import Lifecycle
 from worker.liveness.holders import Hold, end_holder
 from worker.liveness.locks import DeckyLock, DeckyLocks
 from worker.liveness.owner import Owner
@@ -29,7 +29,7 @@ class Survivors:
         self._waited_for: set[str] = set()
 
     async def end(
-        self, row: Row, lock: DeckyLock | None, *, own_lock: bool, report: Report
+        self, row: Lifecycle, lock: DeckyLock | None, *, own_lock: bool, report: Report
     ) -> DeckyLock | None:
         """End the processes that hold a row's lock because its dead worker passed it on to them.
 
@@ -68,7 +68,7 @@ class Survivors:
         """End a sweep: forget all that is not of these open rows."""
         self._waited_for &= ids
 
-    def _of(self, row: Row, owner: Owner | None) -> list[Hold]:
+    def _of(self, row: Lifecycle, owner: Owner | None) -> list[Hold]:
         if owner is None or owner.alive:
             return []
         return self._locks.survivors(row["decky_name"], row["host_uuid"], owner, max_age=_LOOK_MAX_AGE_S)

@@ -14,7 +14,7 @@ from reaper.sweep.report import Report
 from reaper.sweep.rules import Action, Do, Facts, Policy
 from reaper.sweep.survivors import Survivors
 from reaper.sweep.unreported import report_abandoned
-from repo.base import ANY_HOST, BaseRepository, Row
+from repo.base import ANY_HOST, BaseRepository, Lifecycle
 from repo.errors import StoreUnavailable
 from repo.location import sqlite_path
 from worker.clock import now, seconds_since
@@ -132,14 +132,14 @@ class Sweeper:
         report.log(trigger, time.monotonic() - begun)
         return report
 
-    def _forget_all_but(self, rows: list[Row]) -> None:
+    def _forget_all_but(self, rows: list[Lifecycle]) -> None:
         self._assessor.keep(rows)
         ids = {row["id"] for row in rows}
         self._warned &= ids
         self._survivors.keep(ids)
         self._noted = {key: reason for key, reason in self._noted.items() if key in ids}
 
-    async def _states(self, rows: list[Row]) -> dict[str, DeliveryState] | None:
+    async def _states(self, rows: list[Lifecycle]) -> dict[str, DeliveryState] | None:
         pending = [row for row in rows if row["status"] == "pending"]
         try:
             self._queue_lost |= await self._queue.was_emptied(self._settings.host_uuid)
@@ -155,7 +155,7 @@ class Sweeper:
         return {row["id"]: state for row, state in zip(pending, states, strict=True)}
 
     async def _handle_all(
-        self, rows: list[Row], during: SweepContext, report: Report, *, dry_run: bool
+        self, rows: list[Lifecycle], during: SweepContext, report: Report, *, dry_run: bool
     ) -> None:
         assessed = self._assessor.assess_all(rows, during)
         errors = await asyncio.gather(
@@ -169,7 +169,7 @@ class Sweeper:
                 self._note(row, reason_of(error))
 
     async def _handle(
-        self, row: Row, assessment: Assessment, during: SweepContext, report: Report, *, dry_run: bool
+        self, row: Lifecycle, assessment: Assessment, during: SweepContext, report: Report, *, dry_run: bool
     ) -> None:
         action, facts, lock = assessment
         ended = action.do in {Do.END_SURVIVORS, Do.END_OWNER} and not dry_run
@@ -185,14 +185,16 @@ class Sweeper:
             # A job that found the lock in our hands has gone away; its row would wait for its next delivery.
             await enqueue_next(self._repository, self._queue, row["decky_name"], row["host_uuid"])
 
-    def _end_owner(self, row: Row, report: Report) -> None:
+    def _end_owner(self, row: Lifecycle, report: Report) -> None:
         if (owner := Owner.parse(row["owner"])) is not None:
             self._assessor.timed_out(row, self._settings.operation_timeout)
             owner.kill()
             report.owners.discard(owner)
             report.counts["ended"] += 1
 
-    async def _apply(self, row: Row, action: Action, facts: Facts, report: Report, *, dry_run: bool) -> None:
+    async def _apply(
+        self, row: Lifecycle, action: Action, facts: Facts, report: Report, *, dry_run: bool
+    ) -> None:
         if action.do is Do.LEAVE:
             self._noted.pop(row["id"], None)
         elif dry_run:
@@ -209,12 +211,12 @@ class Sweeper:
             self._warned.add(row["id"])
             emit("lifecycle.overdue", row, owner=row["owner"], overdue_s=round(facts.overdue or 0.0, 3))
 
-    def _note(self, row: Row, reason: str) -> None:
+    def _note(self, row: Lifecycle, reason: str) -> None:
         if self._noted.get(row["id"]) != reason:
             self._noted[row["id"]] = reason
             emit("lifecycle.not_assessed", row, owner=row["owner"], reason=reason)
 
-    async def _fail(self, row: Row, action: Action, report: Report) -> None:
+    async def _fail(self, row: Lifecycle, action: Action, report: Report) -> None:
         waited, took = _times(row)
         self._unreported.begin(row["id"], action.outcome)
         try:
@@ -245,7 +247,7 @@ class Sweeper:
             log_retry(row, ending)
         self._unreported.done(row["id"])
 
-    async def _enqueue(self, row: Row, action: Action, report: Report) -> None:
+    async def _enqueue(self, row: Lifecycle, action: Action, report: Report) -> None:
         if not await self._repository.record_delivery(row["id"], row["deliveries"]):
             return
         delivery = Delivery.latest(row).next()
@@ -270,19 +272,19 @@ class Sweeper:
             self._pruned_at = time.monotonic()
 
 
-def _times(row: Row) -> tuple[float | None, float | None]:
+def _times(row: Lifecycle) -> tuple[float | None, float | None]:
     if row["claimed_at"] is None:
         return None, None
     took = seconds_since(row["claimed_at"])
     return round(max(0.0, seconds_since(row["started_at"]) - took), 3), took
 
 
-def _run_of(row: Row) -> str | None:
+def _run_of(row: Lifecycle) -> str | None:
     owner = Owner.parse(row["owner"])
     return None if owner is None else owner.token
 
 
-def _first_in_line(rows: list[Row]) -> set[str]:
+def _first_in_line(rows: list[Lifecycle]) -> set[str]:
     first: dict[tuple[str, str | None], str] = {}
     for row in rows:
         first.setdefault((row["decky_name"], row["host_uuid"]), row["id"])

@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from repo.base import BaseRepository, Row
+from repo.base import BaseRepository, Lifecycle
 from worker.liveness.lock_directory import LockDirectory
 from worker.logging.events import emit, emit_end
 from worker.logging.unreported import abandoned, ended_as_noted
@@ -34,7 +34,7 @@ async def report_abandoned(repository: BaseRepository, directory: LockDirectory)
     return len(ended)
 
 
-def _log_end(row: Row, retry: Row | None) -> None:
+def _log_end(row: Lifecycle, retry: Lifecycle | None) -> None:
     claimed = row["claimed_at"]
     emit_end(
         row,

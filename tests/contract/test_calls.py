@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import pytest
 
-from repo.base import BaseRepository, Deployed, Ending, Outcome, Row
+from repo.base import BaseRepository, Deployed, Ending, Lifecycle, Outcome
 from repo.errors import DeckyBusy, InvalidLifecycle, LifecycleClosed, LifecycleNotFound, TransitionRefused
 from repo.ids import id_after, new_id
 
@@ -15,7 +15,7 @@ DECKY = {"decky_name": "d1", "operation": "deploy"}
 DOCUMENT: dict[str, Any] = {"services": {"d1": {}, "d1-ssh": {}}}
 
 
-async def row_of(repository: BaseRepository, lifecycle_id: str) -> Row:
+async def row_of(repository: BaseRepository, lifecycle_id: str) -> Lifecycle:
     (row,) = await repository.get_lifecycle_by_ids([lifecycle_id])
     return row
 

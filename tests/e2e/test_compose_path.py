@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from repo.base import Row
+from repo.base import Lifecycle
 from tests.support.audit import audit
 from tests.support.fleet import Fleet, running_fleet, wait_status
 from tests.support.machine.docker_engine import ComposeDecky
@@ -21,7 +21,9 @@ async def engine(compose_decky: ComposeDecky) -> AsyncIterator[Fleet]:
         yield fleet
 
 
-async def operate(fleet: Fleet, *arguments: str, document: dict[str, Any] | None = None) -> tuple[int, Row]:
+async def operate(
+    fleet: Fleet, *arguments: str, document: dict[str, Any] | None = None
+) -> tuple[int, Lifecycle]:
     """Run a command to the end of its operation; the exit status and the row."""
     compose = ["--compose", "-"] if document else []
     stdin = json.dumps(document).encode()

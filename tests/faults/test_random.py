@@ -21,7 +21,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from reaper.settings import ReaperSettings, Seconds
 from reaper.sweep.sweeper import Sweeper
-from repo.base import OPEN, TERMINAL, Row
+from repo.base import OPEN, TERMINAL, Lifecycle
 from repo.errors import LifecycleClosed
 from repo.factory import get_repository
 from worker.liveness.lock_directory import LockDirectory
@@ -60,20 +60,20 @@ class Rows(RuleBasedStateMachine):
         self.queue = Queue(self.settings.redis)
         self.sweeper = Sweeper(self.repository, self.queue, self.locks, self.settings)
         self.held: dict[str, tuple[DeckyLock, str, subprocess.Popen[bytes]]] = {}
-        self.ended: dict[str, Row] = {}
+        self.ended: dict[str, Lifecycle] = {}
         self.claims: list[str] = []
 
     def do(self, work: Coroutine[Any, Any, T]) -> T:
         return self.runner.run(work)
 
-    def rows(self) -> list[Row]:
+    def rows(self) -> list[Lifecycle]:
         """All rows, oldest first."""
         return sorted(self.do(self.repository.list_lifecycles(limit=10_000)), key=lambda row: row["id"])
 
-    def running(self) -> list[Row]:
+    def running(self) -> list[Lifecycle]:
         return [row for row in self.rows() if row["status"] == "running"]
 
-    def open_rows(self) -> list[Row]:
+    def open_rows(self) -> list[Lifecycle]:
         return [row for row in self.rows() if row["status"] in OPEN]
 
     @initialize()
@@ -193,7 +193,7 @@ class Rows(RuleBasedStateMachine):
         """After a pass that found the queue empty, whoever is first in line has a delivery."""
         self.flush()
         self.sweep()
-        first: dict[str, Row] = {}
+        first: dict[str, Lifecycle] = {}
         for row in self.open_rows():
             first.setdefault(row["decky_name"], row)
         waiting = [row for row in first.values() if row["status"] == "pending"]

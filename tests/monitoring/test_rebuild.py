@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from repo.base import Row
+from repo.base import Lifecycle
 from tests.support.audit import ENDS, TOLD, audit, rebuild
 from tests.support.fleet import CLIENT_LOG, running_fleet
 from tests.support.mixed_run import MixedRun
@@ -49,7 +49,7 @@ async def rebuilt(rounds: int, seed: int) -> None:
         assert {line["event"] for line in everyone} <= EVENTS.keys()
 
 
-def told_in_full(row: Row, lines: list[dict[str, Any]]) -> None:
+def told_in_full(row: Lifecycle, lines: list[dict[str, Any]]) -> None:
     """The row, from its own lines."""
     about = [line for line in lines if line.get("lifecycle_id") == row["id"]]
     assert rebuild(about)[row["id"]] == {name: value for name, value in row.items() if name in TOLD}

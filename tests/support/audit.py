@@ -5,7 +5,7 @@ import signal
 from collections import defaultdict
 from typing import Any
 
-from repo.base import OPEN, Row
+from repo.base import OPEN, Lifecycle
 from tests.model.replay import replay
 from tests.support.fleet import HANG_GUARD_S, Fleet
 from worker.client import LifecycleClient
@@ -63,7 +63,7 @@ async def audit(fleet: Fleet, client: LifecycleClient) -> None:
     await _nothing_lies_open(fleet, client, [row for row in rows if row["status"] in OPEN])
 
 
-async def _lines(fleet: Fleet, rows: list[Row]) -> list[dict[str, Any]]:
+async def _lines(fleet: Fleet, rows: list[Lifecycle]) -> list[dict[str, Any]]:
     """All lines, once those of the ends have come through the pipes; or what came in ten seconds."""
     ended = {row["id"] for row in rows if row["status"] not in OPEN}
     for _ in range(1000):
@@ -74,7 +74,7 @@ async def _lines(fleet: Fleet, rows: list[Row]) -> list[dict[str, Any]]:
     return lines
 
 
-def _each_row_once(rows: list[Row], history: list[tuple[str, str | None, str | None]]) -> None:
+def _each_row_once(rows: list[Lifecycle], history: list[tuple[str, str | None, str | None]]) -> None:
     """No operation ran twice, no row ended twice, no terminal row was touched: as the database saw it."""
     told: dict[str, list[str | None]] = defaultdict(list)
     for lifecycle_id, before, after in history:
@@ -87,7 +87,7 @@ def _each_row_once(rows: list[Row], history: list[tuple[str, str | None, str | N
         assert told[row["id"]][-1] == row["status"], row["id"]
 
 
-def _one_line_a_transition(rows: list[Row], lines: list[dict[str, Any]], killed: int) -> None:
+def _one_line_a_transition(rows: list[Lifecycle], lines: list[dict[str, Any]], killed: int) -> None:
     """Each killed process may have died between one line and its note of it: that line is told again."""
     told: dict[str, list[str]] = defaultdict(list)
     for line in lines:
@@ -106,7 +106,7 @@ def _one_line_a_transition(rows: list[Row], lines: list[dict[str, Any]], killed:
     assert repeated <= 2 * killed
 
 
-async def _nothing_lies_open(fleet: Fleet, client: LifecycleClient, rows: list[Row]) -> None:
+async def _nothing_lies_open(fleet: Fleet, client: LifecycleClient, rows: list[Lifecycle]) -> None:
     locks = DeckyLocks.of(fleet.settings)
     queue = Queue(fleet.settings.redis)
     try:
@@ -115,7 +115,9 @@ async def _nothing_lies_open(fleet: Fleet, client: LifecycleClient, rows: list[R
         await queue.close()
 
 
-async def _held_or_rung(client: LifecycleClient, rows: list[Row], locks: DeckyLocks, queue: Queue) -> None:
+async def _held_or_rung(
+    client: LifecycleClient, rows: list[Lifecycle], locks: DeckyLocks, queue: Queue
+) -> None:
     seen: set[str] = set()
     for row in sorted(rows, key=lambda row: row["id"]):
         decky = row["decky_name"]
@@ -129,6 +131,6 @@ async def _held_or_rung(client: LifecycleClient, rows: list[Row], locks: DeckyLo
         seen.add(decky)
 
 
-async def _absent(row: Row, queue: Queue) -> bool:
+async def _absent(row: Lifecycle, queue: Queue) -> bool:
     delivery = Delivery.latest(row)
     return row["status"] == "pending" and await queue.states([delivery]) == ["absent"]

@@ -19,7 +19,7 @@ from typing import Any, Never, Self
 import structlog
 
 from reaper.settings import ReaperSettings, load
-from repo.base import Row
+from repo.base import Lifecycle
 from repo.factory import get_repository
 from tests.support.store.witness import history, on_postgres, shared_database, witness
 from worker.client import LifecycleClient
@@ -286,7 +286,7 @@ async def accept(client: LifecycleClient, decky_name: str, **data: Any) -> str:
     return str(row["id"])
 
 
-async def wait_status(client: LifecycleClient, lifecycle_id: str, status: str) -> Row:
+async def wait_status(client: LifecycleClient, lifecycle_id: str, status: str) -> Lifecycle:
     """Wait until a row has this status. A row can only be asked, so this asks."""
     async with asyncio.timeout(HANG_GUARD_S):
         while (row := await client.get(lifecycle_id))["status"] != status:

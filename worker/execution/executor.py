@@ -8,7 +8,7 @@ import asyncio
 import time
 from typing import Final, Literal
 
-from repo.base import CANCELLED, BaseRepository, Claim, Deployed, Ending, Outcome, Row
+from repo.base import CANCELLED, BaseRepository, Claim, Deployed, Ending, Lifecycle, Outcome
 from repo.errors import StoreReplaced, StoreUnavailable
 from worker.clock import seconds_since
 from worker.documents.limits import InvalidDocument
@@ -159,7 +159,7 @@ class Executor:
         return ending.more
 
     async def _write_end(
-        self, row: Row, outcome: Outcome, error: str | None, deployed: Deployed | None
+        self, row: Lifecycle, outcome: Outcome, error: str | None, deployed: Deployed | None
     ) -> Ending:
         pause, logged = 0.1, False
         while True:
@@ -185,7 +185,7 @@ class Executor:
                 await asyncio.sleep(pause)
                 pause = min(2.0, pause * 2)
 
-    def _log_end(self, row: Row, ending: Ending, wanted: Outcome, waited: float, took: float) -> None:
+    def _log_end(self, row: Lifecycle, ending: Ending, wanted: Outcome, waited: float, took: float) -> None:
         if ending.applied and ending.outcome is not None:
             emit_end(
                 row,
@@ -204,10 +204,15 @@ class Executor:
         self._unreported.done(row["id"])
 
 
-def log_retry(row: Row, ending: Ending) -> None:
+def log_retry(row: Lifecycle, ending: Ending) -> None:
     """Log that a retry of this row was accepted, if one was."""
     if ending.retry_id is not None:
-        retry: Row = {**row, "id": ending.retry_id, "attempt": row["attempt"] + 1, "retry_of": row["id"]}
+        retry: Lifecycle = {
+            **row,
+            "id": ending.retry_id,
+            "attempt": row["attempt"] + 1,
+            "retry_of": row["id"],
+        }
         emit("lifecycle.accepted", retry, started_at=ending.retry_at)
 
 

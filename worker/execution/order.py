@@ -7,7 +7,7 @@ pending row, if he saw one when he ended his own.
 import asyncio
 import time
 
-from repo.base import OPEN, BaseRepository, Row
+from repo.base import OPEN, BaseRepository, Lifecycle
 from worker.liveness.locks import DeckyLock, DeckyLocks
 from worker.queue import Delivery, Queue, QueueUnavailable
 
@@ -16,7 +16,9 @@ _LET_GO_S = 2.0
 _LOOK_EVERY_S = 0.005
 
 
-async def take_lock_in_order(repository: BaseRepository, locks: DeckyLocks, row: Row) -> DeckyLock | None:
+async def take_lock_in_order(
+    repository: BaseRepository, locks: DeckyLocks, row: Lifecycle
+) -> DeckyLock | None:
     """The lock of a pending row's decky; None if it is held by somebody who is going to see this row.
 
     Raises:

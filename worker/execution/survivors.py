@@ -8,7 +8,7 @@ import os
 import resource
 from typing import Final
 
-from repo.base import Row
+from repo.base import Lifecycle
 from worker.execution.resources import SHORTAGES
 from worker.liveness.holders import Hold, end_holder
 from worker.liveness.locks import DeckyLock
@@ -24,7 +24,7 @@ def children_ended() -> Children:
     return resource.getrusage(resource.RUSAGE_CHILDREN)
 
 
-async def end_survivors(row: Row, lock: DeckyLock, before: Children) -> None:
+async def end_survivors(row: Lifecycle, lock: DeckyLock, before: Children) -> None:
     """Return once no other process holds the row's lock.
 
     Args:

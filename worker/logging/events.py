@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple, get_args
 
 import structlog
 
-from repo.base import Outcome, Row
+from repo.base import Lifecycle, Outcome
 from worker.logging.fields import FIELDS
 
 DEBUG, INFO, WARNING, ERROR = logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR
@@ -256,12 +256,14 @@ EVENTS: Final[dict[str, Event]] = {
 }
 
 
-def row_fields(row: Row) -> dict[str, Any]:
+def row_fields(row: Lifecycle) -> dict[str, Any]:
     """The fields that say which row a line is about."""
     return {"lifecycle_id": row["id"], **{name: row.get(name) for name in ROW_FIELDS[1:]}}
 
 
-def emit(event: str, row: Row | None = None, exc_info: BaseException | None = None, **fields: Any) -> None:
+def emit(
+    event: str, row: Lifecycle | None = None, exc_info: BaseException | None = None, **fields: Any
+) -> None:
     """Log one event of the catalogue.
 
     Args:
@@ -283,7 +285,7 @@ def emit(event: str, row: Row | None = None, exc_info: BaseException | None = No
 
 
 def emit_end(
-    row: Row,
+    row: Lifecycle,
     outcome: Outcome,
     *,
     owner: str | None = None,

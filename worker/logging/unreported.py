@@ -15,7 +15,7 @@ import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
-from repo.base import Outcome, Row
+from repo.base import Lifecycle, Outcome
 from worker.liveness.lock_directory import LockDirectory
 from worker.logging.events import OUTCOMES
 
@@ -25,7 +25,7 @@ _SLOTS = 256
 _BLANK = b" " * (_SLOT - 1) + b"\n"
 
 
-def ended_as_noted(row: Row, outcome: Outcome) -> bool:
+def ended_as_noted(row: Lifecycle, outcome: Outcome) -> bool:
     """Whether a row ended as somebody was about to end it, and not in a way that another one has logged."""
     # The store makes a cancel of what came to no end of its own, where one was accepted before.
     cancelled = row["outcome"] == "cancelled" and outcome not in {"succeeded", "failed"}

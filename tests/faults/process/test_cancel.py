@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from repo.base import Row
+from repo.base import Lifecycle
 from repo.errors import LifecycleClosed
 from tests.support.audit import audit
 from tests.support.fleet import Fleet, running_fleet, wait_status
@@ -14,7 +14,7 @@ from worker.liveness.locks import DeckyLocks
 pytestmark = pytest.mark.anyio
 
 
-async def cancel(client: LifecycleClient, lifecycle_id: str) -> Row | None:
+async def cancel(client: LifecycleClient, lifecycle_id: str) -> Lifecycle | None:
     """What the operator hears; None for a refusal, since the row had ended before."""
     try:
         return await client.cancel(lifecycle_id)

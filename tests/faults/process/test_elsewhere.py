@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from repo.base import Row
+from repo.base import Lifecycle
 from repo.factory import get_repository
 from tests.support.audit import audit
 from tests.support.fleet import Fleet, gated, running_fleet, wait_status
@@ -116,7 +116,7 @@ async def test_rows_of_another_host_are_judged_by_age_alone() -> None:
         assert (row["error"], row["outcome"]) == ("not seen for 1s", "swept")
 
 
-async def ended(fleet: Fleet, lifecycle_id: str, client: LifecycleClient) -> Row:
+async def ended(fleet: Fleet, lifecycle_id: str, client: LifecycleClient) -> Lifecycle:
     """A row that its worker ended, since it had to end itself, and whose retry waits."""
     row = await client.wait(lifecycle_id, timeout=30)
     assert (row["outcome"], row["error"]) == ("interrupted", "worker stopped during operation")

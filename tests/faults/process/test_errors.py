@@ -15,7 +15,7 @@ import pytest
 import structlog
 from redis.asyncio import Redis
 
-from repo.base import Row
+from repo.base import Lifecycle
 from tests.support.audit import audit
 from tests.support.fleet import HANG_GUARD_S, Fleet, gated, running_fleet
 from worker.execution.executor import Executor
@@ -196,7 +196,7 @@ async def daemons_logging_to(fleet: Fleet, stderr: int | None) -> AsyncIterator[
                 await daemon.wait()
 
 
-async def outcomes(fleet: Fleet) -> list[Row]:
+async def outcomes(fleet: Fleet) -> list[Lifecycle]:
     async with fleet.client() as client:
         good = await client.deploy("decky-a", fleet.document("decky-a"))
         bad = await client.deploy("decky-b", {"services": {"decky-b": {"image": "no-command"}}})

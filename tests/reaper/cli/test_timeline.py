@@ -15,7 +15,7 @@ from PIL import Image
 
 from reaper.cli.output.timeline.lanes import lanes_of
 from reaper.cli.output.timeline.page import render
-from repo.base import Row
+from repo.base import Lifecycle
 from tests.support.fleet import Fleet
 from tests.support.programs.chromium import Chromium
 
@@ -48,7 +48,7 @@ def row(number: int, decky_name: str, status: str, accepted: float, **more: Any)
     } | more
 
 
-def story() -> list[Row]:
+def story() -> list[Lifecycle]:
     return [
         row(1, "decky-01", "succeeded", 0, claimed=60, completed=180),
         row(2, "decky-01", "failed", 190, claimed=200, completed=290, error="worker died during operation"),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from repo.base import BaseRepository, Row
+from repo.base import BaseRepository, Lifecycle
 from repo.factory import get_repository
 from worker.execution.order import take_lock_in_order
 from worker.liveness.lock_directory import LockDirectory
@@ -27,14 +27,14 @@ def locks(tmp_path: Path) -> DeckyLocks:
     return DeckyLocks(LockDirectory(tmp_path))
 
 
-async def accepted(store: BaseRepository) -> Row:
+async def accepted(store: BaseRepository) -> Lifecycle:
     lifecycle_id = await store.create_lifecycle({"decky_name": "decky-01", "operation": "deploy"})
     row = await store.get_lifecycle(lifecycle_id)
     assert row is not None
     return row
 
 
-async def at_work(store: BaseRepository, locks: DeckyLocks) -> tuple[Row, DeckyLock]:
+async def at_work(store: BaseRepository, locks: DeckyLocks) -> tuple[Lifecycle, DeckyLock]:
     row = await accepted(store)
     lock = locks.try_lock("decky-01", None)
     assert lock is not None
