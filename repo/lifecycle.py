@@ -1,7 +1,7 @@
 """What the store hands out and takes: one typed row, and the words that its columns hold."""
 
 import re
-from typing import Any, Final, Literal, NamedTuple, NotRequired, TypedDict
+from typing import Any, Final, Literal, NamedTuple, NotRequired, TypedDict, get_args
 
 Operation = Literal["deploy", "mutate", "teardown"]
 Status = Literal["pending", "running", "succeeded", "failed"]
@@ -9,13 +9,10 @@ Outcome = Literal[
     "succeeded", "failed", "timed_out", "cancelled", "interrupted", "swept", "expired", "lost"
 ]  # fmt: skip
 
-OPERATIONS: Final[tuple[Operation, ...]] = ("deploy", "mutate", "teardown")
+OPERATIONS: Final[tuple[Operation, ...]] = get_args(Operation)
 OPEN: Final[tuple[Status, ...]] = ("pending", "running")
 TERMINAL: Final[tuple[Status, ...]] = ("succeeded", "failed")
-OUTCOMES: Final[tuple[Outcome, ...]] = (
-    *("succeeded", "failed", "timed_out", "cancelled"),
-    *("interrupted", "swept", "expired", "lost"),
-)
+OUTCOMES: Final[tuple[Outcome, ...]] = get_args(Outcome)
 
 ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 """What an id is, of a row or of a host."""

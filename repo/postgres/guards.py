@@ -5,22 +5,13 @@ from pathlib import Path
 
 from sqlalchemy import CheckConstraint
 
-OPEN = "status IN ('pending', 'running')"
+from repo.migrations.checks import common_checks
 
 
 def lifecycle_checks() -> list[CheckConstraint]:
     """What a row of `decky_lifecycle` must be, beyond the types of its columns."""
     return [
-        CheckConstraint("operation IN ('deploy', 'mutate', 'teardown')", "operation"),
-        CheckConstraint("status IN ('pending', 'running', 'succeeded', 'failed')", "status"),
-        CheckConstraint(
-            "outcome IS NULL OR (outcome = 'succeeded' AND status = 'succeeded')"
-            " OR (status = 'failed' AND outcome IN ('failed', 'timed_out', 'cancelled', 'interrupted',"
-            " 'swept', 'expired', 'lost'))",
-            "outcome_fits_status",
-        ),
-        CheckConstraint(f"(completed_at IS NULL) = ({OPEN})", "completed_at_on_terminal_rows"),
-        CheckConstraint("error IS NULL OR status = 'failed'", "error_on_failed_rows"),
+        *common_checks(),
         CheckConstraint("payload IS NULL OR jsonb_typeof(payload) = 'object'", "payload_is_object"),
         CheckConstraint("attempt >= 1", "attempt_is_number"),
         CheckConstraint("deliveries >= 0", "deliveries_is_number"),

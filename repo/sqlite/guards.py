@@ -4,7 +4,8 @@ from collections.abc import Iterator
 
 from sqlalchemy import CheckConstraint
 
-OPEN = "status IN ('pending', 'running')"
+from repo.migrations.checks import common_checks
+
 SAME_DECKY = "coalesce(host_uuid, '') = coalesce(NEW.host_uuid, '') AND decky_name = NEW.decky_name"
 ANOTHER_RUNS = f"EXISTS (SELECT 1 FROM decky_lifecycle WHERE status = 'running' AND {SAME_DECKY})"  # noqa: S608
 
@@ -41,16 +42,7 @@ _TIME = (
 def lifecycle_checks() -> list[CheckConstraint]:
     """What a row of `decky_lifecycle` must be."""
     return [
-        CheckConstraint("operation IN ('deploy', 'mutate', 'teardown')", "operation"),
-        CheckConstraint("status IN ('pending', 'running', 'succeeded', 'failed')", "status"),
-        CheckConstraint(
-            "outcome IS NULL OR (outcome = 'succeeded' AND status = 'succeeded')"
-            " OR (status = 'failed' AND outcome IN ('failed', 'timed_out', 'cancelled', 'interrupted',"
-            " 'swept', 'expired', 'lost'))",
-            "outcome_fits_status",
-        ),
-        CheckConstraint(f"(completed_at IS NULL) = ({OPEN})", "completed_at_on_terminal_rows"),
-        CheckConstraint("error IS NULL OR status = 'failed'", "error_on_failed_rows"),
+        *common_checks(),
         CheckConstraint(
             "payload IS NULL OR (json_valid(payload) AND json_type(payload) = 'object')", "payload_is_object"
         ),

@@ -4,17 +4,8 @@ from typing import Any
 
 import pytest
 
+from tests.support.store.guard_cases import INSERTS, NOW, ROW, ROWS, UPDATES
 from tests.support.store.stores import Refused, Shell
-
-NOW = "2026-05-04 10:11:12.123456"
-ROW = {
-    "id": "new",
-    "decky_name": "d9",
-    "operation": "deploy",
-    "status": "pending",
-    "started_at": NOW,
-    "updated_at": NOW,
-}
 
 
 def insert(shell: Shell, **columns: Any) -> None:
@@ -27,44 +18,12 @@ def everything(shell: Shell) -> list[tuple[Any, ...]]:
 
 @pytest.fixture
 def rows(shell: Shell) -> list[tuple[Any, ...]]:
-    """One row in each state, and a second open one on the decky that is busy."""
-    insert(shell, id="pending", decky_name="d1")
-    insert(shell, id="running", decky_name="d2", status="running")
-    insert(shell, id="waiting", decky_name="d2")
-    insert(shell, id="succeeded", decky_name="d3", status="succeeded", completed_at=NOW)
-    insert(shell, id="failed", decky_name="d4", status="failed", completed_at=NOW, error="boom")
+    for row in ROWS:
+        insert(shell, **row)
     return everything(shell)
 
 
-@pytest.mark.parametrize(
-    "columns",
-    [
-        {"operation": "destroy"},
-        {"operation": None},
-        {"status": "lost"},
-        {"status": "succeeded"},
-        {"status": "failed", "error": "x"},
-        {"completed_at": NOW},
-        {"status": "running", "completed_at": NOW},
-        {"error": "x"},
-        {"status": "succeeded", "completed_at": NOW, "error": "x"},
-        {"id": None},
-        {"decky_name": None},
-        {"started_at": None},
-        {"payload": "[1]"},
-        {"attempt": 0},
-        {"deliveries": -1},
-        {"outcome": "succeeded"},
-        {"outcome": "swept"},
-        {"status": "succeeded", "completed_at": NOW, "outcome": "failed"},
-        {"status": "failed", "completed_at": NOW, "outcome": "succeeded"},
-        {"status": "failed", "completed_at": NOW, "outcome": "gone"},
-        {"id": "pending"},
-        {"id": "succeeded"},
-        {"status": "running", "decky_name": "d2"},
-        {"status": "running", "decky_name": "d2", "host_uuid": ""},
-    ],
-)
+@pytest.mark.parametrize("columns", INSERTS)
 def test_an_insert_that_is_refused(
     shell: Shell, rows: list[tuple[Any, ...]], columns: dict[str, Any]
 ) -> None:
@@ -75,31 +34,10 @@ def test_an_insert_that_is_refused(
 
 @pytest.mark.parametrize(
     ("which", "change", "said"),
-    [
-        ("succeeded", "status = 'running', completed_at = NULL", "nothing leaves a terminal row"),
-        ("succeeded", "status = 'failed'", "nothing leaves a terminal row"),
-        ("succeeded", "status = status", "nothing leaves a terminal row"),
-        ("failed", "error = 'other'", "nothing leaves a terminal row"),
-        ("failed", "owner = 'me'", "nothing leaves a terminal row"),
-        ("failed", "retry_id = 'me'", "nothing leaves a terminal row"),
-        ("running", "status = 'pending'", "a running row never becomes pending again"),
-        ("running", "status = 'succeeded'", None),
-        ("running", "id = 'other'", "never change"),
-        ("running", "id = 'pending'", "never change"),
-        ("running", "decky_name = 'd1'", "never change"),
-        ("running", "host_uuid = 'host-1'", "never change"),
-        ("running", "operation = 'mutate'", "never change"),
-        (
-            "waiting",
-            "status = 'running'",
-            "another operation is running on this decky|decky_lifecycle_running",
-        ),
-        ("pending", "error = 'x'", None),
-        ("pending", "completed_at = started_at", None),
-    ],
+    UPDATES,
 )
 def test_an_update_that_is_refused(
-    shell: Shell, rows: list[tuple[Any, ...]], which: str, change: str, said: str | None
+    shell: Shell, rows: list[tuple[Any, ...]], which: str, change: str, said: str
 ) -> None:
     with pytest.raises(Refused, match=said):
         shell.execute(f"UPDATE decky_lifecycle SET {change} WHERE id = :id", {"id": which})  # noqa: S608
