@@ -34,7 +34,7 @@ _Seconds = int | float
 FIELDS: Final[dict[str, Field]] = {
     "lifecycle_id": Field(str, "id of the row"),
     "decky_name": Field(str, "the decky"),
-    "operation": Field(str, "`deploy` or `mutate`"),
+    "operation": Field(str, "`deploy`, `mutate` or `teardown`"),
     "host_uuid": Field(str | None, "the host that the decky lives on; null for the master's own"),
     "attempt": Field(int, "1 for the first attempt"),
     "retry_of": Field(str | None, "id of the row that this one repeats"),

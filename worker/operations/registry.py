@@ -12,4 +12,4 @@ OPERATIONS: Final[dict[str, DeckyOperation]] = {
     "mutate": Mutate(),
     "teardown": Teardown(),
 }
-"""As a row's `operation` names them; the store's own list is `repo.base.OPERATIONS`."""
+"""As a row's `operation` names them; the store's own list is `repo.lifecycle.OPERATIONS`."""

@@ -1,6 +1,10 @@
 """An operation is one file and one entry, and so is a runtime: those of the how-to pages, added and used."""
 
+import asyncio
+import json
 import re
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -23,15 +27,32 @@ from worker.settings import load
 
 pytestmark = pytest.mark.anyio
 
-HOW_TO = Path(__file__).parents[3] / "docs/how-to"
+ROOT = Path(__file__).parents[3]
+HOW_TO = ROOT / "docs/how-to"
+RESTART = """
+import asyncio
+from worker.client import LifecycleClient
+
+async def main():
+    async with LifecycleClient() as client:
+        row = await client.wait(await client.submit("restart", "decky-01"), timeout=60)
+        print(row["operation"], row["status"])
+
+asyncio.run(main())
+"""
+
+
+def text_of(page: str) -> str:
+    """The first Python of a page."""
+    found = re.search(r"```python\n(.+?)```", (HOW_TO / f"{page}.md").read_text(), re.DOTALL)
+    assert found is not None
+    return found[1]
 
 
 def code_of(page: str) -> ModuleType:
-    """The first Python of a page, as the module that a reader would make of it."""
+    """The module that a reader would make of it."""
     module = ModuleType(page.replace("-", "_"))
-    found = re.search(r"```python\n(.+?)```", (HOW_TO / f"{page}.md").read_text(), re.DOTALL)
-    assert found is not None
-    exec(found[1], module.__dict__)  # noqa: S102 - our own documentation
+    exec(text_of(page), module.__dict__)  # noqa: S102 - our own documentation
     return module
 
 
@@ -44,7 +65,7 @@ def memory_runtime(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def restart(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The page's operation, under a word that the store knows: others take a revision of its schema."""
+    """The page's operation, under a word that the store knows."""
     monkeypatch.setitem(OPERATIONS, "mutate", code_of("add-an-operation").Restart())
 
 
@@ -80,6 +101,43 @@ async def test_a_runtime_and_an_operation_are_added_by_their_entries_alone(fleet
         assert set(runtime.deckies["decky-01"]["services"]) == {"decky-01", "decky-01-ssh"}
         await execute(fleet, client, runtime, await client.teardown("decky-01"))
         assert runtime.deckies == {}
+
+
+@pytest.fixture
+def sources(tmp_path: Path) -> Path:
+    """A copy of the product to which the operation was added as its page says."""
+    for package in ("repo", "worker", "reaper"):
+        shutil.copytree(
+            ROOT / package, tmp_path / "sources" / package, ignore=shutil.ignore_patterns("__pycache__")
+        )
+    sources = tmp_path / "sources"
+    (sources / "worker/operations/restart.py").write_text(text_of("add-an-operation"))
+    for file, old, new in [
+        ("repo/lifecycle.py", '"teardown"]', '"teardown", "restart"]'),
+        ("worker/operations/registry.py", "\n}", '\n    "restart": Restart(),\n}'),
+        ("worker/operations/registry.py", "\n\nOP", "\nfrom worker.operations.restart import Restart\n\nOP"),
+    ]:
+        text = (sources / file).read_text()
+        assert text.count(old) == 1
+        (sources / file).write_text(text.replace(old, new))
+    return sources
+
+
+async def test_a_word_of_its_own_is_all_that_the_store_needs(fleet: Fleet, sources: Path) -> None:
+    for made in (fleet.root / "state").glob("decnet-reaper.db*"):
+        made.unlink()  # by sources that don't know the word
+    environment = {"PYTHONPATH": str(sources), "PYTHONSAFEPATH": "1"}
+    await fleet.worker(**environment)
+    document = fleet.document("decky-01", "ssh")
+    deploy = await fleet.run(
+        "deploy", "decky-01", "--compose", "-", "--wait", stdin=json.dumps(document).encode()
+    )
+    assert deploy[0] == 0, deploy
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", RESTART), env=fleet.environment | environment, stdout=subprocess.PIPE
+    )
+    out, _ = await process.communicate()
+    assert out.decode().split() == ["restart", "succeeded"]
 
 
 @pytest.mark.usefixtures("memory_runtime")
