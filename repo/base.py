@@ -215,8 +215,13 @@ class BaseRepository(ABC):
         """One row, without payload; None if there is no such row."""
 
     @abstractmethod
-    async def get_lifecycle_by_ids(self, ids: Iterable[str]) -> list[Lifecycle]:
-        """Rows by id, payload included, oldest first; unknown ids are omitted; any number of ids."""
+    async def get_lifecycle_by_ids(self, ids: Iterable[str], *, payload: bool = True) -> list[Lifecycle]:
+        """Rows by id, oldest first; unknown ids are omitted; any number of ids.
+
+        Args:
+            ids: the rows.
+            payload: with their payloads, which hold whole documents. Who only looks leaves them out.
+        """
 
     @abstractmethod
     async def find_open_lifecycle(

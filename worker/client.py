@@ -232,14 +232,14 @@ class LifecycleClient:
         pause = 0.01
         async with asyncio.timeout(timeout):
             while True:
-                row = await self.get(lifecycle_id)
-                if row["status"] in OPEN:
+                row = await self.repository.get_lifecycle(lifecycle_id)
+                if row is not None and row["status"] in OPEN:
                     await asyncio.sleep(pause)
                     pause = min(0.25, pause * 1.5)
-                elif follow and row["retry_id"] is not None:
+                elif follow and row is not None and row["retry_id"] is not None:
                     lifecycle_id = row["retry_id"]
                 else:
-                    return row
+                    return await self.get(lifecycle_id)
 
     async def progress(self, rows: Sequence[Lifecycle]) -> dict[str, str]:
         """What running operations are doing, for a person to look at.

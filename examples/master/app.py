@@ -182,7 +182,7 @@ def _accepted(ids: list[str], request: Request, response: Response) -> Accepted:
 @app.get("/deckies/lifecycle", response_model=Lifecycles)
 async def lifecycle(ids: Ids, client: Client) -> dict[str, Any]:
     """The rows with these ids, oldest first; unknown ids are left out."""
-    return {"rows": await client.repository.get_lifecycle_by_ids(ids)}
+    return {"rows": await client.repository.get_lifecycle_by_ids(ids, payload=False)}
 
 
 @app.get("/deckies/lifecycle/events", response_class=EventSourceResponse)
@@ -193,7 +193,7 @@ async def events(ids: Ids, client: Client) -> AsyncIterator[ServerSentEvent]:
     """
     told: dict[str, str] = {}
     while True:
-        rows = await client.repository.get_lifecycle_by_ids(ids)
+        rows = await client.repository.get_lifecycle_by_ids(ids, payload=False)
         for row in rows:
             if told.get(row["id"]) != row["updated_at"]:
                 told[row["id"]] = row["updated_at"]

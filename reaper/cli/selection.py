@@ -103,7 +103,7 @@ async def whole_ids(repository: BaseRepository, given: Sequence[str]) -> list[st
     Raises:
         InvalidLifecycle: several of the newest rows end so.
     """
-    known = {row["id"] for row in await repository.get_lifecycle_by_ids(given)}
+    known = {row["id"] for row in await repository.get_lifecycle_by_ids(given, payload=False)}
     if all(text in known or len(text) < _SHORT for text in given):
         return list(given)
     newest = [row["id"] for row in await repository.list_lifecycles(limit=_NEWEST)]

@@ -31,8 +31,9 @@ class Reads(OpenedRepository):
     async def get_lifecycle(self, lifecycle_id: str) -> Lifecycle | None:
         return await self._first(reads.BY_ID, {"row_id": lifecycle_id})
 
-    async def get_lifecycle_by_ids(self, ids: Iterable[str]) -> list[Lifecycle]:
-        return await self._rows(reads.BY_IDS, {"ids": json.dumps(list(ids))})
+    async def get_lifecycle_by_ids(self, ids: Iterable[str], *, payload: bool = True) -> list[Lifecycle]:
+        statement = reads.BY_IDS if payload else reads.BY_IDS_WITHOUT_PAYLOAD
+        return await self._rows(statement, {"ids": json.dumps(list(ids))})
 
     async def find_open_lifecycle(
         self, decky_name: str, operation: str, host_uuid: str | None = None

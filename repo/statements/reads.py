@@ -60,7 +60,11 @@ STAMPED = Statement(
 )
 """A row that was written at this very moment."""
 BY_ID = Statement(select(*without_payload).where(this_row))
-BY_IDS = Statement(lambda dialect: select(lifecycle).where(of_ids(dialect)).order_by(_t.started_at, _t.id))
+_oldest_first = (_t.started_at, _t.id)
+BY_IDS = Statement(lambda dialect: select(lifecycle).where(of_ids(dialect)).order_by(*_oldest_first))
+BY_IDS_WITHOUT_PAYLOAD = Statement(
+    lambda dialect: select(*without_payload).where(of_ids(dialect)).order_by(*_oldest_first)
+)
 CLAIMED = Statement(
     lambda dialect: (
         select(lifecycle, _d.document, _d.services)

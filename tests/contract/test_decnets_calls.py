@@ -63,6 +63,15 @@ async def test_no_ids_give_nothing_and_unknown_ones_are_omitted(repository: Base
     assert [row["id"] for row in rows] == [known]
 
 
+async def test_who_only_looks_leaves_the_documents_out(repository: BaseRepository) -> None:
+    wish = {"decky_name": "d1", "operation": "deploy", "payload": {"compose": {"services": {}}}}
+    lifecycle_id = await repository.create_lifecycle(wish)
+    (whole,) = await repository.get_lifecycle_by_ids([lifecycle_id])
+    (row,) = await repository.get_lifecycle_by_ids([lifecycle_id], payload=False)
+    assert whole == {**row, "payload": wish["payload"]}
+    assert "payload" not in row
+
+
 async def test_rows_come_oldest_first(repository: BaseRepository) -> None:
     now = datetime.now(UTC)
     ids = [

@@ -4,8 +4,8 @@ import asyncio
 import json
 import socket
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +51,7 @@ class Master:
     async def deploy(self, *deckies: dict[str, Any]) -> httpx.Response:
         return await self.http.post("/deckies/deploy", json={"deckies": list(deckies)})
 
-    async def events(self, location: str) -> AsyncIterator[tuple[str, Any]]:
+    async def events(self, location: str) -> AsyncGenerator[tuple[str, Any], None]:
         """What a browser's EventSource would be told, up to the end."""
         where = location.replace("?", "/events?")
         async with self.http.stream("GET", where) as response:
@@ -177,6 +177,32 @@ async def test_bad_input_is_a_problem_that_repeats_no_secret(fleet: Fleet, maste
     assert problem(await master.http.get("/deckies/deploy"), 405)["title"] == "Method Not Allowed"
     async with fleet.client() as client:
         assert await client.repository.list_lifecycles() == []
+
+
+async def test_who_looks_at_rows_loads_no_document(fleet: Fleet, master: Master) -> None:
+    document = {"services": {"decky-01": {"environment": {"FILLER": "x" * (1 << 20)}}}}
+    async with fleet.client() as client:
+        wish = {"operation": "deploy", "payload": {"compose": document}}
+        created = [client.repository.create_lifecycle({"decky_name": f"d{n}", **wish}) for n in range(40)]
+        ids = list(await asyncio.gather(*created))
+    where = f"/deckies/lifecycle?ids={'&ids='.join(ids)}"
+    assert len((await master.http.get("/deckies/lifecycle?ids=x")).json()["rows"]) == 0
+    before = peak_memory(fleet.daemons[0])
+
+    async def look() -> None:
+        async with aclosing(master.events(where)) as stream:
+            for _ in ids:
+                await anext(stream)
+
+    await asyncio.gather(*[look() for _ in range(5)])
+    assert len((await master.http.get(where)).json()["rows"]) == 40
+    assert peak_memory(fleet.daemons[0]) - before < 40 << 20, "more than the documents themselves"
+
+
+def peak_memory(daemon: Daemon) -> int:
+    """The most that it ever had resident, in bytes."""
+    status = Path(f"/proc/{daemon.pid}/status").read_text()
+    return int(next(line for line in status.splitlines() if line.startswith("VmHWM:")).split()[1]) << 10
 
 
 async def test_a_store_that_is_gone_is_a_503(fleet: Fleet, master: Master) -> None:

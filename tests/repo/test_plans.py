@@ -33,6 +33,7 @@ INDEXES: list[tuple[str, Any, set[str]]] = [
     ("by id", reads.BY_ID, set()),
     ("claimed", reads.CLAIMED, set()),
     ("by ids", reads.BY_IDS, set()),
+    ("by ids, without payload", reads.BY_IDS_WITHOUT_PAYLOAD, set()),
     ("list", _listing(None), {"decky_lifecycle_started"}),
     ("list one decky", _listing("d1"), {"decky_lifecycle_decky"}),
 ]

@@ -141,7 +141,7 @@ class _Waiting:
     async def _look(self) -> list[Lifecycle]:
         """Those that are still open, as they are now."""
         asked = [lifecycle_id for lifecycle_id in self._latest if lifecycle_id not in self._ended]
-        rows = await self._repository.get_lifecycle_by_ids(asked)
+        rows = await self._repository.get_lifecycle_by_ids(asked, payload=False)
         for row in rows:
             if self._states.get(row["id"]) != row["status"]:
                 self._states[row["id"]] = row["status"]

@@ -84,6 +84,7 @@ PLANS: list[tuple[str, Statement, dict[str, Any], set[str]]] = [
     ("cancelled", reads.FIND_CANCELLED, ROW, {"decky_lifecycle_cancelled"}),
     ("by id", reads.BY_ID, ROW, {KEY}),
     ("by ids", reads.BY_IDS, ROW, {KEY}),
+    ("by ids, without payload", reads.BY_IDS_WITHOUT_PAYLOAD, ROW, {KEY}),
     ("state", reads.STATE, ROW, {KEY}),
     ("more", reads.MORE, ROW, {KEY, OPEN, "decky_lifecycle_stale"}),
     ("create", writes.INSERT, ACCEPTED, {KEY}),
