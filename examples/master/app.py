@@ -9,7 +9,7 @@ to decide (DECNET's own authentication), as is how large a request may be.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 from typing import Annotated, Any, Literal, Self
@@ -35,6 +35,13 @@ HostUuid = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 Ids = Annotated[
     list[Annotated[str, Field(max_length=64)]],
     Query(min_length=1, max_length=MAX_IDS, description="Lifecycle ids; the parameter is repeated."),
+]
+Follow = Annotated[
+    bool,
+    Query(
+        description="Where a row was interrupted and is retried, answer with the retry's state: the row keeps its id"
+        " and `started_at`, and `retry_id` names the retry."
+    ),
 ]
 Compose = dict[str, Any] | str
 
@@ -77,7 +84,11 @@ class Accepted(BaseModel):
 
 
 class Lifecycle(BaseModel):
-    """What DECNET's wizard polls. The row's payload may hold secrets and is not among it."""
+    """What DECNET's wizard polls. The row's payload may hold secrets and is not among it.
+
+    `retry_id` is the row that took its place after an interruption; with `follow` the last of them, whose
+    state this is.
+    """
 
     id: str
     decky_name: str
@@ -88,6 +99,7 @@ class Lifecycle(BaseModel):
     started_at: str = Field(json_schema_extra={"format": "date-time"})
     updated_at: str = Field(json_schema_extra={"format": "date-time"})
     completed_at: str | None = Field(json_schema_extra={"format": "date-time"})
+    retry_id: str | None
 
 
 class Lifecycles(BaseModel):
@@ -180,20 +192,38 @@ def _accepted(ids: list[str], request: Request, response: Response) -> Accepted:
 
 
 @app.get("/deckies/lifecycle", response_model=Lifecycles)
-async def lifecycle(ids: Ids, client: Client) -> dict[str, Any]:
+async def lifecycle(ids: Ids, client: Client, follow: Follow = False) -> dict[str, Any]:
     """The rows with these ids, oldest first; unknown ids are left out."""
-    return {"rows": await client.repository.get_lifecycle_by_ids(ids, payload=False)}
+    return {"rows": await _rows(client, ids, follow=follow)}
+
+
+async def _rows(client: LifecycleClient, ids: list[str], *, follow: bool) -> list[dict[str, Any]]:
+    rows = await client.repository.get_lifecycle_by_ids(ids, payload=False)
+    latest = {row["id"]: row for row in rows}
+    looked_at = latest if follow else {}
+    while retried := {row["retry_id"]: first for first, row in looked_at.items() if row["retry_id"]}:
+        found = await client.repository.get_lifecycle_by_ids(retried, payload=False)
+        looked_at = {retried[row["id"]]: row for row in found}
+        latest = latest | looked_at
+    return [_as_first(row, latest[row["id"]]) for row in rows]
+
+
+def _as_first(row: Mapping[str, Any], last: Mapping[str, Any]) -> dict[str, Any]:
+    """What became of a row, under the name that its caller knows."""
+    if row is last:
+        return dict(row)
+    return {**last, "id": row["id"], "started_at": row["started_at"], "retry_id": last["id"]}
 
 
 @app.get("/deckies/lifecycle/events", response_class=EventSourceResponse)
-async def events(ids: Ids, client: Client) -> AsyncIterator[ServerSentEvent]:
+async def events(ids: Ids, client: Client, follow: Follow = False) -> AsyncIterator[ServerSentEvent]:
     """The rows as server-sent events: each as it is now, then at each change; `end` when all have ended.
 
     A browser that lost the connection, or its master, asks again by itself and gets them as they are then.
     """
     told: dict[str, str] = {}
     while True:
-        rows = await client.repository.get_lifecycle_by_ids(ids, payload=False)
+        rows = await _rows(client, ids, follow=follow)
         for row in rows:
             if told.get(row["id"]) != row["updated_at"]:
                 told[row["id"]] = row["updated_at"]

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.anyio
 
 COLUMNS = {
     *("id", "decky_name", "host_uuid", "operation", "status", "error"),
-    *("started_at", "updated_at", "completed_at"),
+    *("started_at", "updated_at", "completed_at", "retry_id"),
 }
 
 
@@ -147,6 +147,33 @@ async def test_a_master_killed_between_accept_and_finish_loses_nothing(fleet: Fl
     await master.start()
     [row] = await master.ended(accepted.headers["location"])
     assert (row["id"], row["status"]) == (lifecycle_id, "succeeded")
+
+
+async def test_who_follows_is_told_of_the_retry_under_the_first_id(fleet: Fleet, master: Master) -> None:
+    worker = await fleet.worker()
+    await fleet.reaper()
+    accepted = await master.deploy(
+        {"name": "decky-01", "compose": fleet.document("decky-01", gate=fleet.gate())}
+    )
+    [first] = accepted.json()["lifecycle_ids"]
+    running = await worker.log("lifecycle.running", lifecycle_id=first)
+    await worker.kill()
+    second = await fleet.worker()
+    retried = (await second.log("lifecycle.running"))["lifecycle_id"]
+
+    where = accepted.headers["location"]
+    [row] = (await master.http.get(where)).json()["rows"]
+    assert (row["status"], row["retry_id"]) == ("failed", retried)
+    [followed] = (await master.http.get(f"{where}&follow=1")).json()["rows"]
+    assert followed["status"] == "running"
+    assert followed["error"] is None
+    assert (followed["id"], followed["retry_id"]) == (first, retried)
+    assert followed["started_at"] == row["started_at"]
+
+    fleet.gate().touch()
+    [ended] = await master.ended(f"{where}&follow=1")
+    assert (ended["id"], ended["status"], ended["retry_id"]) == (first, "succeeded", retried)
+    assert running["decky_name"] == ended["decky_name"]
 
 
 async def test_bad_input_is_a_problem_that_repeats_no_secret(fleet: Fleet, master: Master) -> None:
