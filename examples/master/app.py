@@ -39,8 +39,8 @@ Ids = Annotated[
 Follow = Annotated[
     bool,
     Query(
-        description="Where a row was interrupted and is retried, answer with the retry's state: the row keeps its id"
-        " and `started_at`, and `retry_id` names the retry."
+        description="Where a row was interrupted and is retried, answer with the retry's state: the row keeps"
+        " its id and `started_at`, and `retry_id` names the retry."
     ),
 ]
 Compose = dict[str, Any] | str
