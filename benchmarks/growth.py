@@ -17,8 +17,8 @@ from benchmarks.report import Result, command
 from benchmarks.store import each, fill
 from repo.base import BaseRepository
 from repo.factory import get_repository
-from repo.ids import new_id
 from repo.models import to_text
+from repo.repository.ids import new_id
 
 DECKIES = 1_000
 _PAYLOAD = '{"services":["decky-01","decky-01-ssh","decky-01-http"]}'

@@ -20,7 +20,7 @@ from benchmarks.report import Result, command
 from benchmarks.store import CALLERS, STALE, each
 from repo.base import BaseRepository
 from repo.factory import get_repository
-from repo.ids import new_id
+from repo.repository.ids import new_id
 from tests.support.store.postgres_server import PostgresServer
 
 try:

@@ -22,8 +22,8 @@ from uuid import uuid4
 from benchmarks.report import Result, command
 from repo.base import BaseRepository
 from repo.factory import get_repository
-from repo.ids import new_id
 from repo.models import to_text
+from repo.repository.ids import new_id
 from repo.sqlite.connection import Synchronous
 
 CALLERS = 50

@@ -22,8 +22,8 @@ from worker.liveness.locks import DeckyLocks
 from worker.liveness.owner import Owner
 from worker.logging.events import emit
 from worker.queue import Outage, Queue, SweepCron
-from worker.reload import reread
-from worker.service import Service
+from worker.service.reload import reread
+from worker.service.skeleton import Service
 
 
 class Sweeps:

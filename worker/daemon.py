@@ -16,9 +16,9 @@ from worker.liveness.locks import DeckyLocks
 from worker.liveness.owner import Owner
 from worker.logging.events import emit
 from worker.queue import Outage, Queue, QueueWorker, StorePoll
-from worker.reload import reread
 from worker.runtimes.waiting import wait_for_runtime
-from worker.service import Service
+from worker.service.reload import reread
+from worker.service.skeleton import Service
 from worker.settings import WorkerSettings
 
 # How often the store is asked for cancelled operations, in seconds; only while operations run.

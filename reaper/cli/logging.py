@@ -2,8 +2,8 @@
 
 from reaper.cli.session import load_settings
 from reaper.settings import ReaperSettings
-from worker.init import leave_init_behind
 from worker.logging import setup
+from worker.service.init import leave_init_behind
 
 
 def settings_of_command() -> ReaperSettings:

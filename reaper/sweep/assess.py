@@ -15,7 +15,7 @@ from reaper.sweep.ages import Ages
 from reaper.sweep.rules import Action, Do, Facts, Policy, decide
 from repo.base import Lifecycle
 from repo.errors import DecnetReaperError
-from repo.location import sqlite_path
+from repo.sqlite.location import sqlite_path
 from worker.liveness.locks import DeckyLock, DeckyLocks, Holder, LockFile
 from worker.liveness.owner import Owner, boot_id
 from worker.queue import DeliveryState

@@ -16,7 +16,7 @@ from reaper.sweep.survivors import Survivors
 from reaper.sweep.unreported import report_abandoned
 from repo.base import ANY_HOST, BaseRepository, Lifecycle
 from repo.errors import StoreUnavailable
-from repo.location import sqlite_path
+from repo.sqlite.location import sqlite_path
 from worker.clock import now, seconds_since
 from worker.execution.executor import log_retry
 from worker.execution.order import enqueue_next

@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from repo import ids
 from repo.engine import Statement, Step, Transaction
 from repo.errors import LifecycleExists
+from repo.repository import ids
+from repo.repository.statements import reads
 from repo.repository.steps import busy, decky_key, follow_newest, must
-from repo.statements import reads
 
 
 class Acceptance:

@@ -14,7 +14,7 @@ from repo.engine import Engine, Statement, Values
 from repo.errors import (
     StoreUnusable,
 )
-from repo.group_commit import GroupCommit, Write
+from repo.repository.group_commit import GroupCommit, Write
 
 T = TypeVar("T")
 

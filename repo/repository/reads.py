@@ -17,9 +17,9 @@ from repo.base import (
     StoreIdentity,
 )
 from repo.repository.opened import OpenedRepository
+from repo.repository.statements import reads
+from repo.repository.statements.conditions import host_key
 from repo.repository.steps import decky_key
-from repo.statements import reads
-from repo.statements.conditions import host_key
 
 
 class Reads(OpenedRepository):

@@ -3,7 +3,6 @@
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
-from repo import ids
 from repo.base import (
     OPEN,
 )
@@ -13,9 +12,10 @@ from repo.errors import (
     LifecycleClosed,
     LifecycleNotFound,
 )
-from repo.group_commit import Found, Refused, Write
-from repo.statements import reads, writes
-from repo.statements.conditions import host_key
+from repo.repository import ids
+from repo.repository.group_commit import Found, Refused, Write
+from repo.repository.statements import reads, writes
+from repo.repository.statements.conditions import host_key
 
 T = TypeVar("T")
 

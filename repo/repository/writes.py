@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Literal, cast
 
-from repo import ids, validation
+from repo import validation
 from repo.base import (
     ANY_HOST,
     CANCELLED,
@@ -22,13 +22,14 @@ from repo.errors import (
     InvalidLifecycle,
     TransitionRefused,
 )
-from repo.group_commit import Found, Write
 from repo.models import to_iso
+from repo.repository import ids
 from repo.repository.acceptance import Acceptance
+from repo.repository.group_commit import Found, Write
 from repo.repository.reads import Reads
+from repo.repository.statements import reads, writes
+from repo.repository.statements.conditions import host_key
 from repo.repository.steps import busy, by_itself, follow_newest, is_written, must, open_state, state
-from repo.statements import reads, writes
-from repo.statements.conditions import host_key
 
 
 class SqlRepository(Reads):

@@ -16,8 +16,8 @@ from pathlib import Path
 import aiosqlite
 
 from repo.errors import StoreBusy
-from repo.files import open_private
 from repo.sqlite.connection import SqliteFile
+from repo.sqlite.files import open_private
 
 LOG_BYTES = 4 << 20
 """A log longer than this is copied back after the next commit."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from repo.errors import StoreMissing, StoreReplaced, StoreUnusable
-from repo.files import make_directory, open_private, share, who_may_use
+from repo.sqlite.files import make_directory, open_private, share, who_may_use
 
 Synchronous = Literal["FULL", "NORMAL", "EXTRA"]
 

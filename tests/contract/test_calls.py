@@ -8,7 +8,7 @@ import pytest
 
 from repo.base import BaseRepository, Deployed, Ending, Lifecycle, Outcome
 from repo.errors import DeckyBusy, InvalidLifecycle, LifecycleClosed, LifecycleNotFound, TransitionRefused
-from repo.ids import id_after, new_id
+from repo.repository.ids import id_after, new_id
 
 pytestmark = pytest.mark.anyio
 DECKY = {"decky_name": "d1", "operation": "deploy"}

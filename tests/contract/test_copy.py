@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from repo.base import BaseRepository, Deployed
-from repo.copy import copy_store
 from repo.errors import StoreUnusable
 from repo.factory import get_engine, get_repository
+from repo.migrations.copy import copy_store
 from tests.support.store.postgres_server import PostgresServer
 
 pytestmark = pytest.mark.anyio

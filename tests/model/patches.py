@@ -52,7 +52,7 @@ PATCHES = [
     ),
     Patch(
         "OUT_OF_TURN",
-        "repo/statements/writes.py",
+        "repo/repository/statements/writes.py",
         ".where(this_row, is_pending, first_in_line)",
         ".where(this_row, is_pending)",
         "tests/contract/test_calls.py",
@@ -80,7 +80,7 @@ PATCHES = [
     ),
     Patch(
         "CANCEL_FORGOTTEN",
-        "repo/statements/writes.py",
+        "repo/repository/statements/writes.py",
         ".where(or_(_t.cancel_requested_at.is_(None), "
         'bindparam("keeps_outcome", type_=_t.attempt.type) == ONE))',
         ".where(_t.attempt >= bindparam('keeps_outcome', type_=_t.attempt.type) * 0)",

@@ -6,7 +6,7 @@ from uuid import UUID
 
 import pytest
 
-from repo.ids import id_after, new_id
+from repo.repository.ids import id_after, new_id
 
 
 def test_ids_are_version_7_and_say_when() -> None:

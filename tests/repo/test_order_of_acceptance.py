@@ -5,8 +5,8 @@ from uuid import uuid4
 
 import pytest
 
-from repo import ids
 from repo.base import BaseRepository
+from repo.repository import ids
 
 pytestmark = pytest.mark.anyio
 DECKY = {"decky_name": "d1", "operation": "deploy"}

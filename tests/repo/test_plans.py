@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from sqlalchemy.dialects import sqlite
 
-from repo.statements import reads, writes
+from repo.repository.statements import reads, writes
 
 
 def _listing(decky_name: str | None) -> Any:

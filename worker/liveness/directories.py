@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, NamedTuple, Self
 
-from repo.files import make_directory
-from repo.location import sqlite_path
 from repo.settings import StoreSettings
+from repo.sqlite.files import make_directory
+from repo.sqlite.location import sqlite_path
 from worker.liveness.errors import LocksUnusable
 
 _HOST: Final = "host"
@@ -32,7 +32,7 @@ class Access(NamedTuple):
 
     @classmethod
     def to(cls, settings: StoreSettings) -> Self:
-        """Of the store of these settings; one that is not there yet follows its directory (`repo.files`)."""
+        """Of the store of these settings; one that is not there yet follows its directory (`repo.sqlite`)."""
         path = sqlite_path(settings.database) or settings.state_dir
         with contextlib.suppress(OSError):
             while not path.exists():

@@ -15,8 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, Literal, Self
 
-from repo.location import sqlite_path
 from repo.settings import StoreSettings
+from repo.sqlite.location import sqlite_path
 from worker.liveness.directories import Access, alone_in, check_directory, read_line, replace_line
 from worker.liveness.errors import LocksReplaced, LocksUnusable
 from worker.liveness.holders import holds_of, same_file

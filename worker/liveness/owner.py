@@ -14,7 +14,7 @@ from functools import cache, lru_cache
 from pathlib import Path
 from typing import NamedTuple, Self
 
-from worker.systemd import invocation_id
+from worker.service.systemd import invocation_id
 
 _INVOCATION_ID_LENGTH = 32
 _OWNER = re.compile(r"([^/]*)/([^/]+)/([1-9][0-9]{0,8})/([0-9]{1,18})/([^/]+)/([^/]+)")

@@ -17,8 +17,8 @@ from repo.settings import SYSTEM_STATE_DIR
 from worker.documents.masking import without_credentials
 from worker.logging.console import ConsoleLine
 from worker.logging.events import emit
+from worker.service.systemd import is_journal
 from worker.settings import WorkerSettings
-from worker.systemd import is_journal
 
 # At their lower levels SQLAlchemy logs what it binds, documents included; the others are chatter.
 _QUIET = ("sqlalchemy", "alembic", "arq", "asyncio")

@@ -8,8 +8,8 @@ from typing import Final
 from worker.logging.events import emit
 from worker.runtimes.base import Runtime, RuntimeAway
 from worker.runtimes.registry import make_runtime
+from worker.service.systemd import Notifier
 from worker.settings import WorkerSettings
-from worker.systemd import Notifier
 
 _PAUSE_S: Final = 1.0
 _LONGEST_PAUSE_S: Final = 10.0

@@ -11,7 +11,7 @@ from reaper.settings import ReaperSettings
 from reaper.sweep.rules import duration
 from repo.errors import StoreError
 from repo.factory import repository_of
-from repo.location import sqlite_path
+from repo.sqlite.location import sqlite_path
 from worker.liveness.directories import host_of
 from worker.liveness.lock_directory import Daemon
 from worker.liveness.locks import DeckyLocks

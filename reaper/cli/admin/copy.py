@@ -8,8 +8,8 @@ import click
 from reaper.cli.options import json_option
 from reaper.cli.session import load_settings
 from reaper.settings import ReaperSettings
-from repo.copy import Copied, copy_store
 from repo.factory import get_engine
+from repo.migrations.copy import Copied, copy_store
 
 
 @click.command()

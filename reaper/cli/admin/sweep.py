@@ -10,7 +10,7 @@ from reaper.cli.options import Duration, dry_run_option, json_option
 from reaper.cli.session import load_settings
 from reaper.settings import ReaperSettings, SettingsError
 from worker.liveness.signals import Signals
-from worker.systemd import death_reason, invocation_id
+from worker.service.systemd import death_reason, invocation_id
 
 
 @click.command()

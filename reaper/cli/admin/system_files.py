@@ -8,8 +8,8 @@ import click
 
 from reaper.cli.output.table import to_json
 from repo.errors import DecnetReaperError
-from repo.files import SERVICE_USER, give_to_service
 from repo.settings import SYSTEM_STATE_DIR
+from repo.sqlite.files import SERVICE_USER, give_to_service
 
 COMMAND = Path("/usr/bin/decnet-reaper")
 """What the units as shipped call; replaced by where the command really is."""

@@ -10,7 +10,7 @@ from reaper.cli import exit_status
 from reaper.cli.logging import settings_of_daemon
 from reaper.settings import ReaperSettings
 from repo.errors import DecnetReaperError, StoreReplaced
-from worker.systemd import Notifier
+from worker.service.systemd import Notifier
 
 _PAUSE_S = 10.0
 """Between a failure to start and the exit, under systemd: units start again at once what has died, and

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from reaper.settings import ReaperSettings
-from repo.files import open_private
+from repo.sqlite.files import open_private
 from worker.logging.console import ConsoleLine
 
 _LIMIT: Final = 16 << 20

@@ -14,7 +14,7 @@ from typing import Any, Final
 import click
 
 from repo.errors import DecnetReaperError
-from repo.files import SERVICE_USER
+from repo.sqlite.files import SERVICE_USER
 
 UNITS: Final = ("decnet-worker@*.service", "decnet-reaper.service", "decnet-reaper-sweep.service")
 """journald itself says of a line which unit wrote it."""

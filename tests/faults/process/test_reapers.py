@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from repo.ids import new_id
+from repo.repository.ids import new_id
 from tests.support.audit import audit
 from tests.support.fleet import Daemon, Fleet
 from tests.support.store.stores import store_at

@@ -12,7 +12,7 @@ import pytest
 from repo.engine import Statement
 from repo.postgres.engine import PostgresEngine
 from repo.postgres.session import SET_UP
-from repo.statements import reads, writes
+from repo.repository.statements import reads, writes
 from tests.support.store.postgres_server import PostgresServer
 
 OPEN_ROWS = 200

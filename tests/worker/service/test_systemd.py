@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from worker.systemd import Notifier, death_reason, invocation_id, is_journal
+from worker.service.systemd import Notifier, death_reason, invocation_id, is_journal
 
 
 @pytest.fixture

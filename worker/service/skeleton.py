@@ -14,7 +14,7 @@ from typing import Final, Self
 from repo.errors import StoreReplaced
 from worker.liveness.errors import LocksReplaced
 from worker.logging.events import emit
-from worker.systemd import Notifier
+from worker.service.systemd import Notifier
 
 _PAUSE_S: Final = (0.5, 5.0)
 """From a task's failure to its next start: at first, and at most."""

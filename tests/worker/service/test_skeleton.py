@@ -13,7 +13,7 @@ import structlog
 
 from repo.errors import StoreReplaced
 from worker.liveness.errors import LocksReplaced
-from worker.service import Service
+from worker.service.skeleton import Service
 
 pytestmark = pytest.mark.anyio
 

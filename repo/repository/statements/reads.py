@@ -19,7 +19,7 @@ from sqlalchemy import (
 from repo.base import ANY_HOST
 from repo.engine import Statement
 from repo.models import deployed, lifecycle, store
-from repo.statements.conditions import (
+from repo.repository.statements.conditions import (
     ONE,
     OPEN,
     PENDING,

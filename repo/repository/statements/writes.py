@@ -24,7 +24,7 @@ from sqlalchemy import (
 
 from repo.engine import Clause, Statement
 from repo.models import deployed, lifecycle
-from repo.statements.conditions import (
+from repo.repository.statements.conditions import (
     ONE,
     OPEN,
     PENDING,
