@@ -1,21 +1,20 @@
 """The event catalogue: every line that this system logs by itself, defined once.
 
-`python -m worker.logging.events > docs/events.md` prints it for people; `emit` writes one event. An event
-that is not here, or a field that is missing, unknown or of the wrong type, is a programming error: it is
-raised where DECNET_REAPER_STRICT_EVENTS is set (the tests), and logged as it is everywhere else, since a log
-call must never end a worker.
+docs/events.md has it for people (`docs.generate.events`); `emit` writes one event. An event that is not
+here, or a field that is missing, unknown or of the wrong type, is a programming error: it is raised where
+DECNET_REAPER_STRICT_EVENTS is set (the tests), and logged as it is everywhere else, since a log call must
+never end a worker.
 """
 
 import contextlib
 import logging
 import os
-import sys
-from typing import Any, Final, NamedTuple, get_args
+from typing import Any, Final, get_args
 
 import structlog
 
 from repo.base import Lifecycle, Outcome
-from worker.logging.fields import FIELDS
+from worker.logging.fields import FIELDS, Event
 
 DEBUG, INFO, WARNING, ERROR = logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR
 
@@ -35,22 +34,6 @@ _library_log = structlog.wrap_logger(
     ],
     wrapper_class=structlog.stdlib.BoundLogger,
 )
-
-
-class Event(NamedTuple):
-    """One kind of line.
-
-    Attributes:
-        level: the logging level.
-        when: when it is written.
-        advice: what an operator should do.
-        fields: the names of its fields, always all there (null where not known), in the order of the line.
-    """
-
-    level: int
-    when: str
-    advice: str
-    fields: tuple[str, ...]
 
 
 OUTCOMES: Final[dict[str, Outcome]] = {name: name for name in get_args(Outcome)}
@@ -316,43 +299,3 @@ def _wrong(event: str, fields: dict[str, Any]) -> str:
     names = set(given) ^ fields.keys()
     names |= {name for name in set(given) & fields.keys() if not isinstance(fields[name], FIELDS[name].kind)}
     return ", ".join(sorted(names))
-
-
-def markdown() -> str:
-    """The catalogue for people: docs/events.md."""
-    lines = [_INTRODUCTION, "| event | level | when | what to do | fields |", "|---|---|---|---|---|"]
-    for name, event in EVENTS.items():
-        level = logging.getLevelName(event.level).lower()
-        fields = ", ".join(f"`{field}`" for field in event.fields)
-        lines.append(f"| `{name}` | {level} | {event.when} | {event.advice} | {fields} |")
-    lines += ["", "| field | type | unit | meaning |", "|---|---|---|---|"]
-    lines += [f"| `{name}` | {f.types} | {f.unit} | {f.meaning} |" for name, f in FIELDS.items()]
-    return "\n".join(lines) + "\n"
-
-
-_INTRODUCTION: Final = """\
-# Event catalogue
-
-Made by `python -m worker.logging.events > docs/events.md`.
-
-A line is one JSON object in ASCII: `timestamp` (UTC, ISO 8601, microseconds), `level`, `event`, then the
-event's fields in the order below, all of them, null where not known; then `exception` (a traceback) where
-there is one. What libraries log stands in the same stream, with `logger` behind their text as `event`. No
-text is longer than 4,000 characters, so that the journal never splits a line.
-
-Each operation that ends has exactly one line, `lifecycle.<outcome>`: `.succeeded`, `.failed`, `.timed_out`,
-`.cancelled`, `.interrupted`, `.swept`, `.expired` or `.lost`, with `queue_wait_s`, `duration_s`, `runtime`
-and `attempt`, and this line alone tells the whole row. The daemons' lines rebuild every row that a worker
-claimed or that the reaper closed. Rows that still wait, or that were cancelled while they waited, are told by
-who did that: the master's own log, or for the command the system's log (`journalctl -t decnet-command`). A
-line is written right after its commit; an end that a killed process could not log any more is logged by the
-reaper's next sweep.
-
-No line holds a document, or a password of ours. `error`, and `line` at level debug, repeat what Docker
-Compose and the services print: values of a document's variables whose names look like secrets (`PASSWORD`,
-`TOKEN`, ...) are masked in them, in the row too; what else a service prints is its own affair.
-"""
-
-
-if __name__ == "__main__":
-    sys.stdout.write(markdown())

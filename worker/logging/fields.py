@@ -1,4 +1,4 @@
-"""The fields of log lines: type, unit and meaning of each, whichever event it stands in."""
+"""What an event is, and its fields: type, unit and meaning of each, whichever event it stands in."""
 
 from types import NoneType, UnionType
 from typing import Final, NamedTuple, get_args
@@ -19,6 +19,22 @@ class Field(NamedTuple):
             kinds.discard(int)
         names = [name for kind, name in _JSON_TYPES.items() if kind in kinds]
         return " or ".join([*names, "null"] if NoneType in kinds else names)
+
+
+class Event(NamedTuple):
+    """One kind of line.
+
+    Attributes:
+        level: the logging level.
+        when: when it is written.
+        advice: what an operator should do.
+        fields: the names of its fields, always all there (null where not known), in the order of the line.
+    """
+
+    level: int
+    when: str
+    advice: str
+    fields: tuple[str, ...]
 
 
 _JSON_TYPES: Final = {

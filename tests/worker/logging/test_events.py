@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from docs.generate.events import markdown
 from repo.base import OUTCOMES
-from worker.logging.events import EVENTS, ROW_FIELDS, emit, emit_end, markdown
+from worker.logging.events import EVENTS, ROW_FIELDS, emit, emit_end
 from worker.logging.fields import FIELDS
 
 ROOT = Path(__file__).parents[3]
