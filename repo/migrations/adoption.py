@@ -73,12 +73,13 @@ def _adopted(row: Row[Any], newest: dict[tuple[str | None, str], str], now: str)
             f" {row.status!r}, which no DECNET writes: correct or delete that row first"
         )
     try:
-        check("decky_name", row.decky_name)
+        for name in ("id", "decky_name") + (("host_uuid",) if row.host_uuid else ()):
+            check(name, row._mapping[name])
     except InvalidLifecycle as error:
         raise StoreUnusable(
             f"row {row.id} of its table {lifecycle.name}: {error}: correct or delete that row first"
         ) from None
-    values: dict[str, Any] = {**row._mapping, "outcome": None}
+    values: dict[str, Any] = {**row._mapping, "host_uuid": row.host_uuid or None, "outcome": None}
     for name in ("started_at", "updated_at", "completed_at"):
         values[name] = _time(row, name)
     if row.status == "running" and newest[row.host_uuid or None, row.decky_name] != row.id:

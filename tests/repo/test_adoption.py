@@ -121,6 +121,12 @@ async def test_many_rows(decnet: Path) -> None:
         (("x", "d1", None, "destroy", "failed", None, START, UPDATE, END), "destroy"),
         (("x", "d1", None, "deploy", "pending", None, "yesterday", UPDATE, None), "yesterday"),
         (("x", "d1", None, "deploy", "pending", None, 1714800000, UPDATE, None), "1714800000"),
+        (("x", "d 1", None, "deploy", "pending", None, START, UPDATE, None), "decky_name 'd 1'"),
+        (("x", "d@1", None, "deploy", "pending", None, START, UPDATE, None), "decky_name 'd@1'"),
+        (("x", "-d1", None, "deploy", "pending", None, START, UPDATE, None), "decky_name '-d1'"),
+        (("x", "d" * 129, None, "deploy", "pending", None, START, UPDATE, None), "decky_name 'ddd"),
+        (("x", "d1", "a/b", "deploy", "pending", None, START, UPDATE, None), "host_uuid 'a/b'"),
+        (("x", "d1", "h" * 65, "deploy", "failed", "e", START, UPDATE, END), "host_uuid 'hhh"),
     ],
 )
 async def test_a_row_that_nobody_understands_changes_nothing(

@@ -232,10 +232,10 @@ class DeckyLocks:
 
 @lru_cache(4096)  # a sweep asks for every open row
 def _file_name(decky_name: str, host_uuid: str | None) -> str:
-    name = decky_name if host_uuid is None else f"{decky_name}@{host_uuid}"
-    if not all(_PLAIN.fullmatch(part) for part in name.split("@")):
-        name = "#" + hashlib.sha256(name.encode()).hexdigest()
-    return name + _SUFFIX
+    parts = (decky_name,) if host_uuid is None else (decky_name, host_uuid)
+    if all(map(_PLAIN.fullmatch, parts)):
+        return "@".join(parts) + _SUFFIX
+    return f"#{hashlib.sha256(repr(parts).encode()).hexdigest()}{_SUFFIX}"
 
 
 def _locked_name(path: str) -> str:

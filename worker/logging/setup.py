@@ -15,7 +15,7 @@ import structlog
 
 from repo.settings import SYSTEM_STATE_DIR
 from worker.documents.masking import without_credentials
-from worker.logging.console import ConsoleLine
+from worker.logging.console import ConsoleLine, Sentence
 from worker.logging.events import emit
 from worker.service.systemd import is_journal
 from worker.settings import WorkerSettings
@@ -70,7 +70,7 @@ def configure_command(settings: WorkerSettings) -> None:
     Args:
         settings: `state_dir`, `log_level`.
     """
-    console = _handler(logging.StreamHandler(sys.stderr), _console(sys.stderr))
+    console = _handler(logging.StreamHandler(sys.stderr), Sentence(colours=False))
     console.setLevel(logging.ERROR)
     handlers = [console]
     if settings.state_dir == SYSTEM_STATE_DIR and SYSLOG.exists():

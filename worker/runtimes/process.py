@@ -125,9 +125,12 @@ class ProcessRuntime:
         """End all processes of the decky; its logs stay."""
         await self._end(decky_name, lambda process: True)
 
-    def runs(self, decky_name: str) -> bool:
-        """Whether any process of the decky runs."""
-        return any(True for _ in self._processes(decky_name))
+    def running(self) -> list[str]:
+        """The deckies of which any process runs, in the order of their names."""
+        key = b"DECNET_DECKY="
+        environments = [entries for pid in pids() if self._mark in (entries := _environ(pid))]
+        marks = {entry for entries in environments for entry in entries if entry.startswith(key)}
+        return sorted(os.fsdecode(mark.removeprefix(key)) for mark in marks)
 
     def _processes(self, decky_name: str) -> Iterator[_Process]:
         decky = f"DECNET_DECKY={decky_name}".encode()

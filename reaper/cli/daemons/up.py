@@ -119,10 +119,7 @@ async def _wait_until_swept(settings: ReaperSettings) -> None:
 
 
 async def _say_what_still_runs(settings: ReaperSettings) -> None:
-    runtime = ProcessRuntime(settings.state_dir)
-    folders = (settings.state_dir / "deckies").glob("*")
-    names = sorted(folder.name for folder in folders if runtime.runs(folder.name))
-    if names:
+    if names := ProcessRuntime(settings.state_dir).running():
         _say(
             f"these deckies still run, as local processes: {', '.join(names)}. To end them:"
             f" decnet-reaper up, then decnet-reaper teardown {' '.join(names)}"

@@ -195,6 +195,16 @@ async def test_waiting_follows_the_retry_of_a_killed_worker(fleet: Fleet) -> Non
     assert out.endswith(", attempt 2)\n")
 
 
+async def test_without_redis_a_deploy_is_accepted_and_says_so_in_a_sentence(fleet: Fleet) -> None:
+    await fleet.kill_queue()
+    document = json.dumps(fleet.document("decky-01", "ssh")).encode()
+    status, out, err = await fleet.run("deploy", "decky-01", "--compose", "-", stdin=document)
+    assert (status, len(out.split())) == (0, 1)
+    assert re.fullmatch(
+        r"decnet-reaper: Redis can't be used: unix://.*: .+; mend Redis; nothing is lost, work goes on\n", err
+    )
+
+
 async def test_a_host_that_nobody_here_serves_is_warned_of(fleet: Fleet) -> None:
     file = both(fleet)
     status, out, err = await fleet.run("deploy", "decky-01", "--compose", file, "--host", "elsewhere")

@@ -16,8 +16,9 @@ async def test_ctrl_c_waits_for_what_runs_and_again_ends_it(fleet: Fleet) -> Non
     async with Terminal(fleet, "up", DECNET_REAPER_LOG_FORMAT="auto", columns=200) as terminal:
         await terminal.shows("reaper.started")  # a death before its first sweep counts as the master's
         async with fleet.client() as client:
-            up = await client.wait(await client.deploy("decky-02", fleet.document("decky-02")), timeout=60)
-            assert up["status"] == "succeeded"
+            for name in ("decky-02", "Decky.03"):
+                up = await client.wait(await client.deploy(name, fleet.document(name)), timeout=60)
+                assert up["status"] == "succeeded"
             lifecycle_id = await gated(fleet, client)
             terminal.process.send_signal(signal.SIGINT)
             await terminal.shows(
@@ -27,9 +28,10 @@ async def test_ctrl_c_waits_for_what_runs_and_again_ends_it(fleet: Fleet) -> Non
             assert await terminal.ended() == 0
             row = await client.get(lifecycle_id)
         assert (row["status"], row["error"]) == ("failed", "worker died during operation")
-        assert re.search(
-            "these deckies still run, as local processes: .*decky-02. To end them: ", terminal.text
+        left = (
+            r"these deckies still run, as local processes: Decky\.03, (decky-01, )?decky-02\. To end them: "
         )
+        assert re.search(left, terminal.text)
         assert "reaper.watching" not in terminal.text, "a sign of life is for programs"
         assert "Traceback" not in terminal.text
     status, out, _ = await fleet.run("logs", "decky-01")

@@ -62,10 +62,14 @@ def test_hosts_and_deckies_do_not_share_a_lock(locks: DeckyLocks) -> None:
         ("decky-01", "h1"),
         ("decky-01-h1", None),
         ("a/../b", None),
-        ("a@b", None),
+        ("a@b", None),  # of another writer: the client takes no such name
         ("a", "b"),
+        ("a@b/c", None),
+        ("a", "b/c"),
+        ("a@b", "c"),
+        ("a", "b@c"),
     ]
-    assert len({locks.path(*name) for name in names[:5]}) == 5
+    assert len({locks.path(*name) for name in names}) == len(names)
     assert all(locks.path(*name).parent == locks.directory.path for name in names)
 
 
