@@ -6,6 +6,7 @@ import threading
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from html import escape
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -183,6 +184,25 @@ def test_a_browser_shows_the_page_and_asks_nobody(tmp_path: Path, server: tuple[
     led_to = colours_of(chromium.picture(f"{page.as_uri()}#row-{rows[0]['id']}", 1200, 1400))
     assert HIGHLIGHT in led_to, "the row that a bar leads to is marked"
     assert asked == []
+
+
+@pytest.mark.browser
+def test_a_narrow_window_shows_every_cell(tmp_path: Path) -> None:
+    rows = story()
+    rows[1] |= {"decky_name": "d" * 128, "error": "no route to the registry " * 20}
+    page = escape(render(".html", rows, now=NOW, cut=False).decode(), quote=True)
+    frame = tmp_path / "frame.html"
+    frame.write_text(
+        f"""<iframe width="420" height="2000" srcdoc="{page}"></iframe><pre></pre><script>onload = () => {{
+        const cells = [...document.querySelector("iframe").contentDocument.querySelectorAll("td")]
+        const edges = cells.map(cell => cell.getBoundingClientRect().right)
+        document.querySelector("pre").textContent = `${{cells.length}} ${{Math.ceil(Math.max(...edges))}}`
+        }}</script>"""
+    )
+    found = re.search(r"<pre>(\d+) (\d+)</pre>", Chromium(tmp_path).dom(frame.as_uri()))
+    assert found is not None
+    assert int(found[1]) == 9 * len(rows)
+    assert int(found[2]) <= 420
 
 
 @pytest.mark.browser

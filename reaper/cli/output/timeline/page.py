@@ -29,7 +29,6 @@ _PAGE = """<!DOCTYPE html>
 body {{ font: 15px/1.45 system-ui, "DejaVu Sans", sans-serif; color: #22262b; margin: 2rem auto;
   max-width: 75rem; padding: 0 1.5rem; background: #fff }}
 svg {{ width: 100%; height: auto; min-width: 46rem }}
-@media (max-width: 48rem) {{ body {{ margin: 1rem auto; padding: 0 .75rem }} }}
 .scroll {{ overflow-x: auto }}
 table {{ border-collapse: collapse; width: 100%; font-size: 13.5px; margin-top: 1.5rem }}
 th, td {{ text-align: left; padding: .38rem .7rem; border-bottom: 1px solid #e3e6ea; vertical-align: top }}
@@ -43,6 +42,17 @@ b {{ font-weight: 600 }} b::before {{ content: "\\25CF\\00A0" }}
 .running {{ color: #1f66b5 }} .pending {{ color: #96690a }}
 tr:target td {{ background: #fff6d6 }}
 p {{ color: #59616b }}
+@media (max-width: 48rem) {{
+body {{ margin: 1rem auto; padding: 0 .75rem }}
+p::after {{ content: " The picture can be moved sideways." }}
+table, tbody {{ display: block }} thead {{ display: none }}
+tr {{ display: flex; flex-wrap: wrap; gap: .1rem .8rem; padding: .5rem 0; border-bottom: 1px solid #e3e6ea }}
+td {{ padding: 0; border: 0 }} td:nth-child(2) {{ overflow-wrap: anywhere; font-weight: 600 }}
+td.error {{ flex-basis: 100% }}
+.n:nth-child(6)::before {{ content: "waited " }}
+.n:nth-child(7)::before {{ content: "took " }}
+.n:nth-child(8)::before {{ content: "try " }}
+}}
 </style>
 </head>
 <body>
