@@ -3,6 +3,8 @@
     pip install decnet-reaper fastapi uvicorn
     uvicorn examples.master.app:app --timeout-graceful-shutdown 5
 
+In the place of DECNET's own master it is `in_decnet.py`.
+
 It keeps nothing in memory: what was accepted is a row in the store, so that this process may be killed and
 started again at any time, and any number of them may run. Whoever may ask is for the application around it
 to decide (DECNET's own authentication), as is how large a request may be.
@@ -44,6 +46,7 @@ Follow = Annotated[
     ),
 ]
 Compose = dict[str, Any] | str
+Moment = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
 
 
 class Decky(BaseModel):
@@ -96,9 +99,9 @@ class Lifecycle(BaseModel):
     operation: Literal["deploy", "mutate", "teardown"]
     status: Literal["pending", "running", "succeeded", "failed"]
     error: str | None
-    started_at: str = Field(json_schema_extra={"format": "date-time"})
-    updated_at: str = Field(json_schema_extra={"format": "date-time"})
-    completed_at: str | None = Field(json_schema_extra={"format": "date-time"})
+    started_at: Moment
+    updated_at: Moment
+    completed_at: Moment | None
     retry_id: str | None
 
 

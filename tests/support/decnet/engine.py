@@ -3,12 +3,10 @@
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
-RELEASE = "1.0.0"
-# As DECNET's lock has it: 2.1 doesn't bring greenlet by itself, and the release doesn't ask for it.
-PINNED = "sqlalchemy[asyncio]==2.0.49"
+from tests.support import decnet_environment
+from tests.support.needs import lacking
 
 _SERVICES = """
 from decnet.services.base import BaseService
@@ -81,13 +79,14 @@ class Decnet:
     def __init__(self, directory: Path, image: str) -> None:
         self.directory = directory
         self._image = image
-        python = _environment()
+        python = environment()
         package = next(python.parents[1].glob("lib/python3*/site-packages/decnet"))
         shutil.copytree(package, directory / "decnet")
         (directory / "decnet/services/ours.py").write_text(_SERVICES.format(image=image))
         password, secret = "A-test-s-Password-1", "0123456789abcdef" * 4
         (directory / ".env").write_text(f"DECNET_ADMIN_PASSWORD={password}\nDECNET_JWT_SECRET={secret}\n")
-        self.python = ["env", f"PYTHONPATH={directory}", str(python)]
+        ours = Path(__file__).parents[2]
+        self.python = ["env", f"PYTHONPATH={directory}:{ours}", str(python)]
 
     def record(self, *names: str) -> None:
         """What DECNET's API writes down before it asks for a deploy of these deckies."""
@@ -101,15 +100,8 @@ class Decnet:
         return self.directory / "decnet-state.json"
 
 
-def _environment() -> Path:
-    """The Python of an environment with DECNET's release, made once a machine."""
-    cache = Path(os.environ.get("DECNET_CI_CACHE", "/var/cache/decnet-reaper"))
-    home = cache / f"decnet-{RELEASE}"
-    python = home / "bin/python"
-    if not (home / "complete").exists():
-        cache.mkdir(parents=True, exist_ok=True)
-        subprocess.run([sys.executable, "-m", "venv", "--clear", str(home)], check=True)
-        pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        subprocess.run([*pip, f"decnet=={RELEASE}", PINNED], check=True, capture_output=True)
-        (home / "complete").touch()
-    return python
+def environment() -> Path:
+    """The Python of DECNET's environment; a newcomer's machine need not have one."""
+    if not decnet_environment.is_made() and os.environ.get("DECNET_REQUIRE_E2E") != "1":
+        lacking("DECNET's package")
+    return decnet_environment.make()
