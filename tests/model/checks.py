@@ -73,12 +73,13 @@ _LIVE = "-DDECKIES=1 -DREAPERS=1 -DFAULTS=1 -DLIVE"
 _HOSTS = "-DFAULTS=4"
 
 CHECKS = [
-    Check("one decky, two rows, three faults", "host", "-DDECKIES=1 -DREAPERS=2 -DFAULTS=3"),
-    Check("two deckies, one fault", "host", "-DDECKIES=2 -DREAPERS=2 -DFAULTS=1"),
+    Check("one decky, two rows, four faults", "host", "-DDECKIES=1 -DREAPERS=2 -DFAULTS=4"),
+    Check("two deckies, three faults", "host", "-DDECKIES=2 -DREAPERS=2 -DFAULTS=3"),
     Check("the lock directory is replaced", "host", _REPLACED),
     Check("the same with two reapers, one fault", "host", "-DDECKIES=1 -DREAPERS=2 -DFAULTS=1 -DREPLACED"),
     Check("the store forgets a claim", "host", _REPLACED + " -DSTORE_FORGETS"),
     Check("every row ends", "host", _LIVE, live=True),
+    Check("every row ends, with two reapers", "host", "-DDECKIES=1 -DREAPERS=2 -DFAULTS=1 -DLIVE", live=True),
     Check("every row ends, the lock directory replaced", "host", _LIVE + " -DREPLACED", live=True),
     Check("the reaper releases the lock before it closes", "host", _ONE + " -DRELEASE_EARLY"),
     Check("nobody enqueues the decky's next row", "host", _LIVE + " -DNO_NEXT", live=True),
@@ -116,6 +117,9 @@ _GUARDS_OF_PRESENCE = {
     "LONG_LOOK": "an observer that did not look for long begins its count anew",
     "CAPPED_LOOK": "it begins anew: not to count that time is not enough",
     "CLOSE_UNSEEN": "a row is closed as lost only where its host is not present",
+    "STALE_COUNT": "a host is written down as lost only where it was not back since the observer looked",
+    "STALE_WORD": "a row is closed as lost only where its host is still written down as lost",
+    "MARK_STAYS": "a host that has its session again is lost no more",
     "LATE_WRITE": "a terminal write only where the row is still running",
 }
 _GUARDS_OF_RETURN = {

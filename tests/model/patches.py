@@ -141,17 +141,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory(prefix="mutant-") as scratch:
             copy(patch, Path(scratch))
             with ThreadPoolExecutor() as side_by_side:
-                storm_run = [
-                    "-m",
-                    "tests.storm",
-                    "--seed",
-                    _SEED,
-                    "--minutes",
-                    _MINUTES,
-                    "--calm",
-                    "60",
-                    "--no-prefix",
-                ]
+                storm_run = ["-m", "tests.storm", "--seed", _SEED, "--minutes", _MINUTES, "--no-prefix"]
                 storming = side_by_side.submit(_run, scratch, *storm_run)
                 tested = _run(
                     scratch, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *patch.tests.split()

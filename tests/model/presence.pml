@@ -17,11 +17,15 @@
 mtype = { absent, pending, running, ended, lost };
 
 byte faults = FAULTS;
+byte n;                                              /* of loops; 0 between two steps */
+#define FOR_EACH_ROW(statement) do :: n < 2 -> statement; n++ :: else -> break od; n = 0
 
 /* ---------------------------------------------------------------- the database */
 bool up = true;                                      /* it answers */
 bool session = true;                                 /* it holds the session of the host's daemons */
 bool observed = true;                                /* it holds the observer's, unbroken since it last looked */
+bool lost_at = false;                                /* it says that the host is lost, until that is back */
+bool seen_at = false;                                /* the host has had its session since the observer looked */
 mtype row[2] = absent;                               /* one of the host, and its retry */
 
 /* ---------------------------------------------------------------- the host */
@@ -41,12 +45,15 @@ bool looked = false;                                 /* in this tick */
 bool on_time = true;                                 /* no tick went by without a look */
 bool missing = false;                                /* it counts: the host was missing at every look so far */
 byte counted = 0;                                    /* ticks, by its own steady clock */
-bool decided = false;                                /* the host is lost, and it is about to write that */
+bool counted_out = false;                            /* it has counted the host out, and is about to write that */
+bool decided = false;                                /* it takes the host for lost, and is about to close its rows */
 
 /* ---------------------------------------------------------------- what is true, whoever knows it */
 bool whole_tick = true;                              /* the host has been there all through this tick */
 byte gone = 0;                                       /* ticks in which it was not, one after the other, while the
                                                         database was there to see it; counted up to LOST */
+bool away = false;                                   /* it was gone for LOST, or so says the operator, and has not
+                                                        been there for a whole tick since */
 
 inline end_row(s, how) {
     CHECKED(row[s] == pending || row[s] == running, "a terminal row changes\n");
@@ -131,56 +138,80 @@ proctype Reaper() {
 #else
 #define COUNTS true
 #endif
-#ifdef CLOSE_UNSEEN
-#define STILL_MISSING true
+#ifdef STALE_COUNT
+#define STILL_THE_SAME !session
 #else
-#define STILL_MISSING !session
+#define STILL_THE_SAME (!session && !seen_at)
+#endif
+#if defined(CLOSE_UNSEEN)
+#define STILL_LOST true
+#elif defined(STALE_WORD)
+#define STILL_LOST !session
+#else
+#define STILL_LOST (!session && lost_at)
 #endif
 #define CAN_LOOK (!stopped && !cut && up)
 
 inline look() {                                      /* one statement over pg_locks, then its own clock */
     d_step {
-        CAN_LOOK && !looked && !decided ->
+        CAN_LOOK && !looked && !decided && !counted_out ->
         if
         :: !session && missing && UNBROKEN && ON_TIME
         :: else -> missing = !session; counted = 0   /* present, or the count begins anew */
         fi;
-        looked = true; observed = true; on_time = true;
+        looked = true; observed = true; on_time = true; seen_at = false;
         if
-        :: missing && counted >= LOST && row[0] == running ->
+        :: missing && counted >= LOST ->
             printf("STORY the observer says that the host is lost\n");
             CHECKED(gone >= LOST, "the host was there, or nobody could tell\n");
-            decided = true
+            counted_out = !lost_at; decided = true
+        :: else -> decided = !session && lost_at     /* another observer has counted, or the operator says it */
+        fi
+    }
+}
+
+inline write_lost() {                                /* one transaction, where the host was not back meanwhile */
+    d_step {
+        counted_out && CAN_LOOK ->
+        counted_out = false;
+        if
+        :: STILL_THE_SAME -> lost_at = true
         :: else
         fi
     }
 }
 
-inline close_lost() {                                /* one transaction, where the host is still not present */
+inline close_lost() {                                /* one transaction, where the host is still lost */
     d_step {
-        decided && CAN_LOOK ->
-        decided = false; missing = false; counted = 0;
-        if
-        :: row[0] == running && STILL_MISSING ->
-            printf("STORY the observer closes row 0: host lost\n");
-            CHECKED(!session, "the host is present\n");
-            end_row(0, lost);
-            accept_retry(0)
-        :: else
-        fi
+        decided && !counted_out && CAN_LOOK ->
+        decided = false;
+        FOR_EACH_ROW(
+            if
+            :: row[n] == running && STILL_LOST ->
+                printf("STORY the observer closes row %d: host lost\n", n);
+                CHECKED(!session, "the host is present\n");
+                CHECKED(away, "the host was there, or nobody could tell\n");
+                end_row(n, lost);
+                accept_retry(n)
+            :: else
+            fi)
     }
 }
 
 proctype Observer() {
     do
     :: look()
+    :: write_lost()
     :: close_lost()
     od
 }
 
 /* ---------------------------------------------------------------- time, and everything that may go wrong */
-inline be_present() {
-    session = true;
+inline be_present() {                                /* one transaction takes the lock and takes back the word */
+    session = true; seen_at = true;
+#ifndef MARK_STAYS
+    lost_at = false;
+#endif
     printf("STORY the host has its session again\n")
 }
 
@@ -194,7 +225,7 @@ proctype Time() {
     :: d_step { session && up && !(powered && cable) -> be_freed() }
     :: d_step { !session && REACHES -> be_present() }
     :: d_step {
-        looked || !CAN_LOOK || decided ->            /* whoever can look has looked */
+        looked || !CAN_LOOK || counted_out || decided ->            /* whoever can look has looked */
         printf("STORY (a tick)\n");
         if
         :: session && up && !(powered && cable) -> be_freed()
@@ -204,6 +235,7 @@ proctype Time() {
         :: !up || whole_tick -> gone = 0
         :: else -> gone = (gone < LOST -> gone + 1 : LOST)
         fi;
+        away = (up && whole_tick -> false : away || gone == LOST);
         if
         :: !session && REACHES -> be_present()
         :: else
@@ -231,6 +263,8 @@ proctype Faults() {
     :: d_step { faults && row[0] == running -> faults--; end_row(0, lost); accept_retry(0);
         printf("STORY the operator says that the host is lost\n") }
 #else
+    :: d_step { up && !session && faults -> faults--; lost_at = true; away = true;
+        printf("STORY the operator says that the host is lost\n") }
     :: d_step { FAULT; SESSIONS_GO; printf("STORY the database fails over\n") }
     :: d_step { up && faults -> faults--; SESSIONS_GO; up = false; printf("STORY the database goes away\n") }
     :: d_step { !up -> up = true; printf("STORY the database is back\n") }

@@ -51,7 +51,7 @@ class _Run:
             if event == "lifecycle.running":
                 self._claims[lifecycle_id].add(line["owner"])
             if event == "lifecycle.survivors_ended":
-                self._survivors[lifecycle_id] = line["timestamp"]
+                self._survivors[lifecycle_id] = line.get("timestamp", "")
             if event in _ENDS:
                 self._ends[lifecycle_id].append(line)
 

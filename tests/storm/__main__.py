@@ -21,7 +21,12 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=1.0)
     parser.add_argument("--steps", type=int, help="end after so many faults")
     parser.add_argument("--store", choices=list(STORES), default="sqlite")
-    parser.add_argument("--calm", type=float, default=CALM_S, help="seconds in which all rows must end")
+    parser.add_argument(
+        "--calm",
+        type=float,
+        default=CALM_S,
+        help="end, when no row moves for so many seconds",
+    )
     parser.add_argument("--no-prefix", action="store_true", help="don't look for the shortest that fails")
     given = parser.parse_args()
     outcome = asyncio.run(storm(given.seed, given.minutes * 60, given.steps, given.store, given.calm))
@@ -50,6 +55,7 @@ def _failed(outcome: Outcome) -> bool:
 def _tell(seed: int, outcome: Outcome) -> None:
     found = f"wrong, all is kept in {outcome.kept}" if _failed(outcome) else "all is well"
     print(f"seed {seed}: {outcome.steps} faults, {outcome.rows} rows, {outcome.looks} looks: {found}")  # noqa: T201
+    print(f"  {', '.join(f'{name} {times}' for name, times in sorted(outcome.done.items()))}")  # noqa: T201
     for name, lines in (("checker", outcome.wrong), ("replay", outcome.strayed)):
         for line in lines[:10]:
             print(f"  {name}: {line}")  # noqa: T201

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import random
+import shutil
 import signal
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
@@ -13,6 +14,8 @@ from redis.exceptions import RedisError
 
 from tests.storm.stores import Store
 from tests.support.fleet import Daemon, Fleet
+from tests.support.machine.wall_clock import WallClock, find_libfaketime
+from worker.liveness.lock_directory import find_lock_directory
 
 _HARMLESS = [signal.SIGHUP, signal.SIGCONT, signal.SIGCHLD, signal.SIGWINCH, signal.SIGURG]
 
@@ -28,6 +31,8 @@ class Storm:
         store: what the rows are in.
         chance: the storm's only source of chance.
         later: what goes on in the background, such as waking up who was stopped.
+        starting: held while nothing may be started.
+        clock: the wall clock of all processes; None where libfaketime is missing.
     """
 
     def __init__(self, fleet: Fleet, notes: Path, store: Store, seed: str) -> None:
@@ -36,6 +41,13 @@ class Storm:
         self.places: dict[str, Daemon] = {}
         self.submitters: dict[str, asyncio.subprocess.Process] = {}
         self.later: set[asyncio.Task[None]] = set()
+        self.starting = asyncio.Lock()
+        library = find_libfaketime()
+        self.clock = None if library is None else WallClock(fleet.root / "clock", library)
+        if self.clock is not None:
+            fleet.environment |= self.clock.environment
+            del fleet.environment["FAKETIME_NO_CACHE"]  # a look at the file each second is enough, and cheap
+            fleet.environment["FAKETIME_CACHE_DURATION"] = "1"
 
     def some(self, kind: str) -> int | None:
         """The pid of one living process of a kind."""
@@ -89,6 +101,17 @@ async def _kill_all(storm: Storm) -> None:
         send(daemon.pid, signal.SIGKILL)
 
 
+async def _power_loss(storm: Storm) -> None:
+    """Everything dies, and what a store makes anew at its next start is gone."""
+    async with storm.starting:
+        processes = [*(d.process for d in storm.places.values()), *storm.submitters.values()]
+        for process in processes:
+            send(process.pid, signal.SIGKILL)
+        for process in processes:
+            await process.wait()
+        storm.store.lose_what_it_can()
+
+
 async def _tell_worker_to_stop(storm: Storm) -> None:
     send(storm.some("worker"), signal.SIGTERM)
 
@@ -97,6 +120,22 @@ async def _stop_a_while(storm: Storm) -> None:
     pid = storm.some(storm.chance.choice(["worker", "reaper"]))
     send(pid, signal.SIGSTOP)
     storm.in_background(_wake(pid, storm.chance.choice([0.2, 1.0, 3.0, 12.0])))
+
+
+async def _hang_worker(storm: Storm) -> None:
+    """Stopped for good: its row is closed past the deadline, and whoever kills it helps."""
+    send(storm.some("worker"), signal.SIGSTOP)
+
+
+async def _set_clock(storm: Storm) -> None:
+    offset = storm.chance.choice(["+0", "+90s", "-90s", "+1d", "-1d"])
+    if storm.clock is not None:
+        storm.clock.set(offset)
+
+
+async def _remove_locks(storm: Storm) -> None:
+    """A directory that is gone, or is half gone since a daemon makes a file in it meanwhile."""
+    shutil.rmtree(find_lock_directory(storm.fleet.settings), ignore_errors=True)
 
 
 async def _signals(storm: Storm) -> None:
@@ -159,7 +198,11 @@ _WEIGHTS: dict[Fault, int] = {
     _empty_queue: 2,
     _restart_queue: 2,
     _freeze_queue: 1,
-    _trouble_store: 2,
+    _trouble_store: 3,
+    _hang_worker: 1,
+    _set_clock: 2,
+    _remove_locks: 1,
+    _power_loss: 1,
 }
 
 

@@ -1,11 +1,13 @@
 """One storm: it rages, it calms down, it is judged."""
 
 import asyncio
+import json
 import shutil
 import signal
 import sys
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +18,7 @@ from tests.storm.stores import STORES
 from tests.support.fleet import Fleet
 
 _DECKIES = ["decky-01", "decky-02", "decky-03"]
-CALM_S = 120.0
+CALM_S = 60.0
 _LEAST_ROWS = 30  # on a busy machine a storm takes longer
 _SETTINGS = {
     "runtime": "compose",
@@ -25,6 +27,7 @@ _SETTINGS = {
     "stop_grace": "1",
     "max_attempts": "2",
     "max_jobs": "4",
+    "pending_ttl": "864000",  # the clock is set, and no row is to be given up for that
 }
 
 
@@ -34,17 +37,22 @@ class Outcome(NamedTuple):
     Attributes:
         wrong: what must not be, says the checker; empty if all is well.
         strayed: where the run is no path of the model, says the replay; empty if all is well.
-        steps: faults that were done.
+        done: faults that were done, how often each.
         rows, looks: how much there was to look at, and how often it was looked at.
         kept: where everything lies, if something is wrong.
     """
 
     wrong: list[str]
     strayed: list[str]
-    steps: int
+    done: Counter[str]
     rows: int
     looks: int
     kept: Path
+
+    @property
+    def steps(self) -> int:
+        """How many faults."""
+        return self.done.total()
 
 
 async def storm(
@@ -64,42 +72,47 @@ async def storm(
     watch.start()
     weather = Storm(fleet, notes, store, f"{seed}")
     try:
-        steps = await _rage(weather, seed, seconds, most_steps)
+        done = await _rage(weather, seed, seconds, most_steps)
         await _calm(weather, read, calm)
         watch.end()
         watch.look()
         wrong = watch.found + checker.verdict(read, notes)
-        rows = len(read("SELECT id FROM decky_lifecycle"))
+        rows = read("SELECT * FROM decky_lifecycle ORDER BY id")
         history = read("SELECT id, was, is_now FROM storm ORDER BY seq")
+        _keep_lines(root / "rows", rows)
+        _keep_lines(root / "history", history)
     finally:
         watch.end()
         await _end(weather)
         store.remove()
-    strayed = replay(((id_, was, is_now) for id_, was, is_now in history), fleet.lines())
+    lines = fleet.lines()
+    if done["set_clock"]:  # then times tell nothing
+        lines = [{name: value for name, value in line.items() if name != "timestamp"} for line in lines]
+    strayed = replay(((id_, was, is_now) for id_, was, is_now in history), lines)
     _keep_logs(fleet, root)
     if not wrong and not strayed:
         shutil.rmtree(root, ignore_errors=True)
-    return Outcome(wrong, strayed, steps, rows, watch.looks, root)
+    return Outcome(wrong, strayed, done, len(rows), watch.looks, root)
 
 
-async def _rage(weather: Storm, seed: int, seconds: float, most_steps: int | None) -> int:
+async def _rage(weather: Storm, seed: int, seconds: float, most_steps: int | None) -> Counter[str]:
     keepers = [
         asyncio.create_task(_keep(weather, f"{kind}-{number}"))
         for kind in ("worker", "reaper", "submitter")
         for number in range(2)
     ]
-    begun, steps = time.monotonic(), 0
+    begun, done = time.monotonic(), Counter[str]()
     for pause, fault in schedule(f"{seed}"):
         enough = len(checker.lines(weather.notes / "acknowledged")) >= _LEAST_ROWS
-        if (time.monotonic() - begun > seconds and enough) or steps == most_steps:
+        if (time.monotonic() - begun > seconds and enough) or done.total() == most_steps:
             break
         await asyncio.sleep(pause)
         await fault(weather)
-        steps += 1
+        done[fault.__name__.strip("_")] += 1
     for keeper in keepers:
         keeper.cancel()
     await asyncio.gather(*keepers, return_exceptions=True)
-    return steps
+    return done
 
 
 async def _keep(weather: Storm, name: str) -> None:
@@ -107,14 +120,14 @@ async def _keep(weather: Storm, name: str) -> None:
     kind, _, number = name.partition("-")
     life = 0
     while True:
-        if kind == "submitter":
-            process = await _submitter(weather, number, life)
-            weather.submitters[name] = process
-            await process.wait()
-            life += 1
-        else:
-            weather.places[name] = await weather.fleet.start(kind)
-            await weather.places[name].process.wait()
+        async with weather.starting:
+            if kind == "submitter":
+                process = weather.submitters[name] = await _submitter(weather, number, life)
+            else:
+                weather.places[name] = await weather.fleet.start(kind)
+                process = weather.places[name].process
+        await process.wait()
+        life += 1
         await asyncio.sleep(0.1)
 
 
@@ -129,7 +142,10 @@ async def _submitter(weather: Storm, number: str, life: int) -> asyncio.subproce
 
 
 async def _calm(weather: Storm, read: checker.Read, seconds: float) -> None:
-    """Nothing more goes wrong: the masters are silent, a worker and a reaper are there, all rows may end."""
+    """Nothing more goes wrong: the masters are silent, a worker and a reaper are there, all rows may end.
+
+    However slow the machine is: until no commit has moved a row for so many seconds.
+    """
     for process in weather.submitters.values():
         send(process.pid, signal.SIGKILL)
         await process.wait()
@@ -138,9 +154,14 @@ async def _calm(weather: Storm, read: checker.Read, seconds: float) -> None:
         await weather.fleet.start_queue()
     for kind in ("worker", "reaper"):
         await weather.fleet.start(kind)
-    end = time.monotonic() + seconds
     unended = "SELECT id FROM decky_lifecycle WHERE status IN ('pending', 'running')"
-    while read(unended) and time.monotonic() < end:
+    commits, end = -1, 0.0
+    while read(unended):
+        ((now_there,),) = read("SELECT count(*) FROM storm")
+        if now_there != commits:
+            commits, end = now_there, time.monotonic() + seconds
+        if time.monotonic() > end:
+            break
         await asyncio.sleep(0.2)
 
 
@@ -154,6 +175,10 @@ async def _end(weather: Storm) -> None:
     await weather.fleet.kill_queue()
     for pid in weather.engines():
         send(pid, signal.SIGKILL)
+
+
+def _keep_lines(path: Path, rows: list[tuple[object, ...]]) -> None:
+    path.write_text("".join(f"{json.dumps(row, default=str)}\n" for row in rows))
 
 
 def _keep_logs(fleet: Fleet, root: Path) -> None:

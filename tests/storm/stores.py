@@ -2,8 +2,12 @@
 
 import asyncio
 import random
+import shutil
 import sqlite3
+import subprocess
+import threading
 from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -13,7 +17,29 @@ import psycopg
 from repo.factory import get_repository
 from tests.storm.checker import HISTORY, HISTORY_POSTGRES, Unreadable
 from tests.support.fleet import Fleet
+from tests.support.machine.small_disk import fill, mount_memory
 from tests.support.store.postgres_server import PostgresServer
+
+
+class Disk:
+    """A disk of the store's own, small enough to be filled. Who isn't root has none, and it never fills."""
+
+    def __init__(self, path: Path, size: str) -> None:
+        path.mkdir(exist_ok=True)
+        self.path = path
+        self._mounted = mount_memory(path, size) is None
+
+    async def be_full(self, seconds: float) -> None:
+        """For a while no byte is free."""
+        if self._mounted:
+            ballast = await asyncio.to_thread(fill, self.path)
+            await asyncio.sleep(seconds)
+            ballast.unlink()
+
+    def remove(self) -> None:
+        """What was on it is gone."""
+        if self._mounted:
+            subprocess.run(["umount", "--lazy", self.path], check=True)
 
 
 class Store(ABC):
@@ -31,46 +57,73 @@ class Store(ABC):
             Unreadable: the database is away, which may be the storm's doing.
         """
 
-    @abstractmethod
     async def trouble(self, chance: random.Random) -> None:
         """Something bad, that passes."""
+        await chance.choice(self._troubles())(chance)
+
+    @abstractmethod
+    def lose_what_it_can(self) -> None:
+        """Remove what the store makes anew when it is opened. No daemon and no master has it open."""
 
     @abstractmethod
     def remove(self) -> None:
         """It is needed no more."""
+
+    @abstractmethod
+    def _troubles(self) -> list[Callable[[random.Random], Awaitable[None]]]:
+        """What may be done to it."""
 
 
 class SqliteStore(Store):
     """A file."""
 
     async def make(self, fleet: Fleet) -> None:
+        self._disk = Disk(fleet.root / "disk", "64m")
+        self._path = self._disk.path / "store.db"
+        self._reading = threading.Lock()
+        fleet.set(database=str(self._path))
         await fleet.make_store()
-        self._path = Path(fleet.settings.database)
         with closing(sqlite3.connect(self._path)) as connection:
             connection.executescript(HISTORY)
 
     def read(self, query: str) -> list[tuple[Any, ...]]:
-        with closing(sqlite3.connect(self._path, timeout=30)) as connection:
-            return connection.execute(query).fetchall()
+        try:
+            with self._reading, closing(sqlite3.connect(self._path, timeout=30)) as connection:
+                return connection.execute(query).fetchall()
+        except sqlite3.OperationalError as error:
+            raise Unreadable from error
 
-    async def trouble(self, chance: random.Random) -> None:
+    def lose_what_it_can(self) -> None:
+        with self._reading:
+            Path(f"{self._path}-shm").unlink(missing_ok=True)
+
+    def remove(self) -> None:
+        shutil.copytree(self._disk.path, self._disk.path.with_name("kept"))
+        self._disk.remove()
+
+    def _troubles(self) -> list[Callable[[random.Random], Awaitable[None]]]:
+        return [self._lock, self._fill]
+
+    async def _lock(self, chance: random.Random) -> None:
+        seconds = chance.choice([0.2, 1.0, 3.0])
         with closing(sqlite3.connect(self._path, isolation_level=None, timeout=0)) as connection:
             try:
                 connection.execute("BEGIN IMMEDIATE")
             except sqlite3.OperationalError:
                 return
-            await asyncio.sleep(chance.choice([0.2, 1.0, 3.0]))
+            await asyncio.sleep(seconds)
             connection.execute("ROLLBACK")
 
-    def remove(self) -> None:
-        pass
+    async def _fill(self, chance: random.Random) -> None:
+        await self._disk.be_full(chance.choice([0.5, 2.0, 5.0]))
 
 
 class PostgresStore(Store):
     """A server of its own."""
 
     async def make(self, fleet: Fleet) -> None:
-        self._server = PostgresServer()
+        self._server = PostgresServer({"max_wal_size": "64MB", "min_wal_size": "32MB"})
+        self._disk = Disk(self._server.directory, "384m")
         await asyncio.to_thread(self._server.start)
         self._url = self._server.url(self._server.database())
         fleet.set(database=self._url)
@@ -86,19 +139,38 @@ class PostgresStore(Store):
         except psycopg.OperationalError as error:
             raise Unreadable from error
 
-    async def trouble(self, chance: random.Random) -> None:
-        what = chance.choice(["restart", "kill", "freeze"])
-        if what == "freeze":
-            self._server.freeze()
-            await asyncio.sleep(chance.choice([0.5, 2.0]))
-            self._server.thaw()
-            return
-        await asyncio.to_thread(self._server.stop if what == "restart" else self._server.kill)
-        await asyncio.sleep(chance.choice([0.0, 2.0]))
-        await asyncio.to_thread(self._server.start)
+    def lose_what_it_can(self) -> None:
+        """Nothing: that is the server's own business."""
 
     def remove(self) -> None:
+        self._server.kill()
+        self._disk.remove()
         self._server.remove()
+
+    def _troubles(self) -> list[Callable[[random.Random], Awaitable[None]]]:
+        return [self._restart, self._kill, self._freeze, self._fill]
+
+    async def _restart(self, chance: random.Random) -> None:
+        await asyncio.to_thread(self._server.stop)
+        await self._start(chance)
+
+    async def _kill(self, chance: random.Random) -> None:
+        await asyncio.to_thread(self._server.kill)
+        await self._start(chance)
+
+    async def _freeze(self, chance: random.Random) -> None:
+        self._server.freeze()
+        await asyncio.sleep(chance.choice([0.5, 2.0]))
+        self._server.thaw()
+
+    async def _fill(self, chance: random.Random) -> None:
+        """A server that finds no room for its log ends by itself; it is started again in any case."""
+        await self._disk.be_full(chance.choice([0.5, 2.0, 5.0]))
+        await self._kill(chance)
+
+    async def _start(self, chance: random.Random) -> None:
+        await asyncio.sleep(chance.choice([0.0, 2.0]))
+        await asyncio.to_thread(self._server.start)
 
 
 STORES: dict[str, type[Store]] = {"sqlite": SqliteStore, "postgresql": PostgresStore}

@@ -15,6 +15,7 @@ from repo.errors import LifecycleClosed, StoreUnavailable
 from worker.client import LifecycleClient
 from worker.settings import WorkerSettings, load
 
+_ENOUGH = 40  # open rows
 _HOW = ["well", "well", "well", "fails", "stubborn", "leaves"]
 
 
@@ -27,6 +28,8 @@ async def _submit(number: str, chance: random.Random, notes: Path, deckies: list
             environment["SECONDS"] = f"{chance.choice([0, 0.05, 0.3, 1.0]):g}"
             document = {"services": {decky: {"image": "none", "environment": environment}}}
             try:
+                while len(await client.repository.list_open_lifecycles()) > _ENOUGH:
+                    await asyncio.sleep(0.5)
                 accepted.append(await client.deploy(decky, document))
                 _note(notes, {"wish": wish, "id": accepted[-1], "decky": decky})
                 if chance.random() < 0.15:

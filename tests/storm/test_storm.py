@@ -16,8 +16,8 @@ pytestmark = pytest.mark.anyio
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
-async def test_a_minute_of_storm(kind: str) -> None:
-    outcome = await storm(seed=2026, seconds=40, kind=kind)
+async def test_a_short_storm(kind: str) -> None:
+    outcome = await storm(seed=2026, seconds=15, kind=kind)
     assert outcome.wrong == []
     assert outcome.strayed == []
     assert outcome.steps > 10

@@ -5,13 +5,13 @@ import os
 import signal
 import time
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 
 from reaper.sweep.ages import Ages
 from tests.support.audit import audit
 from tests.support.fleet import Daemon, Fleet, accept, gated, wait_status
+from tests.support.machine.wall_clock import WallClock, find_libfaketime
 from tests.support.needs import lacking
 from worker.client import LifecycleClient
 
@@ -66,33 +66,6 @@ def test_a_row_that_was_set_back_by_its_writer_is_old() -> None:
     assert clocks.age("a", NOON - timedelta(hours=2)) == 7201
 
 
-def _libfaketime() -> str:
-    """The library that fakes a process's wall clock (Debian: libfaketime)."""
-    for path in Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"):
-        return str(path)
-    return lacking("libfaketime")
-
-
-class WallClock:
-    """The wall clock of the daemons that are started with its environment."""
-
-    def __init__(self, control: Path) -> None:
-        self._control = control
-        self.set("+0")
-        self.environment = {
-            "LD_PRELOAD": _libfaketime(),
-            "FAKETIME_TIMESTAMP_FILE": str(control),
-            "FAKETIME_NO_CACHE": "1",
-            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-        }
-
-    def set(self, offset: str) -> None:
-        """Set it: `+1d`, `-1d`."""
-        new = self._control.with_name("new")
-        new.write_text(f"{offset}\n")
-        new.rename(self._control)
-
-
 async def passes(reaper: Daemon, client: LifecycleClient, tag: str, count: int) -> float:
     """So many passes of the reaper that did something; seconds until the last."""
     begun = time.monotonic()
@@ -107,7 +80,7 @@ async def passes(reaper: Daemon, client: LifecycleClient, tag: str, count: int) 
 async def test_a_wall_clock_that_is_set_sweeps_nobody_and_stops_nothing(fleet: Fleet, offset: str) -> None:
     fleet.set(max_attempts="1")
     reap_interval = fleet.settings.reap_interval
-    clock = WallClock(fleet.root / "clock")
+    clock = WallClock(fleet.root / "clock", find_libfaketime() or lacking("libfaketime"))
     worker = await fleet.worker(**clock.environment)
     reaper = await fleet.reaper(**clock.environment)
     async with fleet.client() as client:

@@ -25,11 +25,16 @@ def _mount(*arguments: str) -> str | None:
     return done.stderr.strip() if done.returncode else None
 
 
+def mount_memory(path: Path, size: str) -> str | None:
+    """Mount a tmpfs of that size over a directory; what went wrong, if something did."""
+    return _mount("-t", "tmpfs", "-o", f"size={size},mode=0700", "none", str(path))
+
+
 @contextlib.contextmanager
 def small_disk(path: Path, size: str = "4m") -> Iterator[Path]:
     """A tmpfs of that size at a new directory. Skips where it can't be mounted."""
     path.mkdir()
-    if trouble := _mount("-t", "tmpfs", "-o", f"size={size},mode=0700", "none", str(path)):
+    if trouble := mount_memory(path, size):
         lacking(trouble)
     try:
         yield path
