@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.support.decnet_engine import Decnet
+from tests.support.decnet.engine import Decnet
 from tests.support.fleet import HANG_GUARD_S, Daemon, Fleet, running_fleet
 
 pytestmark = pytest.mark.anyio

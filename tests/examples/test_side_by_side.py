@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.decnet_engine import environment
-from tests.support.decnet_environment import LOCKED
+from tests.support.decnet.engine import environment
+from tests.support.decnet.environment import LOCKED
 
 ROOT = Path(__file__).parents[2]
 
