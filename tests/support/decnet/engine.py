@@ -5,7 +5,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from tests.support import decnet_environment
+from tests.support.decnet import environment as decnet_environment
 from tests.support.needs import lacking
 
 _SERVICES = """
@@ -85,7 +85,7 @@ class Decnet:
         (directory / "decnet/services/ours.py").write_text(_SERVICES.format(image=image))
         password, secret = "A-test-s-Password-1", "0123456789abcdef" * 4
         (directory / ".env").write_text(f"DECNET_ADMIN_PASSWORD={password}\nDECNET_JWT_SECRET={secret}\n")
-        ours = Path(__file__).parents[2]
+        ours = Path(__file__).parents[3]
         self.python = ["env", f"PYTHONPATH={directory}:{ours}", str(python)]
 
     def record(self, *names: str) -> None:

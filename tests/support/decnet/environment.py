@@ -45,7 +45,7 @@ def _home() -> Path:
 
 
 def _wanted() -> tuple[str, ...]:
-    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    project = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text())["project"]
     return (f"decnet=={RELEASE}", *LOCKED, *project["dependencies"])
 
 
