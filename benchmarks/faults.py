@@ -1,8 +1,8 @@
-"""What came out of every fault: `python -m benchmarks.faults [--long] [--recovery] > docs/faults.md`.
+"""What every fault comes to: `python -m benchmarks.faults --names > docs/faults.md`.
 
-Runs the scenarios of tests/faults, which end with the auditor of tests/support, and prints the table of
-faults with what this run measured. With --recovery, the times after kill -9 too, with plain arq beside them
-(six minutes).
+It prints the table of faults, with the scenarios that inject them. Without --names it runs them (the auditor
+of tests/support looks at the end of each) and says how each ended and how long it took, instead. With
+--recovery, the times after kill -9 too, with plain arq beside them (six minutes).
 """
 
 import argparse
@@ -12,6 +12,7 @@ import platform
 import sqlite3
 import sys
 from collections import defaultdict
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import pytest
@@ -25,13 +26,20 @@ class Fault(NamedTuple):
     Attributes:
         what: what is done to the system.
         outcome: what comes out.
-        tests: the scenarios: beginnings of test names, or of file names.
+        tests: the scenarios: beginnings of names of tests/faults, its files, or names elsewhere in full.
     """
 
     what: str
     outcome: str
     tests: tuple[str, ...]
 
+
+_CALLS = "tests/contract/test_calls.py"
+_GUARDS = "tests/repo/test_guards.py"
+_SKELETON = "tests/worker/service/test_skeleton.py"
+_RUNTIMES = "tests/worker/runtimes/test_registry.py"
+_LOGS = "tests/monitoring/test_logs_command.py"
+_OPERATIONS = "tests/reaper/cli/test_operations.py"
 
 FAULTS = (
     Fault(
@@ -226,7 +234,103 @@ FAULTS = (
     Fault(
         "cancel at the same moment as the end (50 times), as the claim (50 times), as the worker's death",
         "one end each, the operator hears which",
-        ("test_cancel.py",),
+        (
+            "test_cancel.py",
+            "tests/worker/execution/test_work.py::test_a_cancel_while_survivors_are_being_ended_leaves_none",
+        ),
+    ),
+    Fault(
+        "a cancel accepted while a stopping worker's grace ends",
+        "the row says cancelled, and is not retried",
+        (f"{_CALLS}::test_a_cancel_that_was_accepted_wins_over_an_interruption",),
+    ),
+    Fault(
+        "clocks that disagree, or step back between two processes that submit",
+        "the order of acceptance is the store's; a repeated wish is never met by an older row",
+        ("tests/contract/test_order_of_acceptance.py",),
+    ),
+    Fault(
+        "the id that a retry would get is taken",
+        "it gets another one; the row is closed",
+        (f"{_CALLS}::test_a_retry_whose_place_is_taken_gets_another_id",),
+    ),
+    Fault(
+        "a write that the store refused, its line noted before",
+        "no later sweep logs it",
+        ("tests/reaper/sweep/test_sweeper.py::test_a_write_that_was_refused_is_not_logged_by_a_later_sweep",),
+    ),
+    Fault(
+        "a row that no code of ours writes: times that are none, numbers as text, bytes",
+        "the database refuses it; one that is there all the same is named and hides no other",
+        (
+            f"{_GUARDS}::test_an_insert_that_is_refused",
+            f"{_GUARDS}::test_an_update_that_is_refused",
+            "tests/repo/test_files.py::test_a_row_that_cannot_be_read_hides_no_other",
+        ),
+    ),
+    Fault(
+        "`-wal` or `-shm` deleted under the daemons",
+        "no row is acknowledged any more; the daemons end as with a store that was replaced",
+        ("tests/repo/test_files.py::test_a_log_that_was_deleted_acknowledges_no_more_rows",),
+    ),
+    Fault(
+        "a background task of a daemon meets an error that nobody foresaw, or ends",
+        "logged and started again; the others go on; the watchdog is fed only while all are well",
+        (
+            f"{_SKELETON}::test_a_task_that_ends_is_logged_and_started_again",
+            f"{_SKELETON}::test_a_task_that_fails_leaves_the_others_alone",
+            f"{_SKELETON}::test_the_watchdog_starves_while_a_task_is_unwell",
+        ),
+    ),
+    Fault(
+        "Docker's engine down at a worker's start; Compose not installed; neither, and `up`",
+        "it waits, one line; refused; `up` says in a line that commands run as local processes",
+        (
+            f"{_RUNTIMES}::test_a_worker_waits_for_an_engine_that_does_not_answer",
+            f"{_RUNTIMES}::test_a_worker_without_compose_does_not_start_and_runs_no_command_of_a_document",
+            f"{_RUNTIMES}::test_up_says_that_deckies_are_local_processes",
+        ),
+    ),
+    Fault(
+        "a document that would be root on the host (`privileged`, mounts of `/`, `extends`, ...)",
+        'with `document_policy = "decnet"` refused with the line that says what',
+        ("tests/worker/documents/test_policy.py",),
+    ),
+    Fault(
+        "lines in the journal that another user forged under our names, or with fields of any kind",
+        "`logs` goes by the unit and passes them over; it shows every field somehow",
+        (
+            f"{_LOGS}::test_the_journal_is_asked_for_our_lines",
+            f"{_LOGS}::test_fields_of_any_kind_are_shown_somehow",
+        ),
+    ),
+    Fault(
+        "standard output or error closed or full, of a command whose request was accepted, of a daemon",
+        "the command says that it was accepted; a daemon never ends because of its log",
+        (
+            f"{_OPERATIONS}::test_what_is_accepted_is_said_where_standard_output_is_full",
+            "tests/reaper/cli/test_streams.py",
+        ),
+    ),
+    Fault(
+        "a foreign row whose decky is called `a@b`, beside decky `a` of host `b`",
+        "each has a lock of its own",
+        ("tests/worker/liveness/test_locks.py::test_hosts_and_deckies_do_not_share_a_lock",),
+    ),
+    Fault(
+        "DECNET's file with a name, a host or an id that the client would not take",
+        "adoption refuses it with one line that names the row, and changes nothing",
+        ("tests/repo/test_adoption.py::test_a_row_that_nobody_understands_changes_nothing",),
+    ),
+    Fault(
+        "five event streams of the example master on rows of a megabyte",
+        "no document is read",
+        ("tests/examples/test_master.py::test_who_looks_at_rows_loads_no_document",),
+    ),
+    Fault(
+        "settings changed under the daemons (SIGHUP)",
+        "those that can be are in force; the others are named",
+        ("test_settings_are_read_again",),
     ),
     Fault(
         "bad names, hosts, documents, settings, DSNs, URLs, job bytes, command lines (hundreds, by property)",
@@ -243,7 +347,7 @@ FAULTS = (
 INTRODUCTION = """\
 # What every fault comes to
 
-Made by `python -m benchmarks.faults{arguments} > docs/faults.md` on {machine}.
+Made by `python -m benchmarks.faults{arguments}. Scenarios are names, or their beginnings, of tests.
 
 Each scenario injects its fault into real processes. Where daemons ran, it ends with the auditor
 (`tests/support/audit.py`) over store, locks, queue and log: no terminal row changed, no row claimed or ended
@@ -261,8 +365,6 @@ through it count as that much older.
 
 The bounded part runs in `./run tests`. The long part: `./run tests -m long`.
 
-| fault | outcome | scenarios | seconds |
-|---|---|---|---|
 """
 
 
@@ -296,7 +398,19 @@ class Outcomes:
 
 def _names(name: str, fault: Fault) -> list[str]:
     file, _, test = name.partition("::")
-    return [file, *(part for part in fault.tests if test.startswith(part))]
+    return [file, name.partition("[")[0], *(part for part in fault.tests if test.startswith(part))]
+
+
+def _elsewhere() -> list[str]:
+    """The scenarios that are not in tests/faults, as pytest takes them."""
+    return sorted({part for fault in FAULTS for part in fault.tests if part.startswith("tests/")})
+
+
+def _named() -> Iterator[str]:
+    yield "| fault | outcome | scenarios |\n|---|---|---|"
+    for fault in FAULTS:
+        scenarios = ", ".join(f"`{part.rpartition('::')[2].removeprefix('tests/')}`" for part in fault.tests)
+        yield f"| {fault.what} | {fault.outcome} | {scenarios} |"
 
 
 def main() -> int:
@@ -306,14 +420,20 @@ def main() -> int:
     )
     parser.add_argument("--long", action="store_true", help="the long scenarios too")
     parser.add_argument("--recovery", action="store_true", help="measure the recovery too (6 minutes)")
+    parser.add_argument("--names", action="store_true", help="name the scenarios, run none")
     given = parser.parse_args()
+    if given.names:
+        print(INTRODUCTION.format(arguments=" --names > docs/faults.md`"), end="")
+        print("\n".join(_named()))
+        return 0
     outcomes = Outcomes()
-    arguments = ["tests/faults", *(["-m", "long or not long"] if given.long else [])]
+    arguments = ["tests/faults", *_elsewhere(), *(["-m", "long or not long"] if given.long else [])]
     with contextlib.redirect_stdout(sys.stderr):
         status = int(pytest.main(arguments, plugins=[outcomes]))
     said = "".join(f" --{name}" for name in ("long", "recovery") if getattr(given, name))
     machine = f"Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}, {platform.machine()}"
-    print(INTRODUCTION.format(arguments=said, machine=machine), end="")
+    print(INTRODUCTION.format(arguments=f"{said}` on {machine}"), end="")
+    print("| fault | outcome | scenarios | seconds |\n|---|---|---|---|")
     print("\n".join(map(outcomes.row, FAULTS)))
     if given.recovery:
         print("\n## Recovery\n\nAfter `kill -9` of a worker in mid-operation, at the default settings:\n")

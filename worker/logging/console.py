@@ -7,7 +7,6 @@ from datetime import datetime
 from typing import Any, Final
 
 from worker.liveness.owner import Owner
-from worker.logging.events import EVENTS
 
 Line = Mapping[str, Any]
 
@@ -103,17 +102,6 @@ class ConsoleLine:
 
     def _paint(self, text: str, colour: int) -> str:
         return f"\x1b[{colour}m{text}\x1b[0m" if self._colours and colour and text else text
-
-
-class Sentence(ConsoleLine):
-    """Renders an event of ours as a command says it: what is wrong, and what to do."""
-
-    def __call__(self, logger: object, method: str, line: Line) -> str:
-        """A structlog processor: the last of its chain."""
-        if (event := EVENTS.get(str(line.get("event")))) is None:
-            return super().__call__(logger, method, line)
-        what = event.when.partition(" (")[0]
-        return f"decnet-reaper: {what}: {printable(str(line.get('reason') or ''))}; {event.advice}"
 
 
 def tail(lifecycle_id: object) -> str:

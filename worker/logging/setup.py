@@ -15,8 +15,8 @@ import structlog
 
 from repo.settings import SYSTEM_STATE_DIR
 from worker.documents.masking import without_credentials
-from worker.logging.console import ConsoleLine, Sentence
-from worker.logging.events import emit
+from worker.logging.console import ConsoleLine, printable
+from worker.logging.events import EVENTS, emit
 from worker.service.systemd import is_journal
 from worker.settings import WorkerSettings
 
@@ -70,7 +70,7 @@ def configure_command(settings: WorkerSettings) -> None:
     Args:
         settings: `state_dir`, `log_level`.
     """
-    console = _handler(logging.StreamHandler(sys.stderr), Sentence(colours=False))
+    console = _handler(logging.StreamHandler(sys.stderr), _Sentence(colours=False))
     console.setLevel(logging.ERROR)
     handlers = [console]
     if settings.state_dir == SYSTEM_STATE_DIR and SYSLOG.exists():
@@ -152,6 +152,16 @@ def _tidy(_: object, __: str, line: Mapping[str, Any]) -> dict[str, Any]:
 
 
 _FINISH: tuple[structlog.types.Processor, ...] = (structlog.processors.format_exc_info, _tidy)
+
+
+class _Sentence(ConsoleLine):
+    """Renders an event of ours as a command says it: what is wrong, and what to do."""
+
+    def __call__(self, logger: object, method: str, line: Mapping[str, Any]) -> str:
+        if (event := EVENTS.get(str(line.get("event")))) is None:
+            return super().__call__(logger, method, line)
+        what = event.when.partition(" (")[0]
+        return f"decnet-reaper: {what}: {printable(str(line.get('reason') or ''))}; {event.advice}"
 
 
 class _JSONLine:
