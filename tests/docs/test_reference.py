@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from docs.generate.reference import markdown
+from tests.docs.generate.reference import markdown
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGES = sorted([DOCS.parent / "README.md", *DOCS.rglob("*.md")])
@@ -14,7 +14,7 @@ PAGES = sorted([DOCS.parent / "README.md", *DOCS.rglob("*.md")])
 def test_the_reference_is_current() -> None:
     made = markdown()
     assert (DOCS / "reference.md").read_text() == made, (
-        "run python -m docs.generate.reference > docs/reference.md"
+        "run python -m tests.docs.generate.reference > docs/reference.md"
     )
 
 

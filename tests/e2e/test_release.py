@@ -81,6 +81,9 @@ def test_the_wheel_has_all_that_is_needed_and_no_tests(dist: Path) -> None:
         *("repo", "worker", "reaper"),
         *(f"decnet_reaper-{version}.{kind}" for kind in ("data", "dist-info")),
     }
+    assert [name for name in names if re.search(r"/(tests|benchmarks|generate)/", name)] == []
+    documentation = {Path(name).suffix for name in names if name.startswith(f"{shared}/docs/")}
+    assert documentation == {".md", ".svg", ".1"}
     assert "Requires-Python: >=3.11" in metadata
     assert f"## {version}" in (ROOT / "CHANGELOG.md").read_text()
 

@@ -1,6 +1,6 @@
 """The event catalogue: every line that this system logs by itself, defined once.
 
-docs/events.md has it for people (`docs.generate.events`); `emit` writes one event. An event that is not
+docs/events.md has it for people (`./run docs` makes it); `emit` writes one event. An event that is not
 here, or a field that is missing, unknown or of the wrong type, is a programming error: it is raised where
 DECNET_REAPER_STRICT_EVENTS is set (the tests), and logged as it is everywhere else, since a log call must
 never end a worker.

@@ -9,11 +9,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from docs.generate.manual import pages
 from reaper.cli.admin.install import install
 from reaper.cli.admin.system_files import InstallError
 from reaper.cli.admin.uninstall import uninstall
 from reaper.settings import ReaperSettings, load
+from tests.docs.generate.manual import pages
 from tests.support.needs import need
 
 COMMAND = Path("/bin/sh")

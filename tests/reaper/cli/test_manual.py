@@ -7,8 +7,8 @@ from pathlib import Path
 import click
 import pytest
 
-from docs.generate.manual import DIRECTORY, pages
 from reaper.cli.main import cli
+from tests.docs.generate.manual import DIRECTORY, pages
 from tests.support.needs import need
 
 COMMANDS = cli.list_commands(click.Context(cli))
@@ -42,7 +42,7 @@ def test_each_command_has_a_page_that_man_shows(name: str, tmp_path: Path) -> No
 def test_the_pages_are_current_and_there_is_no_other() -> None:
     assert set(pages()) == {"decnet-reaper.1"} | {f"decnet-reaper-{name}.1" for name in COMMANDS}
     shipped = {page.name: page.read_text() for page in DIRECTORY.iterdir()}
-    assert shipped == pages(), "run python -m docs.generate.manual"
+    assert shipped == pages(), "run python -m tests.docs.generate.manual"
 
 
 def test_what_is_to_be_typed_can_be_copied(tmp_path: Path) -> None:

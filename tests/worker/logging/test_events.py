@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from docs.generate.events import markdown
 from repo.base import OUTCOMES
+from tests.docs.generate.events import markdown
 from worker.logging.events import EVENTS, ROW_FIELDS, emit, emit_end
 from worker.logging.fields import FIELDS
 

@@ -1,4 +1,4 @@
-"""The reference for people, from the code: `python -m docs.generate.reference > docs/reference.md`."""
+"""The reference for people, from the code: `python -m tests.docs.generate.reference > docs/reference.md`."""
 
 import inspect
 import re
@@ -24,7 +24,7 @@ from worker.runtimes.base import OperationFailed, OperationTimedOut, RuntimeUnav
 _INTRODUCTION = """\
 # Reference
 
-Made by `python -m docs.generate.reference > docs/reference.md`. What is logged: [events.md](events.md).
+Made by `python -m tests.docs.generate.reference > docs/reference.md`. What is logged: [events.md](events.md).
 """
 
 _SETTINGS = """\

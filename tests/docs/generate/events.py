@@ -1,4 +1,4 @@
-"""The event catalogue for people: `python -m docs.generate.events > docs/events.md`."""
+"""The event catalogue for people: `python -m tests.docs.generate.events > docs/events.md`."""
 
 import logging
 import sys
@@ -10,7 +10,7 @@ from worker.logging.fields import FIELDS
 _INTRODUCTION: Final = """\
 # Event catalogue
 
-Made by `python -m docs.generate.events > docs/events.md`.
+Made by `python -m tests.docs.generate.events > docs/events.md`.
 
 A line is one JSON object in ASCII: `timestamp` (UTC, ISO 8601, microseconds), `level`, `event`, then the
 event's fields in the order below, all of them, null where not known; then `exception` (a traceback) where

@@ -1,1 +1,0 @@
-"""Writes what documentation takes from the code: the reference and the man pages."""
