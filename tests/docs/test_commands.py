@@ -29,7 +29,8 @@ ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 UNITS = [path.name for path in (ROOT / "systemd" / "system").iterdir()]
 PROGRAMS = {
-    *("apt-get", "cp", "install", "journalctl", "ln", "mkdir", "printf", "python3", "redis-cli"),
+    *("apt-get", "cp", "docker", "install", "journalctl", "ln", "mkdir", "printf", "python3", "redis-cli"),
+    *("chgrp", "chmod", "chown"),
     *("systemctl", "usermod", "createdb", "createuser", "pg_dump", "pg_restore"),
     "/opt/decnet-reaper/bin/pip",
 }
