@@ -30,7 +30,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 UNITS = [path.name for path in (ROOT / "systemd" / "system").iterdir()]
 PROGRAMS = {
     *("apt-get", "cp", "docker", "install", "journalctl", "ln", "mkdir", "printf", "python3", "redis-cli"),
-    *("chgrp", "chmod", "chown"),
+    *("chgrp", "chmod", "chown", "sqlite3"),
     *("systemctl", "usermod", "createdb", "createuser", "pg_dump", "pg_restore"),
     "/opt/decnet-reaper/bin/pip",
 }
