@@ -77,7 +77,7 @@ def get_engine(
 
 
 def _postgres(url: str, password: str | None, *, create: bool, patience: float) -> Engine:
-    try:
+    try:  # here, since psycopg is an extra, and takes 0.1 s
         from repo.postgres.engine import PostgresEngine
         from repo.postgres.server import Server
     except ImportError as error:

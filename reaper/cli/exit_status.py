@@ -35,6 +35,7 @@ def report_error(error: BaseException) -> int:
 
 def report(reason: str, status: int) -> int:
     """Print a reason in one line, or log it where programs read stderr; returns the status."""
+    # Here, since structlog takes 0.07 s, which a command that has nothing to report need not wait for.
     from worker.logging.setup import log_failure
 
     reason = " ".join(reason.split())

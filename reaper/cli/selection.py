@@ -5,12 +5,14 @@ What a shell offers after a Tab is never an error and never makes a store.
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from datetime import datetime
+from functools import wraps
+from typing import Any, TypedDict, TypeVar
 
 import click
 from click.shell_completion import CompletionItem
 
-from reaper.cli.options import since_option
+from reaper.cli.options import limit_option, since_option
 from reaper.cli.session import load_settings
 from repo.base import OPEN, BaseRepository, Lifecycle, Status
 from repo.errors import InvalidLifecycle
@@ -69,30 +71,52 @@ def decky_option(meaning: str = "Only this decky.") -> Callable[[F], F]:
     return click.option("--decky", metavar="NAME", shell_complete=_offer_deckies, help=meaning)
 
 
-def filter_options(command: F) -> F:
-    """--open, --state, --decky, --host and --since, as `statuses_of` and list_lifecycles take them."""
-    for option in (
-        since_option(),
-        click.option("--host", metavar="UUID", help="Only deckies of this host."),
-        decky_option(),
-        click.option(
+class Filter(TypedDict):
+    """Which rows, as `list_lifecycles` takes it."""
+
+    statuses: tuple[Status, ...]
+    decky_name: str | None
+    host_uuid: str | None
+    since: datetime | None
+    limit: int
+
+
+def filter_options(most: int) -> Callable[[Callable[..., int]], Callable[..., int]]:
+    """--open, --state, --decky, --host, --since and --limit, together the argument `wanted`, a `Filter`."""
+
+    def with_options(command: Callable[..., int]) -> Callable[..., int]:
+        @click.option("--open", "only_open", is_flag=True, help="Only pending and running rows.")
+        @click.option(
             "--state",
             "states",
             type=click.Choice(["pending", "running", "succeeded", "failed"]),
             multiple=True,
             help="Only rows in this state; may be repeated.",
-        ),
-        click.option("--open", "only_open", is_flag=True, help="Only pending and running rows."),
-    ):
-        command = option(command)
-    return command
+        )
+        @decky_option()
+        @click.option("--host", metavar="UUID", help="Only deckies of this host.")
+        @since_option()
+        @limit_option(most)
+        @wraps(command)
+        def with_filter(
+            only_open: bool,
+            states: tuple[Status, ...],
+            decky: str | None,
+            host: str | None,
+            since: datetime | None,
+            limit: int,
+            **more: Any,
+        ) -> int:
+            if only_open and states:
+                raise click.UsageError("--open means --state pending --state running; give one or the other")
+            statuses = OPEN if only_open else states
+            return command(
+                Filter(statuses=statuses, decky_name=decky, host_uuid=host, since=since, limit=limit), **more
+            )
 
+        return with_filter
 
-def statuses_of(states: tuple[Status, ...], *, only_open: bool) -> tuple[Status, ...]:
-    """The states that --state and --open ask for together."""
-    if only_open and states:
-        raise click.UsageError("--open means --state pending --state running; give one or the other")
-    return OPEN if only_open else states
+    return with_options
 
 
 async def whole_ids(repository: BaseRepository, given: Sequence[str]) -> list[str]:

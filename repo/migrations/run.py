@@ -30,6 +30,7 @@ def upgrade(connection: Connection) -> None:
     if found == HEAD:
         return
 
+    # Here, since Alembic takes 0.1 s, and all starts but the first find their schema.
     from alembic import command
     from alembic.config import Config
     from alembic.script import ScriptDirectory

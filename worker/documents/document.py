@@ -35,9 +35,8 @@ def parse(source: Mapping[str, Any] | str, decky_name: str) -> dict[str, Any]:
 
 
 def _from_yaml(text: str) -> object:
-    from worker.documents.yaml_reader import (
-        load,  # here, since a worker reads no YAML and need not have it in memory
-    )
+    # Here, since a worker reads no YAML and need not have it in memory.
+    from worker.documents.yaml_reader import load
 
     return load(text)
 

@@ -1,29 +1,18 @@
 """`decnet-reaper list`."""
 
-from datetime import datetime
-
 import click
 
-from reaper.cli.options import json_option, limit_option
+from reaper.cli.options import json_option
 from reaper.cli.output.table import say_empty, show_rows
-from reaper.cli.selection import filter_options, statuses_of
+from reaper.cli.selection import Filter, filter_options
 from reaper.cli.session import with_repository
-from repo.base import BaseRepository, Status
+from repo.base import BaseRepository
 
 
 @click.command()
-@filter_options
-@limit_option(100_000)
+@filter_options(100_000)
 @json_option
-def command(
-    only_open: bool,
-    states: tuple[Status, ...],
-    decky: str | None,
-    host: str | None,
-    since: datetime | None,
-    limit: int,
-    as_json: bool,
-) -> int:
+def command(wanted: Filter, as_json: bool) -> int:
     """List rows, newest first.
 
     Columns: age since acceptance, wait until the start, time that it took, number of the try. On a terminal
@@ -37,16 +26,13 @@ def command(
       decnet-reaper list --decky decky-01 --limit 5
       decnet-reaper list --json | jq -r '.[] | select(.duration_s > 60) | .id'
     """
-    statuses = statuses_of(states, only_open=only_open)
 
     async def work(repository: BaseRepository) -> int:
-        rows = await repository.list_lifecycles(
-            statuses=statuses, decky_name=decky, host_uuid=host, since=since, limit=limit
-        )
+        rows = await repository.list_lifecycles(**wanted)
         if rows or as_json:
             show_rows(rows, as_json=as_json)
         else:
-            filtered = statuses or decky or host or since
+            filtered = any(value for name, value in wanted.items() if name != "limit")
             say_empty("no row is like that" if filtered else "there are no rows yet")
         return 0
 

@@ -11,9 +11,8 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from reaper.cli.options import limit_option
 from reaper.cli.output.table import public, table
-from reaper.cli.selection import filter_options, statuses_of
+from reaper.cli.selection import Filter, filter_options
 from reaper.cli.session import with_repository
 from repo.base import OPEN, BaseRepository, Lifecycle, Status
 
@@ -22,18 +21,9 @@ _CHROME_LINES = 3
 
 
 @click.command()
-@filter_options
-@limit_option(1000)
+@filter_options(1000)
 @click.option("--json", "as_json", is_flag=True, help="Print a line of JSON for each change, for scripts.")
-def command(
-    only_open: bool,
-    states: tuple[Status, ...],
-    decky: str | None,
-    host: str | None,
-    since: datetime | None,
-    limit: int,
-    as_json: bool,
-) -> int:
+def command(wanted: Filter, as_json: bool) -> int:
     """A live table of rows, open ones first.
 
     Ctrl-C ends it. Piped, it prints a line for each change.
@@ -44,12 +34,9 @@ def command(
       decnet-reaper watch --open --decky decky-01
       decnet-reaper watch --state failed --json | while read -r row; do ...; done
     """
-    statuses = statuses_of(states, only_open=only_open)
 
     async def work(repository: BaseRepository) -> int:
-        watched = Watched(
-            repository, statuses=statuses, decky_name=decky, host_uuid=host, since=since, limit=limit
-        )
+        watched = Watched(repository, wanted)
         if as_json or not sys.stdout.isatty():
             await watch_changes(watched, as_json=as_json)
         else:
@@ -67,40 +54,23 @@ class Watched:
 
     Args:
         repository: the store.
-        statuses, decky_name, host_uuid, since, limit: as `list_lifecycles` takes them.
+        wanted: which rows.
     """
 
-    def __init__(
-        self,
-        repository: BaseRepository,
-        *,
-        statuses: Sequence[Status],
-        decky_name: str | None,
-        host_uuid: str | None,
-        since: datetime | None,
-        limit: int,
-    ) -> None:
+    def __init__(self, repository: BaseRepository, wanted: Filter) -> None:
         self._repository = repository
-        self._statuses = statuses
-        self._decky_name = decky_name
-        self._host_uuid = host_uuid
-        self._since = since
-        self._limit = limit
+        self._wanted = wanted
 
     async def rows(self) -> list[Lifecycle]:
         """What is to be shown now."""
-        still_open = [status for status in OPEN if status in (self._statuses or OPEN)]
-        rows = [*(await self._list(still_open) if still_open else []), *await self._list(self._statuses)]
-        return list({row["id"]: row for row in rows}.values())[: self._limit]
+        statuses = self._wanted["statuses"]
+        still_open = tuple(status for status in OPEN if status in (statuses or OPEN))
+        rows = [*(await self._list(still_open) if still_open else []), *await self._list(statuses)]
+        return list({row["id"]: row for row in rows}.values())[: self._wanted["limit"]]
 
-    async def _list(self, statuses: Sequence[Status]) -> list[Lifecycle]:
-        return await self._repository.list_lifecycles(
-            statuses=statuses,
-            decky_name=self._decky_name,
-            host_uuid=self._host_uuid,
-            since=self._since,
-            limit=self._limit,
-        )
+    async def _list(self, statuses: tuple[Status, ...]) -> list[Lifecycle]:
+        wanted: Filter = {**self._wanted, "statuses": statuses}
+        return await self._repository.list_lifecycles(**wanted)
 
 
 async def watch_live(watched: Watched) -> None:

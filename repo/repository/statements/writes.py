@@ -168,7 +168,7 @@ END = Statement(
 
 
 def _deployed(dialect: str) -> Clause:
-    if dialect == "postgresql":
+    if dialect == "postgresql":  # here, since the dialect takes 0.03 s, which SQLite needn't wait for
         from sqlalchemy.dialects.postgresql import insert as upsert
     else:
         from sqlalchemy.dialects.sqlite import insert as upsert  # type: ignore[assignment]
