@@ -216,12 +216,8 @@ class BaseRepository(ABC):
 
     @abstractmethod
     async def get_lifecycle_by_ids(self, ids: Iterable[str], *, payload: bool = True) -> list[Lifecycle]:
-        """Rows by id, oldest first; unknown ids are omitted; any number of ids.
-
-        Args:
-            ids: the rows.
-            payload: with their payloads, which hold whole documents. Who only looks leaves them out.
-        """
+        """Rows by id, oldest first; unknown ids are omitted; any number of ids. Who only looks leaves out
+        their payloads, which hold whole documents."""
 
     @abstractmethod
     async def find_open_lifecycle(

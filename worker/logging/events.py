@@ -35,7 +35,6 @@ _library_log = structlog.wrap_logger(
     wrapper_class=structlog.stdlib.BoundLogger,
 )
 
-
 OUTCOMES: Final[dict[str, Outcome]] = {name: name for name in get_args(Outcome)}
 """How an operation can end, by name; its last line is `lifecycle.<outcome>`."""
 
