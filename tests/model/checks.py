@@ -6,10 +6,10 @@ find a run that breaks a promise, and that run is read back as a story.
 
 import os
 import re
+import resource
 import shutil
 import subprocess
 import tempfile
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,7 +57,7 @@ class Result:
     Attributes:
         broken: whether a promise is broken.
         states: how many different states it has visited.
-        seconds: the search alone, without compiling.
+        seconds: of one core that the search took, without compiling.
         story: the run that breaks the promise, a line a step.
     """
 
@@ -74,7 +74,7 @@ _HOSTS = "-DFAULTS=4"
 
 CHECKS = [
     Check("one decky, two rows, four faults", "host", "-DDECKIES=1 -DREAPERS=2 -DFAULTS=4"),
-    Check("two deckies, three faults", "host", "-DDECKIES=2 -DREAPERS=2 -DFAULTS=3"),
+    Check("two deckies, two faults", "host", "-DDECKIES=2 -DREAPERS=2 -DFAULTS=2"),
     Check("the lock directory is replaced", "host", _REPLACED),
     Check("the same with two reapers, one fault", "host", "-DDECKIES=1 -DREAPERS=2 -DFAULTS=1 -DREPLACED"),
     Check("the store forgets a claim", "host", _REPLACED + " -DSTORE_FORGETS"),
@@ -167,10 +167,10 @@ def _run(check: Check, scratch: Path) -> Result:
     else:
         search.append("-DCOLLAPSE")
     _call(scratch, "gcc", "-O1", "-w", *search, "-o", "pan", "pan.c")
-    begun = time.monotonic()
+    begun = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
     how = ["-a"] if check.live else ["-E"]
     said = _call(scratch, "./pan", *how, "-n", "-m2000000", "-w22")
-    seconds = time.monotonic() - begun
+    seconds = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - begun
     broken = "errors: 0" not in said
     states = _STORED.search(said)
     assert states is not None, said

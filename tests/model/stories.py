@@ -1,22 +1,18 @@
 """The page of checks and stories: `python -m tests.model.stories > docs/proof-stories.md`."""
 
-import os
-from concurrent.futures import ThreadPoolExecutor
-
 from tests.model.checks import CHECKS, MUTANTS, Check, Result, run
 
 _HEAD = """# What spin found
 
 Made by `python -m tests.model.stories > docs/proof-stories.md`; [proof.md](proof.md) says what it means.
-Seconds are those of one search on one core of an ordinary machine; compiling takes another one or two.
+Seconds are what one search takes of one core of an ordinary machine; compiling takes one or two more.
 """
 
 
 def main() -> None:
-    """Run all checks and mutants, two at a time, and print the page."""
-    with ThreadPoolExecutor(min(2, os.cpu_count() or 1)) as pool:
-        checks = list(zip(CHECKS, pool.map(run, CHECKS), strict=True))
-        mutants = list(zip(MUTANTS, pool.map(run, MUTANTS), strict=True))
+    """Run all checks and mutants, and print the page."""
+    checks = [(check, run(check)) for check in CHECKS]
+    mutants = [(mutant, run(mutant)) for mutant in MUTANTS]
     print("\n".join([_HEAD, *_table(checks), "", *_stories(mutants)]))  # noqa: T201
 
 

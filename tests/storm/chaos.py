@@ -31,6 +31,7 @@ class Storm:
         store: what the rows are in.
         chance: the storm's only source of chance.
         later: what goes on in the background, such as waking up who was stopped.
+        kept: who starts again whoever dies, by the same names and the masters'.
         starting: held while nothing may be started.
         clock: the wall clock of all processes; None where libfaketime is missing.
     """
@@ -41,6 +42,7 @@ class Storm:
         self.places: dict[str, Daemon] = {}
         self.submitters: dict[str, asyncio.subprocess.Process] = {}
         self.later: set[asyncio.Task[None]] = set()
+        self.kept: dict[str, asyncio.Task[None]] = {}
         self.starting = asyncio.Lock()
         library = find_libfaketime()
         self.clock = None if library is None else WallClock(fleet.root / "clock", library)

@@ -8,6 +8,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,7 +20,8 @@ from tests.support.fleet import Fleet
 
 _DECKIES = ["decky-01", "decky-02", "decky-03"]
 CALM_S = 60.0
-_LEAST_ROWS = 15  # on a busy machine a storm takes longer
+_LEAST_ROWS = 20
+_PATIENCE_S = 300.0
 _SETTINGS = {
     "runtime": "compose",
     "operation_timeout": "8",
@@ -96,23 +98,40 @@ async def storm(
 
 
 async def _rage(weather: Storm, seed: int, seconds: float, most_steps: int | None) -> Counter[str]:
-    keepers = [
-        asyncio.create_task(_keep(weather, f"{kind}-{number}"))
-        for kind in ("worker", "reaper", "submitter")
-        for number in range(2)
-    ]
-    begun, done = time.monotonic(), Counter[str]()
+    for kind in ("worker", "reaper", "submitter"):
+        for number in range(2):
+            _start_keeping(weather, f"{kind}-{number}")
+    done = Counter[str]()
+    await _accepted(weather, 1)
+    begun = time.monotonic()
     for pause, fault in schedule(f"{seed}"):
-        enough = len(checker.lines(weather.notes / "acknowledged")) >= _LEAST_ROWS
-        if (time.monotonic() - begun > seconds and enough) or done.total() == most_steps:
+        if time.monotonic() - begun > seconds or done.total() == most_steps:
             break
         await asyncio.sleep(pause)
         await fault(weather)
         done[fault.__name__.strip("_")] += 1
+    await _accepted(weather, _LEAST_ROWS)
+    await _stop_keeping(weather, "submitter")
+    return done
+
+
+def _start_keeping(weather: Storm, name: str) -> None:
+    weather.kept[name] = asyncio.create_task(_keep(weather, name))
+
+
+async def _stop_keeping(weather: Storm, kind: str) -> None:
+    keepers = [keeper for name, keeper in weather.kept.items() if name.startswith(kind)]
     for keeper in keepers:
         keeper.cancel()
     await asyncio.gather(*keepers, return_exceptions=True)
-    return done
+
+
+async def _accepted(weather: Storm, rows: int) -> None:
+    """Wait until the masters were told that so many rows are accepted, however slow the machine is."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_PATIENCE_S):
+            while len(checker.lines(weather.notes / "acknowledged")) < rows:
+                await asyncio.sleep(0.1)
 
 
 async def _keep(weather: Storm, name: str) -> None:
@@ -152,8 +171,8 @@ async def _calm(weather: Storm, read: checker.Read, seconds: float) -> None:
     await asyncio.gather(*weather.later)
     if weather.fleet.queue is None or weather.fleet.queue.returncode is not None:
         await weather.fleet.start_queue()
-    for kind in ("worker", "reaper"):
-        await weather.fleet.start(kind)
+    for kind in ("worker", "reaper"):  # those of the storm may be stopped for good
+        _start_keeping(weather, f"{kind}-2")
     unended = "SELECT id FROM decky_lifecycle WHERE status IN ('pending', 'running')"
     commits, end = -1, 0.0
     while read(unended):
@@ -166,6 +185,7 @@ async def _calm(weather: Storm, read: checker.Read, seconds: float) -> None:
 
 
 async def _end(weather: Storm) -> None:
+    await _stop_keeping(weather, "")
     for process in weather.submitters.values():
         if process.returncode is None:
             process.kill()
