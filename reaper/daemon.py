@@ -10,8 +10,10 @@ import asyncio
 import os
 import time
 from collections.abc import Callable
+from contextlib import aclosing
 
 from reaper.settings import ReaperSettings
+from reaper.sweep.hosts import Hosts
 from reaper.sweep.listener import Listener, listening
 from reaper.sweep.report import Report, SignOfLife
 from reaper.sweep.sweeper import Sweeper
@@ -21,6 +23,7 @@ from worker.liveness.errors import LocksReplaced, LocksUnusable
 from worker.liveness.locks import DeckyLocks
 from worker.liveness.owner import Owner
 from worker.logging.events import emit
+from worker.presence import Keep, present
 from worker.queue import Outage, Queue, SweepCron
 from worker.service.reload import reread
 from worker.service.skeleton import Service
@@ -133,19 +136,22 @@ async def run_reaper(settings: ReaperSettings) -> None:
             starts this again has it used.
     """
     queue = Queue(settings.redis)
-    async with repository_of(settings) as repository:
+    async with repository_of(settings) as repository, aclosing(Hosts(settings)) as hosts:
         locks = DeckyLocks.for_daemon(settings)
         queue.store = await repository.identify()
         await queue.refuse_others(settings.host_uuid)
         outage = Outage(queue.name)
-        sweeper = Sweeper(repository, queue, locks, settings, outage=outage)
-        with locks.directory.joined("reaper"):
-            await _serve(settings, sweeper, queue, outage)
+        sweeper = Sweeper(repository, queue, locks, settings, outage=outage, hosts=hosts)
+        async with present(settings, "reaper", sweeper.came_back) as keep_presence:
+            with locks.directory.joined("reaper"):
+                await _serve(settings, sweeper, queue, outage, keep_presence)
         await queue.close()
     emit("reaper.stopped", pid=os.getpid())
 
 
-async def _serve(settings: ReaperSettings, sweeper: Sweeper, queue: Queue, outage: Outage) -> None:
+async def _serve(
+    settings: ReaperSettings, sweeper: Sweeper, queue: Queue, outage: Outage, keep_presence: Keep | None
+) -> None:
     def reload() -> str:
         nonlocal settings
         settings = reread(settings)
@@ -179,5 +185,7 @@ async def _serve(settings: ReaperSettings, sweeper: Sweeper, queue: Queue, outag
             service.supervise("cron", cron.run)
             service.supervise("backstop", sweeps.backstop)
             service.supervise("deaths", sweeps.deaths)
+            if keep_presence is not None:
+                service.supervise("presence", keep_presence)
             await service.run(f"a sweep every {settings.reap_interval:g} s")
     await cron.close()

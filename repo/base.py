@@ -27,6 +27,7 @@ from repo.lifecycle import (
     Deployed,
     DeployedDecky,
     Ending,
+    Host,
     Lifecycle,
     Operation,
     Outcome,
@@ -35,25 +36,10 @@ from repo.lifecycle import (
 )
 
 __all__ = [
-    "ANY_HOST",
-    "CANCELLED",
-    "DECKY_NAME",
-    "ID",
-    "OPEN",
-    "OPERATIONS",
-    "OUTCOMES",
-    "TERMINAL",
-    "BaseRepository",
-    "Claim",
-    "Deployed",
-    "DeployedDecky",
-    "Ending",
-    "Lifecycle",
-    "Operation",
-    "Outcome",
-    "Status",
-    "StoreIdentity",
-]
+    "ANY_HOST", "CANCELLED", "DECKY_NAME", "ID", "OPEN", "OPERATIONS", "OUTCOMES", "TERMINAL",
+    "BaseRepository", "Claim", "Deployed", "DeployedDecky", "Ending", "Host", "Lifecycle", "Operation",
+    "Outcome", "Status", "StoreIdentity",
+]  # fmt: skip
 
 
 class BaseRepository(ABC):
@@ -147,6 +133,7 @@ class BaseRepository(ABC):
         deployed: Deployed | None = None,
         undeploy: bool = False,
         retry: bool = False,
+        if_absent: bool = False,
     ) -> Ending:
         """End a row, if it still is what the caller believes it to be. All of it is one transaction.
 
@@ -164,6 +151,7 @@ class BaseRepository(ABC):
             retry: also accept the same request again as a new pending row (`retry_of`, `attempt` + 1), which
                 the ended row names (`retry_id`). Its id sorts right behind the ended row's, so that it runs
                 before what was accepted later.
+            if_absent: only if the row's host is not present at that very moment.
 
         Returns:
             Whether it was applied, as what, and the id of the retry.
@@ -205,10 +193,8 @@ class BaseRepository(ABC):
 
     @abstractmethod
     async def record_delivery(self, lifecycle_id: str, deliveries: int) -> bool:
-        """Count one more delivery of a pending row, if `deliveries` is still its count.
-
-        Stamps `enqueued_at`; returns whether it was counted.
-        """
+        """Count one more delivery of a pending row, and stamp `enqueued_at`, if `deliveries` is still its
+        count; whether it was counted."""
 
     @abstractmethod
     async def get_lifecycle(self, lifecycle_id: str) -> Lifecycle | None:
@@ -237,6 +223,14 @@ class BaseRepository(ABC):
     @abstractmethod
     async def list_open_lifecycles(self, host_uuid: str | None = ANY_HOST) -> list[Lifecycle]:
         """Every open row of this host (None: the master's), without payload, in the order of ids."""
+
+    @abstractmethod
+    async def list_open_elsewhere(self, hosts: Iterable[str | None]) -> list[Lifecycle]:
+        """Every open row of any host but these (None: the master's), without payload, in the order of ids."""
+
+    @abstractmethod
+    async def list_lost_lifecycles(self, host_uuid: str | None) -> list[Lifecycle]:
+        """Rows of this host (None: the master's) that were closed as lost, without payload."""
 
     @abstractmethod
     async def list_lifecycles(
@@ -288,6 +282,10 @@ class BaseRepository(ABC):
     @abstractmethod
     async def identify(self) -> StoreIdentity:
         """Which store this is."""
+
+    @abstractmethod
+    async def list_hosts(self) -> list[Host]:
+        """Every host that was ever present, by its id; none on SQLite, or for a role that may not ask."""
 
     @abstractmethod
     async def check(self) -> dict[str, str]:

@@ -15,6 +15,7 @@ from sqlalchemy import CompoundSelect, Dialect, Integer, Select, UpdateBase
 from sqlalchemy.types import TypeEngine
 
 from repo.errors import StoreError
+from repo.lifecycle import Host
 
 _log = logging.getLogger(__name__)
 
@@ -245,6 +246,10 @@ class Engine(Reader):
     @abstractmethod
     def explained(self, error: Exception) -> StoreError | None:
         """The store's own error for one of the driver's; None if it isn't the driver's."""
+
+    async def hosts(self) -> list[Host]:
+        """What `BaseRepository.list_hosts` returns; none where the database knows no sessions."""
+        return []
 
     @abstractmethod
     async def facts(self) -> dict[str, str]:

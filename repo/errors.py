@@ -42,6 +42,10 @@ class InvalidLifecycle(StoreError):
     """A field is unknown, may not be set, or has a value that the store does not take."""
 
 
+class InvalidHost(StoreError):
+    """The host is not known, or is not in the state that was asked for."""
+
+
 class StoreUnavailable(StoreError):
     """Base of what is wrong with the store itself and not with the call: nothing was written."""
 

@@ -2,6 +2,7 @@
 
 from os import PathLike
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from repo.base import BaseRepository
 from repo.engine import Engine
@@ -10,6 +11,12 @@ from repo.repository import SqlRepository
 from repo.settings import StoreSettings
 from repo.sqlite.connection import SqliteFile, Synchronous
 from repo.sqlite.engine import SqliteEngine
+
+if TYPE_CHECKING:
+    from repo.postgres.presence import Observer, Presence
+    from repo.postgres.server import Server
+
+_SERVERS = ("postgresql://", "postgres://", "postgresql+psycopg://")
 
 
 def get_repository(
@@ -70,10 +77,61 @@ def get_engine(
     Raises:
         StoreUnusable: no such database is supported.
     """
-    if url.startswith(("postgresql://", "postgres://", "postgresql+psycopg://")):
+    if is_server(url):
         return _postgres(url, password, create=create, patience=busy_timeout)
     file = SqliteFile(_path_of(url), create=create, synchronous=synchronous, busy_timeout=busy_timeout)
     return SqliteEngine(file)
+
+
+def presence_of(settings: StoreSettings, host_uuid: str | None, daemon: str) -> "Presence | None":
+    """The session that says that this host is there, not yet open; None where the store is a file.
+
+    Args:
+        settings: of any package.
+        host_uuid: this host; None is the master's own.
+        daemon: what `hosts` shows of whose session it is.
+    """
+    if not is_server(settings.database):
+        return None
+    from repo.postgres.presence import Presence
+
+    return Presence(server_of(settings, settings.presence_database), host_uuid, daemon)
+
+
+def observer_of(settings: StoreSettings, lost_after: float, longest_gap: float) -> "Observer | None":
+    """Who counts for how long each host has been absent, not yet open; None where the store is a file.
+
+    Args:
+        settings: of any package.
+        lost_after, longest_gap: as `Observer` takes them.
+    """
+    if not is_server(settings.database):
+        return None
+    from repo.postgres.presence import Observer
+
+    server = server_of(settings, settings.presence_database)
+    return Observer(server, lost_after, longest_gap=longest_gap)
+
+
+def server_of(settings: StoreSettings, url: str = "") -> "Server":
+    """The PostgreSQL server that the settings name, or that `url` does.
+
+    Raises:
+        StoreUnusable: the store is a file, or its URL can't be read.
+    """
+    url = url or settings.database
+    if not is_server(url):
+        raise StoreUnusable(
+            f"{settings.database_name}: a file is the store of one host; several need PostgreSQL"
+        )
+    from repo.postgres.server import Server
+
+    return Server(url, settings.database_password)
+
+
+def is_server(url: str) -> bool:
+    """Whether this store is a PostgreSQL server."""
+    return url.startswith(_SERVERS)
 
 
 def _postgres(url: str, password: str | None, *, create: bool, patience: float) -> Engine:

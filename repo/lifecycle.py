@@ -103,6 +103,26 @@ class DeployedDecky(TypedDict):
     lifecycle_id: str
 
 
+class Host(TypedDict):
+    """One host, JSON-ready; times are ISO 8601 in aware UTC.
+
+    host_uuid: which; None is the master's own.
+    daemons: what its daemons say of themselves, one text a session; the host is present while there is one.
+    has_role: whether `hosts add` made a database role for it.
+    seen_at: when a daemon of it last opened its session; None if none ever did.
+    absent_since: when it was first seen to be absent; None while it is present.
+    lost_at: when it was taken for lost, if it is.
+    """
+
+    host_uuid: str | None
+    present: bool
+    daemons: list[str]
+    has_role: bool
+    seen_at: str | None
+    absent_since: str | None
+    lost_at: str | None
+
+
 class Claim(NamedTuple):
     """A row that was claimed.
 

@@ -6,6 +6,7 @@ the class of the package below it, so that one object serves a whole process.
 """
 
 import contextlib
+import math
 import os
 import re
 import tomllib
@@ -21,7 +22,7 @@ PREFIX = "DECNET_REAPER_"
 DEFAULT_CONFIG = Path("/etc/decnet-reaper/config.toml")
 NOT_SETTINGS = {"CONFIG", "PRIVATE", "BOOT_ID", "STRICT_EVENTS"}
 
-_SECRET = {"redis", "database", "database_password"}
+_SECRET = {"redis", "database", "database_password", "presence_database"}
 
 _UNITS = {"": 1, "ms": 0.001, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "w": 604800}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]*)")
@@ -45,6 +46,24 @@ class Seconds(float):
         if match is None or match[2] not in _UNITS or (seconds := float(match[1]) * _UNITS[match[2]]) <= 0:
             raise ValueError("expected a duration above zero, such as 30s, 5m or 1h")
         return cls(seconds)
+
+
+class SecondsOrNever(Seconds):
+    """A duration, or `never`, which is infinity."""
+
+    @classmethod
+    def parse(cls, value: object) -> Self:
+        """Read a duration, or `never`.
+
+        Raises:
+            ValueError: it is neither.
+        """
+        if str(value).strip().lower() == "never":
+            return cls(math.inf)
+        try:
+            return super().parse(value)
+        except ValueError as error:
+            raise ValueError(f"{error}, or never") from None
 
 
 def _home(variable: str, fallback: str) -> Path:
@@ -88,11 +107,14 @@ class StoreSettings(msgspec.Struct, frozen=True, kw_only=True):
         database: path or URL of the store: a file, or `postgresql://USER@HOST/DATABASE` with libpq's own
             parameters (several hosts, `target_session_attrs`, `sslmode`, `service` and so on).
         database_password: of the PostgreSQL user; better a systemd credential than in the URL.
+        presence_database: where `database` goes through a pooler such as PgBouncer: URL of the server itself,
+            for the sessions that say which hosts are there.
     """
 
     state_dir: Path = msgspec.field(default_factory=default_state_dir)
     database: str = ""
     database_password: str = ""
+    presence_database: str = ""
 
     @property
     def database_name(self) -> str:
@@ -117,8 +139,8 @@ S = TypeVar("S", bound=StoreSettings)
 
 
 def _convert(kind: type, value: object) -> object:
-    if kind is Seconds:
-        return Seconds.parse(value)
+    if issubclass(kind, Seconds):
+        return kind.parse(value)
     if kind is Path:
         if not isinstance(value, str) or not value:
             raise ValueError("expected a path")

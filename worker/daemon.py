@@ -15,6 +15,7 @@ from worker.liveness.errors import LocksReplaced
 from worker.liveness.locks import DeckyLocks
 from worker.liveness.owner import Owner
 from worker.logging.events import emit
+from worker.presence import Keep, present
 from worker.queue import Outage, Queue, QueueWorker, StorePoll
 from worker.runtimes.waiting import wait_for_runtime
 from worker.service.reload import reread
@@ -40,14 +41,16 @@ async def run_worker(settings: WorkerSettings) -> None:
     ensure_descriptors(settings.max_jobs)
     runtime = await wait_for_runtime(settings)
     queue = Queue(settings.redis)
-    async with repository_of(settings) as repository:
+    async with repository_of(settings) as repository, present(settings, "worker") as keep_presence:
         queue.store = await repository.identify()
         await queue.refuse_others(settings.host_uuid)
         locks = DeckyLocks.for_daemon(settings)
         owner = Owner.mine(locks.directory.id)
         executor = Executor(repository, queue, locks, runtime, settings, owner)
         with locks.directory.joined("worker"):
-            await _Worker(settings, repository, queue, executor, locks).run(owner, runtime.name)
+            await _Worker(settings, repository, queue, executor, locks).run(
+                owner, runtime.name, keep_presence
+            )
         await queue.close()
     emit("worker.stopped", owner=str(owner))
 
@@ -82,8 +85,13 @@ class _Worker:
 
         self._store_poll = StorePoll(repository, self._picker, settings.host_uuid)
 
-    async def run(self, owner: Owner, runtime: str) -> None:
+    async def run(self, owner: Owner, runtime: str, keep_presence: Keep | None) -> None:
         """Work until told to stop.
+
+        Args:
+            owner: this life of this worker.
+            runtime: its name, for the log.
+            keep_presence: keeps the session that says that this host is there.
 
         Raises:
             StoreReplaced, LocksReplaced: it has to end.
@@ -102,6 +110,8 @@ class _Worker:
             service.supervise("queue", self._picker.run)
             service.supervise("store poll", self._store_poll.run)
             service.supervise("watch", self._watch)
+            if keep_presence is not None:
+                service.supervise("presence", keep_presence)
             await service.run(f"idle, runtime {runtime}")
             if not isinstance(service.lost, StoreReplaced):
                 await self._finish(owner, 0.0 if service.lost else self._settings.stop_grace)

@@ -8,13 +8,14 @@ left, and keeps no other row waiting.
 import resource
 import time
 from collections.abc import Iterable, Mapping
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from reaper.settings import ReaperSettings
 from reaper.sweep.ages import Ages
-from reaper.sweep.rules import Action, Do, Facts, Policy, decide
+from reaper.sweep.rules import Action, Do, Facts, OtherHost, Policy, decide
 from repo.base import Lifecycle
 from repo.errors import DecnetReaperError
+from repo.presence import Sighting
 from repo.sqlite.location import sqlite_path
 from worker.liveness.locks import DeckyLock, DeckyLocks, Holder, LockFile
 from worker.liveness.owner import Owner, boot_id
@@ -37,6 +38,7 @@ class SweepContext(NamedTuple):
         states: where the last deliveries of pending rows are; None while Redis is away, or isn't asked.
         queue_lost: Redis was away or was emptied since the last sweep.
         owners: those that were found alive.
+        hosts: which other hosts are there; None where that isn't known.
     """
 
     policy: Policy
@@ -46,6 +48,7 @@ class SweepContext(NamedTuple):
     states: Mapping[str, DeliveryState] | None
     queue_lost: bool
     owners: set[Owner]
+    hosts: Mapping[str | None, Sighting] | None = None
 
 
 class Assessment(NamedTuple):
@@ -82,10 +85,7 @@ class Assessor:
     def __init__(self, locks: DeckyLocks, settings: ReaperSettings, ages: Ages) -> None:
         self._locks = locks
         self._own_host = settings.host_uuid
-        # A store in a file has one lock directory, and so one host: nobody serves the rows of another.
-        self._other_hosts: Literal["absent", "other"] = (
-            "absent" if sqlite_path(settings.database) is not None else "other"
-        )
+        self._in_file = sqlite_path(settings.database) is not None
         self._boot = boot_id()
         self._ages = ages
         self._timed_out: dict[str, float] = {}
@@ -126,7 +126,7 @@ class Assessor:
         age = self._ages.age((row["id"], row["started_at"]), row["started_at"])
         expired = age > during.policy.pending_ttl
         facts = Facts(
-            host="own" if own else self._other_hosts,
+            host="own" if own else self._other_host(row, during),
             served=own and (not expired or self._locks.directory.runs("worker")),
             age=age,
             since_enqueued=self._ages.age(
@@ -137,6 +137,18 @@ class Assessor:
             queue_lost=during.queue_lost,
         )
         return Assessment(decide(row, facts, during.policy), facts, None)
+
+    def _other_host(self, row: Lifecycle, during: SweepContext) -> OtherHost:
+        # A store in a file has one lock directory, and so one host: nobody serves the rows of another.
+        if self._in_file:
+            return "unserved"
+        if during.hosts is None:
+            return "other"
+        if (sighting := during.hosts.get(row["host_uuid"])) is None:
+            return "unserved"
+        if sighting.present:
+            return "other"
+        return "lost" if sighting.lost else "absent"
 
     def assess_running(
         self, row: Lifecycle, during: SweepContext, lock: DeckyLock | None, holder: Holder | None = None

@@ -12,10 +12,14 @@ import msgspec
 from repo.base import CANCELLED, Lifecycle, Outcome
 
 WORKER_DIED = "worker died during operation"
+HOST_LOST = "host lost during operation; what became of it is not known"
 MASTER_RESTARTED = "master restarted during operation"
 
 FIRST_BACKOFF_S = 5.0
 LAST_BACKOFF_S = 60.0
+
+
+OtherHost = Literal["unserved", "other", "absent", "lost"]
 
 
 class Do(Enum):
@@ -56,8 +60,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """What is known about one open row.
 
     Attributes:
-        host: whose row it is: our "own" host's; of an "absent" host, which no daemon on this store can serve;
-            or of an "other" one, whose own reaper judges it.
+        host: whose row it is: our "own" host's; of an "unserved" one, of which no daemon was ever there; of
+            an "other" one, whose own reaper judges it; of one that is "absent", or "lost" by now.
         served: a worker of the row's host runs.
         age: seconds since it was accepted.
         since_enqueued: seconds since it was last enqueued.
@@ -75,7 +79,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
         died_of: what the service manager says of the worker's death, such as "oom-kill".
     """
 
-    host: Literal["own", "absent", "other"] = "own"
+    host: Literal["own"] | OtherHost = "own"
     served: bool = True
     age: float = 0.0
     since_enqueued: float = 0.0
@@ -104,10 +108,14 @@ def decide(row: Lifecycle, facts: Facts, policy: Policy) -> Action:
     if facts.host == "other":
         return LEAVE
     if row["status"] == "running":
+        if facts.host == "lost":
+            return _lost(row, policy)
+        if facts.host == "absent":
+            return LEAVE
         return _decide_running(row, facts, policy) if facts.host == "own" else _decide_unseen(facts, policy)
     if facts.age > policy.pending_ttl:
         return Action(Do.FAIL, _not_started(row, facts, policy), outcome="expired")
-    if facts.host == "absent":
+    if facts.host != "own":
         return LEAVE
     if not facts.first_in_line or facts.delivery in {"queued", "unknown"}:
         return LEAVE
@@ -137,8 +145,17 @@ def _not_started(row: Lifecycle, facts: Facts, policy: Policy) -> str:
     reason = f"not started within {duration(policy.pending_ttl)}"
     if facts.served:
         return reason
+    if facts.host in {"absent", "lost"}:
+        whom = "the master's own host" if row["host_uuid"] is None else f"host {row['host_uuid']}"
+        return f"{reason}: {whom} not seen"
     whom = "the master's own deckies" if row["host_uuid"] is None else f"host {row['host_uuid']}"
     return f"{reason}: no worker serves {whom}"
+
+
+def _lost(row: Lifecycle, policy: Policy) -> Action:
+    if row["cancel_requested_at"] is not None:
+        return Action(Do.FAIL, CANCELLED, outcome="cancelled")
+    return Action(Do.FAIL, HOST_LOST, _may_repeat(row, policy), "lost")
 
 
 def _orphaned(row: Lifecycle, facts: Facts, policy: Policy) -> Action:
@@ -152,9 +169,12 @@ def _orphaned(row: Lifecycle, facts: Facts, policy: Policy) -> Action:
         error = f"{WORKER_DIED} ({facts.died_of})"
     if facts.timed_out is not None:
         error = f"timed out after {facts.timed_out:g} s"
+    return Action(Do.FAIL, error, _may_repeat(row, policy), outcome)
+
+
+def _may_repeat(row: Lifecycle, policy: Policy) -> bool:
     # A row that another program set running has no owner, and maybe no request that could be repeated.
-    again = row["owner"] is not None and row["attempt"] < policy.max_attempts
-    return Action(Do.FAIL, error, again, outcome)
+    return row["owner"] is not None and row["attempt"] < policy.max_attempts
 
 
 def backoff(deliveries: int) -> float:

@@ -8,7 +8,7 @@ from reaper.sweep.report import Report
 from repo.base import Lifecycle
 from worker.liveness.holders import Hold, end_holder
 from worker.liveness.locks import DeckyLock, DeckyLocks
-from worker.liveness.owner import Owner
+from worker.liveness.owner import Owner, boot_id
 from worker.logging.events import emit
 
 _LET_GO_S: Final = 2.0
@@ -63,6 +63,11 @@ class Survivors:
             if lock is not None:
                 lock.release()
             raise
+
+    def may_be_left(self, row: Lifecycle) -> bool:
+        """Whether processes of a row that has ended may have outlived their worker since this boot."""
+        owner = Owner.parse(row["owner"])
+        return owner is not None and owner.boot == boot_id() and bool(self._of(row, owner))
 
     def keep(self, ids: set[str]) -> None:
         """End a sweep: forget all that is not of these open rows."""

@@ -10,6 +10,8 @@ from datetime import timedelta
 from reaper.settings import ReaperSettings
 from reaper.sweep.ages import Ages
 from reaper.sweep.assess import Assessment, Assessor, SweepContext, reason_of
+from reaper.sweep.closing import Closing
+from reaper.sweep.hosts import Hosts, Sightings
 from reaper.sweep.report import Report
 from reaper.sweep.rules import Action, Do, Facts, Policy
 from reaper.sweep.survivors import Survivors
@@ -17,13 +19,11 @@ from reaper.sweep.unreported import report_abandoned
 from repo.base import ANY_HOST, BaseRepository, Lifecycle
 from repo.errors import StoreUnavailable
 from repo.sqlite.location import sqlite_path
-from worker.clock import now, seconds_since
-from worker.execution.executor import log_retry
+from worker.clock import now
 from worker.execution.order import enqueue_next
 from worker.liveness.locks import DeckyLocks
 from worker.liveness.owner import Owner
-from worker.logging.events import emit, emit_end
-from worker.logging.unreported import Unreported
+from worker.logging.events import emit
 from worker.queue import Delivery, DeliveryState, Outage, Queue, QueueUnavailable
 
 # Rows that are closed side by side: enough to share the store's transactions, few enough for descriptors.
@@ -39,6 +39,7 @@ class Sweeper:
         settings: limits.
         ages: injected by tests that turn the clock.
         outage: where it is reported that the queue's states can't be read, and that they can again.
+        hosts: who knows which other hosts are there; None: rows of others are left to their own reapers.
     """
 
     def __init__(
@@ -49,15 +50,18 @@ class Sweeper:
         settings: ReaperSettings,
         ages: Ages | None = None,
         outage: Outage | None = None,
+        hosts: Hosts | None = None,
     ) -> None:
         self._repository = repository
         self._queue = queue
         self._locks = locks
+        self._hosts = hosts
         self.reload(settings)
         self._assessor = Assessor(locks, settings, Ages() if ages is None else ages)
         # Nobody else judges the other hosts' rows of a store in a file; on a server each host has its reaper.
-        self._hosts = ANY_HOST if sqlite_path(settings.database) else settings.host_uuid
-        self._unreported = Unreported(locks.directory)
+        self._judged = ANY_HOST if sqlite_path(settings.database) else settings.host_uuid
+        self._closing = Closing(repository, locks.directory)
+        self._was_away = True
         self._queue_lost = True
         self._outage = outage
         self._warned: set[str] = set()
@@ -74,6 +78,12 @@ class Sweeper:
             stale_after=settings.stale_after,
             overdue_grace=settings.overdue_grace,
         )
+        if self._hosts is not None:
+            self._hosts.reload(settings)
+
+    def came_back(self) -> None:
+        """This host was not seen for a while: the next sweep looks for what others have closed as lost."""
+        self._was_away = True
 
     async def run(
         self,
@@ -106,10 +116,14 @@ class Sweeper:
             policy = replace(policy, pending_ttl=older_than, stale_after=older_than)
         if not dry_run:
             await report_abandoned(self._repository, self._locks.directory)
-        everything = await self._repository.list_open_lifecycles(self._hosts)
+        everything = await self._repository.list_open_lifecycles(self._judged)
         rows = [row for row in everything if run is None or _run_of(row) == run]
         first = _first_in_line(everything)
         states = await self._states([row for row in rows if row["id"] in first]) if with_queue else None
+        sightings = await self._hosts.look() if self._hosts is not None and run is None else None
+        if sightings is not None:
+            everything += (elsewhere := await self._elsewhere(sightings))
+            rows += elsewhere
         queue_up = states is not None if with_queue else None
         report = Report(rows, Counter(), [], set(), queue_up)
 
@@ -121,16 +135,37 @@ class Sweeper:
             states=states,
             queue_lost=self._queue_lost,
             owners=report.owners,
+            hosts=sightings,
         )
         for start in range(0, len(rows), _AT_ONCE):
             await self._handle_all(rows[start : start + _AT_ONCE], during, report, dry_run=dry_run)
         if states is not None:
             self._queue_lost = False
         if not dry_run:
+            if self._was_away and run is None:
+                self._was_away = not await self._end_lost(report)
             await self._prune(report)
             self._forget_all_but(everything)
         report.log(trigger, time.monotonic() - begun)
         return report
+
+    async def _elsewhere(self, sightings: Sightings) -> list[Lifecycle]:
+        """Open rows of hosts that are not there, or never were."""
+        there = [host for host, sighting in sightings.items() if sighting.present]
+        return await self._repository.list_open_elsewhere([self._settings.host_uuid, *there])
+
+    async def _end_lost(self, report: Report) -> bool:
+        """End what is left of this host's rows that were closed as lost; whether nothing is."""
+        done = True
+        for row in await self._repository.list_lost_lifecycles(self._settings.host_uuid):
+            if not self._survivors.may_be_left(row):
+                continue
+            lock = await self._survivors.end(row, None, own_lock=False, report=report)
+            done &= lock is not None
+            if lock is not None:
+                lock.release()
+                await enqueue_next(self._repository, self._queue, row["decky_name"], row["host_uuid"])
+        return done
 
     def _forget_all_but(self, rows: list[Lifecycle]) -> None:
         self._assessor.keep(rows)
@@ -200,7 +235,9 @@ class Sweeper:
         elif dry_run:
             report.actions.append((row, action))
         elif action.do is Do.FAIL:
-            await self._fail(row, action, report)
+            retried = await self._closing.fail(row, action, report, if_absent=facts.host != "own")
+            if retried and facts.host == "lost":  # its own worker is to have it as soon as it is back
+                await enqueue_next(self._repository, self._queue, row["decky_name"], row["host_uuid"])
         elif action.do is Do.ENQUEUE:
             await self._enqueue(row, action, report)
         elif action.do is Do.NOTE:
@@ -215,37 +252,6 @@ class Sweeper:
         if self._noted.get(row["id"]) != reason:
             self._noted[row["id"]] = reason
             emit("lifecycle.not_assessed", row, owner=row["owner"], reason=reason)
-
-    async def _fail(self, row: Lifecycle, action: Action, report: Report) -> None:
-        waited, took = _times(row)
-        self._unreported.begin(row["id"], action.outcome)
-        try:
-            ending = await self._repository.end_lifecycle(
-                row["id"],
-                outcome=action.outcome,
-                expect="pending" if row["status"] == "pending" else "running",
-                owner=row["owner"],
-                error=action.error,
-                retry=action.retry,
-            )
-        except StoreUnavailable:
-            self._unreported.done(row["id"])  # nothing was written: whoever ends it logs it
-            raise
-        if ending.applied and ending.outcome is not None:
-            report.actions.append((row, action))
-            report.counts["failed"] += 1
-            emit_end(
-                row,
-                ending.outcome,
-                owner=row["owner"],
-                queue_wait_s=waited,
-                duration_s=took,
-                error=ending.error,
-                retry_id=ending.retry_id,
-            )
-            report.counts["retried"] += ending.retry_id is not None
-            log_retry(row, ending)
-        self._unreported.done(row["id"])
 
     async def _enqueue(self, row: Lifecycle, action: Action, report: Report) -> None:
         if not await self._repository.record_delivery(row["id"], row["deliveries"]):
@@ -270,13 +276,6 @@ class Sweeper:
         report.counts["pruned"] += pruned
         if not pruned:
             self._pruned_at = time.monotonic()
-
-
-def _times(row: Lifecycle) -> tuple[float | None, float | None]:
-    if row["claimed_at"] is None:
-        return None, None
-    took = seconds_since(row["claimed_at"])
-    return round(max(0.0, seconds_since(row["started_at"]) - took), 3), took
 
 
 def _run_of(row: Lifecycle) -> str | None:

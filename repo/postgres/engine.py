@@ -10,7 +10,9 @@ from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 
 from repo.engine import Compiled, Engine, Statement, Step, Transaction, TransactionLost, Values, Work
 from repo.errors import StoreError, StoreUnavailable
+from repo.lifecycle import Host
 from repo.postgres.errors import explained, is_lost, is_refusal, is_repeatable
+from repo.postgres.hosts import list_hosts
 from repo.postgres.migrate import bring_up, schema_of
 from repo.postgres.server import Connection, Server
 from repo.postgres.session import Session
@@ -107,6 +109,9 @@ class PostgresEngine(Engine):
         if isinstance(error, TransactionLost):
             error = error.cause
         return explained(error, self.name) if isinstance(error, psycopg.Error) else None
+
+    async def hosts(self) -> list[Host]:
+        return await self._read(list_hosts)
 
     async def facts(self) -> dict[str, str]:
         async def ask(connection: Connection) -> dict[str, str]:

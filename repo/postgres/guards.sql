@@ -44,11 +44,13 @@ CREATE TABLE decnet_reaper_host (
     role_name name UNIQUE,
     seen_at timestamptz,
     absent_since timestamptz,
-    lost_at timestamptz
+    lost_at timestamptz,
+    was_lost_at timestamptz
 );
 COMMENT ON COLUMN decnet_reaper_host.seen_at IS 'when a daemon of it last opened its session';
 COMMENT ON COLUMN decnet_reaper_host.absent_since IS 'when no daemon of it was seen first';
 COMMENT ON COLUMN decnet_reaper_host.lost_at IS 'when it was taken for lost; null again when it is back';
+COMMENT ON COLUMN decnet_reaper_host.was_lost_at IS 'the same of one that is back, until a reaper has told it';
 
 CREATE FUNCTION decnet_reaper_own_host() RETURNS varchar
     LANGUAGE sql STABLE SECURITY DEFINER SET search_path FROM CURRENT
@@ -60,6 +62,16 @@ CREATE FUNCTION decnet_reaper_lock_key(kind text, VARIADIC names text[]) RETURNS
     AS $$ SELECT ('x' || left(encode(sha256(convert_to(
         'decnet-reaper ' || kind || ' ' || array_to_string(names, ' '), 'UTF8')), 'hex'), 16))::bit(64)::bigint $$;
 
+-- not STABLE: who holds a lock changes within a statement
+CREATE FUNCTION decnet_reaper_is_present(host varchar) RETURNS boolean
+    LANGUAGE sql VOLATILE SET search_path FROM CURRENT AS $$
+    WITH wanted AS (SELECT decnet_reaper_lock_key('host', host) AS key)
+    SELECT EXISTS (
+        SELECT FROM pg_locks, wanted WHERE locktype = 'advisory' AND objsubid = 1 AND granted
+        AND (classid::bigint << 32) | objid::bigint = key
+        AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+    ) $$;
+
 CREATE FUNCTION decnet_reaper_hold_presence(host varchar) RETURNS boolean
     LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
 BEGIN
@@ -67,7 +79,8 @@ BEGIN
         RAISE EXCEPTION USING MESSAGE = 'this role belongs to another host', ERRCODE = 'insufficient_privilege';
     END IF;
     INSERT INTO decnet_reaper_host (host_uuid, seen_at) VALUES (host, now())
-        ON CONFLICT (host_uuid) DO UPDATE SET seen_at = now(), absent_since = NULL, lost_at = NULL;
+        ON CONFLICT (host_uuid) DO UPDATE SET seen_at = now(), absent_since = NULL, lost_at = NULL,
+            was_lost_at = coalesce(decnet_reaper_host.lost_at, decnet_reaper_host.was_lost_at);
     RETURN pg_try_advisory_lock_shared(decnet_reaper_lock_key('host', host));
 END $$;
 

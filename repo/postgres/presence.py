@@ -10,13 +10,13 @@ import contextlib
 import json
 import time
 from collections.abc import Callable
-from typing import NamedTuple
 
 import psycopg
 
 from repo.errors import StoreUnavailable, StoreUnusable
 from repo.postgres.errors import explained
 from repo.postgres.server import Connection, Server, close, is_pooled
+from repo.presence import Returned, Sighting
 
 # What the server does for this session. TCP: keep-alives notice a cable that was cut while the session was
 # idle (5 + 3 * 1 s), the user time-out one that was cut while an answer was under way; on a unix socket they
@@ -38,13 +38,16 @@ WHERE name IN (SELECT json_object_keys(%(wanted)s::json))
 
 _HOLD = "SELECT decnet_reaper_hold_presence(%s)"
 
+_MAY_LOOK = "SELECT has_table_privilege('decnet_reaper_host', 'UPDATE')"
+
 _LOOK = """
 WITH held AS MATERIALIZED (
     SELECT DISTINCT (classid::bigint << 32) | objid::bigint AS key FROM pg_locks
     WHERE locktype = 'advisory' AND objsubid = 1 AND granted
     AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
 )
-SELECT host_uuid, decnet_reaper_lock_key('host', host_uuid) IN (SELECT key FROM held) FROM decnet_reaper_host
+SELECT host_uuid, decnet_reaper_lock_key('host', host_uuid) IN (SELECT key FROM held),
+    seen_at IS NOT NULL, lost_at IS NOT NULL, was_lost_at IS NOT NULL FROM decnet_reaper_host
 """
 
 # A captured host may hold a lock on its own line, and makes nobody wait.
@@ -53,6 +56,21 @@ UPDATE decnet_reaper_host SET absent_since = now() WHERE host_uuid IN (
     SELECT host_uuid FROM decnet_reaper_host WHERE host_uuid = ANY (%s) AND absent_since IS NULL
     FOR UPDATE SKIP LOCKED
 )
+"""
+
+_LOST = """
+UPDATE decnet_reaper_host SET lost_at = now(), was_lost_at = NULL WHERE host_uuid IN (
+    SELECT host_uuid FROM decnet_reaper_host WHERE host_uuid = ANY (%s) AND lost_at IS NULL
+    AND NOT decnet_reaper_is_present(host_uuid) FOR UPDATE SKIP LOCKED
+) RETURNING host_uuid
+"""
+_RETURNED = """
+WITH back AS (
+    SELECT host_uuid, was_lost_at FROM decnet_reaper_host
+    WHERE host_uuid = ANY (%s) AND was_lost_at IS NOT NULL FOR UPDATE SKIP LOCKED
+)
+UPDATE decnet_reaper_host h SET was_lost_at = NULL FROM back WHERE h.host_uuid = back.host_uuid
+RETURNING h.host_uuid, greatest(0, extract(epoch FROM now() - back.was_lost_at))::float8
 """
 
 LONGEST_GAP = 10.0
@@ -67,11 +85,13 @@ class Presence:
     Args:
         server: where the store is; not through a pooler.
         host_uuid: this host; None is the master's own.
+        daemon: what `hosts` shows of whose session this is.
     """
 
-    def __init__(self, server: Server, host_uuid: str | None) -> None:
+    def __init__(self, server: Server, host_uuid: str | None, daemon: str = "decnet-reaper") -> None:
         self._server = server
         self._host = host_uuid or ""
+        self._daemon = daemon
         self._connection: Connection | None = None
 
     async def open(self) -> None:
@@ -80,7 +100,7 @@ class Presence:
         Raises:
             StoreUnavailable: with what to do about it; a pooler is refused.
         """
-        connection = await _session(self._server)
+        connection = await _session(self._server, self._daemon)
         try:
             await connection.execute(_HOLD, (self._host,))
         except psycopg.Error as error:
@@ -113,7 +133,8 @@ class Presence:
         reported: str | None = ""
         while True:
             try:
-                await self.open()
+                if self._connection is None:
+                    await self.open()
                 report(reported := None)
                 reason = await self.ended()
             except StoreUnavailable as error:
@@ -125,26 +146,12 @@ class Presence:
             await asyncio.sleep(_RETRY)
 
 
-class Sighting(NamedTuple):
-    """What an observer knows of a host.
-
-    Attributes:
-        present: whether one of its daemons has its session.
-        absent_for: seconds that it was seen to be absent, within the observer's session.
-        lost: whether that is `lost_after` or longer.
-    """
-
-    present: bool
-    absent_for: float = 0.0
-    lost: bool = False
-
-
 class Observer:
     """Counts for how long each host has been absent.
 
     Args:
         server: the primary, and not through a pooler.
-        lost_after: seconds after which a host is lost; None: never.
+        lost_after: seconds after which a host is lost; None or infinity: never. May be set later.
         longest_gap: seconds between two looks after which the count begins anew, since a host may have been
             there meanwhile; more than it takes from one sweep to the next.
         clock: in seconds; monotonic.
@@ -159,12 +166,27 @@ class Observer:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._server = server
-        self._lost_after = lost_after
+        self.lost_after = lost_after
         self._longest_gap = longest_gap
         self._clock = clock
         self._connection: Connection | None = None
         self._looked_at = 0.0
         self._absent: dict[str, float] = {}
+        self._newly_lost: set[str] = set()
+        self._back: set[str] = set()
+
+    async def may_look(self) -> bool:
+        """Whether this role may know of other hosts; one that `hosts add` made may not.
+
+        Raises:
+            StoreUnavailable: it can't be asked.
+        """
+        try:
+            connection = await self._opened()
+            return await (await connection.execute(_MAY_LOOK)).fetchone() == (True,)
+        except psycopg.Error as error:
+            await self.close()
+            raise explained(error, self._server.name) from None
 
     async def look(self) -> dict[str | None, Sighting]:
         """Every host that was ever present, by its id (None: the master's).
@@ -173,21 +195,48 @@ class Observer:
             StoreUnavailable: nothing is known, and the count begins anew.
         """
         try:
-            if self._connection is None:
-                self._absent = {}
-                self._connection = await _session(self._server)
-            rows = await (await self._connection.execute(_LOOK)).fetchall()
-            self._count({host for host, present in rows if not present})
-            await self._note({host for host, present in rows if not present and self._absent[host] == 0})
+            connection = await self._opened()
+            rows = await (await connection.execute(_LOOK)).fetchall()
+            self._count({host for host, present, *_ in rows if not present})
+            await self._note({host for host, present, *_ in rows if not present and not self._absent[host]})
         except psycopg.Error as error:
             await self.close()
             raise explained(error, self._server.name) from None
-        return {host or None: self._sighting(host, present) for host, present in rows}
+        found = {host: self._sighting(host, *facts) for host, *facts, _ in rows}
+        self._newly_lost = {host for host, *_, lost, _ in rows if found[host].lost and not lost}
+        self._back = {host for host, present, *_, was_lost in rows if present and was_lost}
+        return {host or None: sighting for host, sighting in found.items()}
+
+    async def changes(self) -> tuple[list[str | None], list[Returned]]:
+        """Write down which hosts the last look found lost, and which were lost and are back.
+
+        Returns:
+            The hosts of both kinds. Of several observers one is told of each.
+
+        Raises:
+            StoreUnavailable: nothing was written, and the count begins anew.
+        """
+        if not self._newly_lost and not self._back:
+            return [], []
+        try:
+            connection = await self._opened()
+            lost = await (await connection.execute(_LOST, (list(self._newly_lost),))).fetchall()
+            back = await (await connection.execute(_RETURNED, (list(self._back),))).fetchall()
+        except psycopg.Error as error:
+            await self.close()
+            raise explained(error, self._server.name) from None
+        return [host or None for (host,) in lost], [Returned(host or None, seconds) for host, seconds in back]
 
     async def close(self) -> None:
         """End the session; what was counted is forgotten."""
         connection, self._connection = self._connection, None
         await close(connection)
+
+    async def _opened(self) -> Connection:
+        if self._connection is None:
+            self._absent = {}
+            self._connection = await _session(self._server, "decnet-reaper observer")
+        return self._connection
 
     def _count(self, absent: set[str]) -> None:
         now = self._clock()
@@ -200,15 +249,17 @@ class Observer:
         if absent and self._connection is not None:
             await self._connection.execute(_ABSENT, (list(absent),))
 
-    def _sighting(self, host: str, present: bool) -> Sighting:
+    def _sighting(self, host: str, present: bool, seen: bool, lost: bool) -> Sighting:
         if present:
             return Sighting(True)
         absent_for = self._absent[host]
-        return Sighting(False, absent_for, self._lost_after is not None and absent_for >= self._lost_after)
+        # One that was never there can't be lost: `hosts add` has just made its role.
+        counted = seen and self.lost_after is not None and absent_for >= self.lost_after
+        return Sighting(False, absent_for, lost or counted)
 
 
-async def _session(server: Server) -> Connection:
-    connection = await server.connect()
+async def _session(server: Server, name: str) -> Connection:
+    connection = await server.connect({"application_name": name})
     try:
         await connection.execute(_SET_UP, {"wanted": json.dumps(_SESSION)})
         await _check(server, connection)
@@ -225,7 +276,7 @@ async def _check(server: Server, connection: Connection) -> None:
     if await is_pooled(connection):
         raise StoreUnusable(
             f"{server.name}: behind a pooler such as PgBouncer, which breaks the session that says that a"
-            " host is there; name the server itself"
+            " host is there; name the server itself (presence_database)"
         )
     cursor = await connection.execute("SELECT pg_is_in_recovery()")
     if await cursor.fetchone() == (True,):

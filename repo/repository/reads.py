@@ -10,6 +10,7 @@ from repo.base import (
     ANY_HOST,
     Deployed,
     DeployedDecky,
+    Host,
     Lifecycle,
     Operation,
     Outcome,
@@ -51,6 +52,13 @@ class Reads(OpenedRepository):
     async def list_open_lifecycles(self, host_uuid: str | None = ANY_HOST) -> list[Lifecycle]:
         statement = reads.LIST_OPEN if host_uuid == ANY_HOST else reads.LIST_OPEN_ON_HOST
         return await self._rows(statement, {"host": host_key(host_uuid)})
+
+    async def list_open_elsewhere(self, hosts: Iterable[str | None]) -> list[Lifecycle]:
+        known = json.dumps([host_key(host) for host in hosts])
+        return await self._rows(reads.LIST_OPEN_ELSEWHERE, {"hosts": known})
+
+    async def list_lost_lifecycles(self, host_uuid: str | None) -> list[Lifecycle]:
+        return await self._rows(reads.LIST_LOST, {"host": host_key(host_uuid)})
 
     async def list_lifecycles(
         self,
@@ -99,6 +107,10 @@ class Reads(OpenedRepository):
         self._opened()
         (row,) = await self._engine.rows(reads.STORE, {})
         return StoreIdentity(row["id"], self._engine.name)
+
+    async def list_hosts(self) -> list[Host]:
+        self._opened()
+        return await self._engine.hosts()
 
     async def check(self) -> dict[str, str]:
         self._opened()

@@ -129,6 +129,7 @@ class SqlRepository(Reads):
         deployed: Deployed | None = None,
         undeploy: bool = False,
         retry: bool = False,
+        if_absent: bool = False,
     ) -> Ending:
         if error is not None and outcome == "succeeded":
             raise InvalidLifecycle("error: only a status of failed brings one")
@@ -143,7 +144,8 @@ class SqlRepository(Reads):
             "keeps_outcome": int(outcome in {"succeeded", "failed"}),
             "next_id": ids.id_after(lifecycle_id) if retry else None,
         }
-        steps = [Step(writes.END, row)]
+        end = writes.END_IF_ABSENT if if_absent else writes.END
+        steps = [Step(end, row)]
         if deployed is not None:
             document = validation.to_json(deployed.document, "deployed.document")
             services = validation.to_json(list(deployed.services), "deployed.services")
@@ -165,9 +167,11 @@ class SqlRepository(Reads):
                 return ended({"more": True}) if was == outcome else Ending(True, was, found["error"])
             if found["status"] != expect or (expect == "running" and found["owner"] != owner):
                 return Ending(False)
+            if if_absent and await transaction.first(reads.IS_ABSENT, row) is None:
+                return Ending(False)
             if found["cancel_requested_at"] is not None and not row["keeps_outcome"]:
                 cancelled = {"to_outcome": "cancelled", "reason": CANCELLED, "next_id": None}
-                await must(transaction, [Step(writes.END, row | cancelled | {"keeps_outcome": 1})])
+                await must(transaction, [Step(end, row | cancelled | {"keeps_outcome": 1})])
                 return Ending(True, "cancelled", CANCELLED)
             row["next_id"] = ids.new_id()  # what stands behind this id is taken
             await must(transaction, [step._replace(values=step.values | row) for step in steps])  # type: ignore[operator]

@@ -435,3 +435,20 @@ async def test_listing_by_outcome_and_operation(repository: BaseRepository) -> N
     await repository.update_lifecycle(failed, {"status": "failed", "error": "x"})
     assert [row["id"] for row in await repository.list_lifecycles(outcomes=["swept", "lost"])] == [swept]
     assert [row["id"] for row in await repository.list_lifecycles(operation="teardown")] == [torn]
+
+
+async def test_rows_elsewhere_and_rows_that_were_lost(repository: BaseRepository) -> None:
+    ours, first, second = [
+        await repository.create_lifecycle(DECKY | {"host_uuid": host}) for host in (None, "host-1", "host-2")
+    ]
+    ids = [row["id"] for row in await repository.list_open_elsewhere([None, "host-2"])]
+    assert ids == [first]
+    assert len(await repository.list_open_elsewhere([])) == 3
+    for lifecycle_id in (ours, first):
+        await repository.claim_lifecycle(lifecycle_id, "w")
+        ending = await repository.end_lifecycle(lifecycle_id, outcome="lost", owner="w", if_absent=True)
+        assert ending.applied, "nobody has a session for it"
+    assert [row["id"] for row in await repository.list_lost_lifecycles("host-1")] == [first]
+    assert [row["id"] for row in await repository.list_lost_lifecycles(None)] == [ours]
+    assert [row["id"] for row in await repository.list_open_elsewhere([])] == [second]
+    assert await repository.list_hosts() == []

@@ -74,8 +74,8 @@ PATCHES = [
     Patch(
         "RETRY_FOREVER",
         "reaper/sweep/rules.py",
-        'again = row["owner"] is not None and row["attempt"] < policy.max_attempts',
-        'again = row["owner"] is not None',
+        'return row["owner"] is not None and row["attempt"] < policy.max_attempts',
+        'return row["owner"] is not None',
         "tests/faults/process/test_workers.py::test_the_last_attempt_is_not_repeated",
     ),
     Patch(

@@ -24,6 +24,8 @@ INDEXES: list[tuple[str, Any, set[str]]] = [
     ("find_asked", writes.FIND_ASKED, BY_OPEN_DECKY),
     ("payloads", reads.DOCUMENTS, BY_OPEN_DECKY),
     ("list_open", reads.LIST_OPEN, PARTIAL),
+    ("list_open elsewhere", reads.LIST_OPEN_ELSEWHERE, PARTIAL),
+    ("lost", reads.LIST_LOST, {"decky_lifecycle_lost"}),
     ("sweep", writes.SWEEP, {"decky_lifecycle_stale"}),
     ("cancelled", reads.FIND_CANCELLED, {"decky_lifecycle_cancelled"}),
     ("prune", writes.PRUNE, {"decky_lifecycle_completed"}),

@@ -155,7 +155,7 @@ class Executor:
         else:
             outcome, deployed = "succeeded", operation.result()
         ending = await self._write_end(row, outcome, error, deployed)
-        self._log_end(row, ending, outcome, waited, round(time.monotonic() - begun, 3))
+        self._log_end(row, ending, outcome, error, waited, round(time.monotonic() - begun, 3))
         return ending.more
 
     async def _write_end(
@@ -185,7 +185,9 @@ class Executor:
                 await asyncio.sleep(pause)
                 pause = min(2.0, pause * 2)
 
-    def _log_end(self, row: Lifecycle, ending: Ending, wanted: Outcome, waited: float, took: float) -> None:
+    def _log_end(
+        self, row: Lifecycle, ending: Ending, wanted: Outcome, error: str | None, waited: float, took: float
+    ) -> None:
         if ending.applied and ending.outcome is not None:
             emit_end(
                 row,
@@ -200,7 +202,7 @@ class Executor:
             log_retry(row, ending)
         else:
             status = "succeeded" if wanted == "succeeded" else "failed"
-            emit("lifecycle.late_write_refused", row, owner=self._owner, status=status)
+            emit("lifecycle.late_write_refused", row, owner=self._owner, status=status, refused_error=error)
         self._unreported.done(row["id"])
 
 

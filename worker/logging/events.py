@@ -130,7 +130,7 @@ EVENTS: Final[dict[str, Event]] = {
         WARNING,
         "a worker came to end a row that is not its own any more; nothing was changed",
         "the worker was cut off for long: look for a stopped process or a lost lock",
-        (*ROW_FIELDS, "owner", "status"),
+        (*ROW_FIELDS, "owner", "status", "refused_error"),
     ),
     "lifecycle.survivors_ended": Event(
         WARNING,
@@ -166,6 +166,22 @@ EVENTS: Final[dict[str, Event]] = {
         "free space, or end the process that locks the file",
         ("reason",),
     ),
+    "host.lost": Event(
+        ERROR,
+        "no daemon of a host was seen for `host_lost_after`; its running rows are closed as lost",
+        "look after the host and its network; its rows wait or are retried, and run when it is back",
+        ("host_uuid", "absent_s"),
+    ),
+    "host.returned": Event(
+        INFO, "a host that was lost is back, and puts things right", "nothing", ("host_uuid", "lost_s")
+    ),
+    "presence.lost": Event(
+        WARNING,
+        "a daemon's session that has to do with presence ended or can't be opened (once); it tries again",
+        "read the reason; if it stays so, others take this host for lost, or this reaper finds no host lost",
+        ("session", "reason"),
+    ),
+    "presence.recovered": Event(INFO, "it is open again", "nothing", ("session", "down_s")),
     "runtime.unreachable": Event(
         ERROR,
         "a worker starts, and what its runtime needs (Docker's engine) doesn't answer; it waits for it",

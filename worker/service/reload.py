@@ -14,7 +14,7 @@ S = TypeVar("S", bound=WorkerSettings)
 CHANGEABLE = frozenset(
     (
         *("log_level", "log_format", "max_attempts", "operation_timeout", "stop_grace"),
-        *("pending_ttl", "stale_after", "overdue_grace", "retention"),
+        *("pending_ttl", "stale_after", "overdue_grace", "host_lost_after", "retention"),
     )
 )
 

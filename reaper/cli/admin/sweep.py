@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from contextlib import aclosing
 
 import click
 
@@ -72,6 +73,7 @@ async def run_sweep(
     """
     # Here: systemd starts a worker again when its ExecStopPost= ends, which needs none of it where a reaper
     # answers, and is 0.4 s shorter without.
+    from reaper.sweep.hosts import Hosts
     from reaper.sweep.rules import Do
     from reaper.sweep.sweeper import Sweeper
     from repo.factory import repository_of
@@ -79,8 +81,8 @@ async def run_sweep(
     from worker.queue import Queue
 
     queue = Queue(settings.redis)
-    async with repository_of(settings) as repository:
-        sweeper = Sweeper(repository, queue, DeckyLocks.of(settings), settings)
+    async with repository_of(settings) as repository, aclosing(Hosts(settings)) as hosts:
+        sweeper = Sweeper(repository, queue, DeckyLocks.of(settings), settings, hosts=hosts)
         report = await sweeper.run(
             "command",
             with_queue=False,

@@ -69,6 +69,7 @@ def _lifecycle_indexes() -> None:
         ("decky_lifecycle_open", ["decky_name", host, "id"], OPEN, False),
         ("decky_lifecycle_stale", ["started_at"], OPEN, False),
         ("decky_lifecycle_cancelled", ["owner"], cancelled, False),
+        ("decky_lifecycle_lost", [host], "outcome = 'lost'", False),
         ("decky_lifecycle_completed", ["completed_at"], "completed_at IS NOT NULL", False),
         # an expression, or SQLite would take it for the open rows of a decky too, to save sorting those few
         ("decky_lifecycle_decky", [sa.text("(decky_name || '')"), "started_at"], None, False),

@@ -9,6 +9,7 @@ from sqlalchemy import (
     literal_column,
     select,
     text,
+    true,
 )
 
 from repo.models import deployed, lifecycle
@@ -25,6 +26,8 @@ TERMINAL = text("decky_lifecycle.completed_at IS NOT NULL")
 # A parameter on purpose, where a row is looked up by its id and the planner shall use no other index.
 is_pending = _t.status == bindparam("pending", "pending")
 ONE: ColumnElement[int] = literal_column("1")
+
+LOST = text("decky_lifecycle.outcome = 'lost'")
 
 host = func.coalesce(_t.host_uuid, text("''"))
 on_host = host == bindparam("host")
@@ -47,6 +50,18 @@ first_in_line = ~exists(
 def host_key(host_uuid: str | None) -> str:
     """How a host is compared: the master's own is one host too."""
     return host_uuid or ""
+
+
+def is_absent(dialect: str) -> ColumnElement[bool]:
+    """Nobody has a session for the row's host at this moment. On SQLite nobody ever has one."""
+    return ~func.decnet_reaper_is_present(host) if dialect == "postgresql" else true()
+
+
+def on_hosts(dialect: str) -> ColumnElement[bool]:
+    """Of one of the hosts whose keys (see `host_key`) are in `hosts`, one JSON array."""
+    if dialect == "postgresql":
+        return host.in_(select(text("value FROM jsonb_array_elements_text(:hosts ::jsonb)")))
+    return host.in_(select(func.json_each(bindparam("hosts")).table_valued("value").c.value))
 
 
 def of_ids(dialect: str) -> ColumnElement[bool]:

@@ -20,6 +20,7 @@ from repo.base import ANY_HOST
 from repo.engine import Statement
 from repo.models import deployed, lifecycle, store
 from repo.repository.statements.conditions import (
+    LOST,
     ONE,
     OPEN,
     PENDING,
@@ -27,8 +28,10 @@ from repo.repository.statements.conditions import (
     first_in_line,
     host,
     host_key,
+    is_absent,
     of_ids,
     on_host,
+    on_hosts,
     same_decky,
     this_row,
     without_payload,
@@ -102,6 +105,10 @@ _in_order = _t.id.concat("")  # by id alone, SQLite would walk all rows
 _list_open = select(*without_payload).where(OPEN).order_by(_in_order)
 LIST_OPEN = Statement(_list_open)
 LIST_OPEN_ON_HOST = Statement(_list_open.where(on_host))
+LIST_OPEN_ELSEWHERE = Statement(lambda dialect: _list_open.where(~on_hosts(dialect)))
+"""Open rows of all hosts but `hosts`."""
+LIST_LOST = Statement(select(*without_payload).where(LOST, on_host).order_by(_in_order))
+IS_ABSENT = Statement(lambda dialect: select(_t.id).where(this_row, is_absent(dialect)))
 FIND_READY = Statement(
     select(*without_payload)
     .where(PENDING, on_host, first_in_line)

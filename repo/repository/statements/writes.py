@@ -32,6 +32,7 @@ from repo.repository.statements.conditions import (
     TERMINAL,
     first_in_line,
     host,
+    is_absent,
     is_pending,
     on_host,
     same_decky,
@@ -151,7 +152,7 @@ CLAIM = Statement(
 
 _ended: dict[str, Any] = {"updated_at": bindparam("now"), "completed_at": bindparam("now")}
 
-END = Statement(
+_end = (
     update(lifecycle)
     .where(this_row, _t.status == bindparam("expect"))
     .where(or_(PENDING, _t.owner.is_not_distinct_from(bindparam("by_owner"))))
@@ -164,7 +165,11 @@ END = Statement(
         **_ended,
     )
 )
+END = Statement(_end)
 """End a row of this owner, unless a cancel was accepted and the outcome yields to it."""
+
+END_IF_ABSENT = Statement(lambda dialect: _end.where(is_absent(dialect)))
+"""The same, if the row's host is not present at this moment."""
 
 
 def _deployed(dialect: str) -> Clause:

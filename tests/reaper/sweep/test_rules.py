@@ -146,8 +146,8 @@ def test_a_row_that_nobody_could_start_says_so() -> None:
 
 def test_a_row_of_a_host_that_nobody_can_serve_is_left_alone_until_it_is_old() -> None:
     for status in ("pending", "running"):
-        assert decide(row(status), Facts(host="absent", age=3599.0, lock_free=True), POLICY).do is Do.LEAVE
-    old = Facts(host="absent", served=False, age=3601.0)
+        assert decide(row(status), Facts(host="unserved", age=3599.0, lock_free=True), POLICY).do is Do.LEAVE
+    old = Facts(host="unserved", served=False, age=3601.0)
     assert decide(row("running"), old, POLICY) == (Do.FAIL, "not seen for 1h", False, "swept")
     assert decide(row("pending", host_uuid="h9"), old, POLICY).outcome == "expired"
 
@@ -178,3 +178,37 @@ def test_without_redis_nothing_is_rung_and_the_other_rules_hold() -> None:
 )
 def test_durations_read_as_people_write_them(seconds: float, text: str) -> None:
     assert duration(seconds) == text
+
+
+def test_a_running_row_of_a_lost_host_is_lost_and_retried() -> None:
+    lost = "host lost during operation; what became of it is not known"
+    assert running(host="lost") == (Do.FAIL, lost, True, "lost")
+    assert not decide(row("running", attempt=2), Facts(host="lost"), POLICY).retry
+    assert not decide(row("running", owner=None), Facts(host="lost"), POLICY).retry
+
+
+def test_a_cancelled_row_of_a_lost_host_is_cancelled() -> None:
+    cancelled = row("running", cancel_requested_at="2026-01-01T00:00:00+00:00")
+    assert decide(cancelled, Facts(host="lost"), POLICY) == (
+        Do.FAIL,
+        "cancelled by operator",
+        False,
+        "cancelled",
+    )
+
+
+@pytest.mark.parametrize("host", ["absent", "other"])
+def test_a_running_row_of_a_host_that_is_not_lost_is_its_own_reaper_s(host: str) -> None:
+    assert running(host=host, age=86400).do is Do.LEAVE
+
+
+@pytest.mark.parametrize("host", ["absent", "lost"])
+def test_a_pending_row_waits_for_its_host_and_says_that_it_was_not_seen(host: Any) -> None:
+    waiting = row("pending", host_uuid="h2")
+    assert decide(waiting, Facts(host=host, age=3600, since_enqueued=3600), POLICY).do is Do.LEAVE
+    assert decide(waiting, Facts(host=host, age=3601, served=False), POLICY) == (
+        Do.FAIL,
+        "not started within 1h: host h2 not seen",
+        False,
+        "expired",
+    )

@@ -77,6 +77,8 @@ PLANS: list[tuple[str, Statement, dict[str, Any], set[str]]] = [
     ("find_next", reads.FIND_NEXT, DECKY, {OPEN}),
     ("find_asked", writes.FIND_ASKED, DECKY | {"payload": "{}"}, {OPEN, KEY}),
     ("find_running", reads.FIND_RUNNING, DECKY, {"decky_lifecycle_running"}),
+    ("elsewhere", reads.LIST_OPEN_ELSEWHERE, {"hosts": '["h1"]'}, {OPEN, "decky_lifecycle_stale"}),
+    ("lost", reads.LIST_LOST, {"host": "h1"}, {"decky_lifecycle_lost"}),
     ("find_ready", reads.FIND_READY, DECKY | {"most": 10}, {OPEN, "decky_lifecycle_stale"}),
     ("find_newest", writes.FIND_NEWEST, {"horizon": "05000000"}, {KEY}),
     ("list_open", reads.LIST_OPEN, {}, {OPEN, "decky_lifecycle_stale"}),

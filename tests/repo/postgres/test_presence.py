@@ -11,9 +11,12 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from repo.errors import StoreUnavailable, StoreUnusable
-from repo.postgres.presence import Observer, Presence, Sighting
+from repo.base import BaseRepository
+from repo.errors import InvalidHost, StoreUnavailable, StoreUnusable
+from repo.postgres.hosts import lose_host
+from repo.postgres.presence import Observer, Presence
 from repo.postgres.server import Server
+from repo.presence import Sighting
 from tests.support.network.namespaces import Namespace
 from tests.support.store.pgbouncer import PgBouncer
 from tests.support.store.postgres_server import PostgresServer
@@ -265,3 +268,64 @@ async def test_captured_host_that_locks_its_own_line_keeps_no_observer_waiting(
         shell.execute("SELECT FROM decnet_reaper_host FOR UPDATE")
         async with asyncio.timeout(HANG_GUARD_S), observer(server) as seen:
             await until_absent(seen, "h1")
+
+
+async def test_a_row_is_not_lost_while_its_host_is_present(
+    postgres: PostgresServer, database: str, repository: BaseRepository
+) -> None:
+    """Its host came back between the look and the write."""
+    data = {"decky_name": "d1", "operation": "deploy", "host_uuid": "h1"}
+    lifecycle_id = await repository.create_lifecycle(data)
+    await repository.claim_lifecycle(lifecycle_id, "w")
+
+    async def lose() -> bool:
+        ending = await repository.end_lifecycle(
+            lifecycle_id, outcome="lost", owner="w", retry=True, if_absent=True
+        )
+        return ending.applied
+
+    host = Presence(Server(postgres.tcp_url(database)), "h1", "decnet-reaper worker 1")
+    await host.open()
+    assert not await lose()
+    (there,) = await repository.list_hosts()
+    assert (there["host_uuid"], there["daemons"]) == ("h1", ["decnet-reaper worker 1"])
+    with pytest.raises(InvalidHost, match="h1 is present"):
+        await lose_host(Server(postgres.tcp_url(database)), "h1")
+    await host.close()
+    async with observer(Server(postgres.tcp_url(database))) as seen:
+        await until_absent(seen, "h1")
+        assert await lose()
+
+
+async def test_an_operator_s_word_is_told_once_and_holds_until_the_host_is_back(
+    postgres: PostgresServer, database: str, repository: BaseRepository
+) -> None:
+    server = Server(postgres.tcp_url(database))
+    host = Presence(server, "h1")
+    await host.open()
+    await host.close()
+    async with observer(server, None) as seen, observer(server, None) as other:
+        await until_absent(seen, "h1")
+        await lose_host(server, "h1")
+        with pytest.raises(InvalidHost, match="h2: not known"):
+            await lose_host(server, "h2")
+        for each in (seen, other):
+            assert (await each.look())["h1"].lost
+            assert await each.changes() == ([], []), "the operator said it himself"
+        await host.open()
+        for each in (seen, other):
+            assert await each.look() == {"h1": PRESENT}
+        (back,) = (await seen.changes())[1]
+        assert back.host_uuid == "h1"
+        assert await other.changes() == ([], [])
+        await host.close()
+        assert not (await until_absent(seen, "h1"))["h1"].lost
+
+
+async def test_a_host_that_was_never_there_is_not_lost(postgres: PostgresServer, database: str) -> None:
+    postgres.psql("INSERT INTO decnet_reaper_host (host_uuid) VALUES ('h1')", database)
+    clock = Clock()
+    async with observer(Server(postgres.tcp_url(database)), 5, clock=clock) as seen:
+        await seen.look()
+        clock.now += 9
+        assert (await seen.look())["h1"] == Sighting(False, 9.0)

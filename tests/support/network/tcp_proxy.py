@@ -11,6 +11,7 @@ class Proxy:
     Attributes:
         port: where it listens, on 127.0.0.1.
         swallowed: how many answers it kept to itself.
+        down: whether it takes no connection.
     """
 
     def __init__(self, host: str, port: int) -> None:
@@ -19,6 +20,7 @@ class Proxy:
         self._connections: set[asyncio.StreamWriter] = set()
         self.port = 0
         self.swallowed = 0
+        self.down = False
 
     def swallow_answer_to(self, needle: bytes) -> None:
         """The next request with these bytes reaches the server; its answer is lost, with the connection."""
@@ -30,6 +32,9 @@ class Proxy:
             writer.close()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self.down:
+            writer.close()
+            return
         try:
             there, back = await asyncio.open_connection(*self._upstream)
         except OSError:

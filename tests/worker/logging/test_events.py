@@ -89,7 +89,7 @@ def test_levels_are_what_an_operator_is_to_be_woken_for() -> None:
         ),
         *("queue.unreachable", "store.unavailable"),
         *("worker.job_crashed", "worker.loop_failed", "reaper.sweep_failed", "daemon.failed"),
-        *("daemon.reload_failed", "daemon.task_failed"),
+        *("daemon.reload_failed", "daemon.task_failed", "host.lost"),
     }
 
 

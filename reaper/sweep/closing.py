@@ -1,0 +1,78 @@
+"""Closes rows: the write, and the lines that tell of it."""
+
+from reaper.sweep.report import Report
+from reaper.sweep.rules import Action
+from repo.base import BaseRepository, Lifecycle
+from repo.errors import StoreUnavailable
+from worker.clock import seconds_since
+from worker.execution.executor import log_retry
+from worker.liveness.lock_directory import LockDirectory
+from worker.logging.events import emit_end
+from worker.logging.unreported import Unreported
+
+
+class Closing:
+    """Ends rows as the rules say.
+
+    Args:
+        repository: the store.
+        directory: where it is noted which rows are being closed, so that none is closed in silence.
+    """
+
+    def __init__(self, repository: BaseRepository, directory: LockDirectory) -> None:
+        self._repository = repository
+        self._unreported = Unreported(directory)
+
+    async def fail(self, row: Lifecycle, action: Action, report: Report, *, if_absent: bool) -> bool:
+        """Close a row as failed, if it still is as it was seen.
+
+        Args:
+            row: which.
+            action: as what, and whether a retry is accepted.
+            report: counts it.
+            if_absent: only while the row's host is not present.
+
+        Returns:
+            Whether a retry was accepted.
+
+        Raises:
+            StoreUnavailable: nothing was written.
+        """
+        waited, took = _times(row)
+        self._unreported.begin(row["id"], action.outcome)
+        try:
+            ending = await self._repository.end_lifecycle(
+                row["id"],
+                outcome=action.outcome,
+                expect="pending" if row["status"] == "pending" else "running",
+                owner=row["owner"],
+                error=action.error,
+                retry=action.retry,
+                if_absent=if_absent,
+            )
+        except StoreUnavailable:
+            self._unreported.done(row["id"])  # nothing was written: whoever ends it logs it
+            raise
+        if ending.applied and ending.outcome is not None:
+            report.actions.append((row, action))
+            report.counts["failed"] += 1
+            emit_end(
+                row,
+                ending.outcome,
+                owner=row["owner"],
+                queue_wait_s=waited,
+                duration_s=took,
+                error=ending.error,
+                retry_id=ending.retry_id,
+            )
+            report.counts["retried"] += ending.retry_id is not None
+            log_retry(row, ending)
+        self._unreported.done(row["id"])
+        return ending.retry_id is not None
+
+
+def _times(row: Lifecycle) -> tuple[float | None, float | None]:
+    if row["claimed_at"] is None:
+        return None, None
+    took = seconds_since(row["claimed_at"])
+    return round(max(0.0, seconds_since(row["started_at"]) - took), 3), took

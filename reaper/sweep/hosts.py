@@ -1,0 +1,65 @@
+"""Which hosts are there, as a reaper sees it from sweep to sweep, and what it says of those that go and come.
+
+Only where the store is PostgreSQL, and only for a reaper whose role may know of other hosts: one with the
+role that `hosts add` made knows its own rows, and judges those.
+"""
+
+from collections.abc import Mapping
+
+from reaper.settings import ReaperSettings
+from repo.errors import StoreUnavailable
+from repo.factory import observer_of
+from repo.presence import Sighting
+from worker.logging.events import emit
+from worker.presence import Told
+
+LEAST_GAP_S = 10.0
+"""Two looks may be so far apart, or five sweeps, before the count of absence begins anew; in seconds."""
+
+Sightings = Mapping[str | None, Sighting]
+
+
+class Hosts:
+    """One reaper's eye on the hosts.
+
+    Args:
+        settings: which store, and when a host is lost.
+    """
+
+    def __init__(self, settings: ReaperSettings) -> None:
+        gap = max(LEAST_GAP_S, 5 * settings.reap_interval)
+        self._observer = observer_of(settings, settings.host_lost_after, gap)
+        self._may_look: bool | None = None
+        self._told = Told("observer")
+
+    def reload(self, settings: ReaperSettings) -> None:
+        """Take over when a host is lost."""
+        if self._observer is not None:
+            self._observer.lost_after = settings.host_lost_after
+
+    async def look(self) -> Sightings | None:
+        """Every host that was ever present; None where nothing is known of other hosts."""
+        if self._observer is None or self._may_look is False:
+            return None
+        try:
+            if self._may_look is None:
+                self._may_look = await self._observer.may_look()
+                if not self._may_look:
+                    await self._observer.close()
+                    return None
+            sightings = await self._observer.look()
+            lost, returned = await self._observer.changes()
+        except StoreUnavailable as error:
+            self._told(str(error))
+            return None
+        self._told(None)
+        for host in lost:
+            emit("host.lost", host_uuid=host, absent_s=round(sightings[host].absent_for, 3))
+        for back in returned:
+            emit("host.returned", host_uuid=back.host_uuid, lost_s=round(back.lost_for, 3))
+        return sightings
+
+    async def aclose(self) -> None:
+        """End the session."""
+        if self._observer is not None:
+            await self._observer.close()
