@@ -177,7 +177,7 @@ async def _serve(
             emit(
                 "reaper.started",
                 pid=os.getpid(),
-                interval_s=settings.reap_interval,
+                interval_s=float(settings.reap_interval),
                 database=settings.database_name,
                 redis=queue.name,
                 host_uuid=settings.host_uuid,

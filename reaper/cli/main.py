@@ -71,6 +71,7 @@ SECTIONS = (
         "Care",
         "admin",
         {
+            "hosts": "Show the hosts; add, remove or give up one.",
             "doctor": "Check each prerequisite, and say what to do.",
             "sweep": "Make one sweep now, without Redis.",
             "install": "Install systemd units, man pages, user.",

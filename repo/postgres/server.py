@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import quote, urlencode
 
 import psycopg
 from psycopg import AsyncConnection
@@ -14,6 +15,7 @@ from repo.postgres.errors import explained, first_line
 Connection = AsyncConnection[tuple[Any, ...]]
 
 OLDEST = 13
+_PERSONAL = {"user", "password", "passfile", "service", "sslkey", "sslcert", "sslpassword"}
 
 # Without these a cut cable is noticed after minutes: https://www.postgresql.org/docs/current/libpq-connect.html
 _DEFAULTS = {
@@ -50,8 +52,23 @@ class Server:
             raise StoreUnusable(f"the database's URL: {first_line(error)}") from None
         if password:
             given.setdefault("password", password)
+        self._given = dict(given)
         self._parameters: dict[str, Any] = {**_DEFAULTS, **given}
         self.name = _name(given)
+
+    def url_of(self, user: str) -> str:
+        """The same server and database for another user, without a password."""
+        given = {name: str(value) for name, value in self._given.items() if name not in _PERSONAL}
+        database, host, port = given.pop("dbname", ""), given.pop("host", ""), given.pop("port", "")
+        hosts, ports = host.split(","), port.split(",")
+        if any("/" in each for each in hosts):  # a directory of a unix socket
+            given |= {"host": host, **({"port": port} if port else {})}
+            places = ""
+        else:
+            ports = ports * len(hosts) if len(ports) == 1 else ports
+            places = ",".join(f"{h}:{p}" if p else h for h, p in zip(hosts, ports, strict=True))
+        query = f"?{urlencode(given, quote_via=quote)}" if given else ""
+        return f"postgresql://{quote(user)}@{places}/{quote(database)}{query}"
 
     async def connect(self, parameters: Mapping[str, str] | None = None) -> Connection:
         """A session in autocommit mode, with a server that this code can work with.

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import click
 
 from reaper.cli.options import json_option
+from reaper.cli.output.away import hosts_away
 from reaper.cli.output.table import Column, print_table, say_empty, seconds_since, span, to_json
 from reaper.cli.selection import decky_option
 from reaper.cli.session import with_repository
@@ -21,12 +22,14 @@ class Decky(NamedTuple):
         name, host_uuid: which.
         deployed: what it runs; None where nothing is deployed.
         open: its open rows, oldest first.
+        host_away: that its host is not there, in words; None where it is, or isn't known.
     """
 
     name: str
     host_uuid: str | None
     deployed: DeployedDecky | None
     open: list[Lifecycle]
+    host_away: str | None
 
 
 @click.command()
@@ -67,13 +70,15 @@ async def _deckies(repository: BaseRepository, name: str | None, host: str | Non
     for row in rows:
         opened.setdefault((row["decky_name"], row["host_uuid"]), []).append(row)
     keys = sorted(running.keys() | opened.keys(), key=lambda key: (key[0], key[1] or ""))
-    return [Decky(*key, running.get(key), opened.get(key, [])) for key in keys]
+    away = await hosts_away(repository)
+    return [Decky(*key, running.get(key), opened.get(key, []), away.get(key[1])) for key in keys]
 
 
 def _public(decky: Decky) -> dict[str, object]:
     return {
         "decky_name": decky.name,
         "host_uuid": decky.host_uuid,
+        "host_away": decky.host_away,
         "services": decky.deployed["services"] if decky.deployed else [],
         "deployed_at": decky.deployed["deployed_at"] if decky.deployed else None,
         "lifecycle_id": decky.deployed["lifecycle_id"] if decky.deployed else None,
@@ -84,12 +89,18 @@ def _public(decky: Decky) -> dict[str, object]:
 
 
 def _columns(deckies: Sequence[Decky]) -> list[Column]:
-    hosts = [decky.host_uuid or "-" for decky in deckies]
+    hosts = [
+        (decky.host_uuid or "-") + (f" ({decky.host_away})" if decky.host_away else "") for decky in deckies
+    ]
     deployed = [decky.deployed for decky in deckies]
     since = [_since(each) for each in deployed]
     return [
         Column("decky", [decky.name for decky in deckies], may_cut=True),
-        *([Column("host", hosts, may_cut=True)] if any(decky.host_uuid for decky in deckies) else []),
+        *(
+            [Column("host", hosts, may_cut=True)]
+            if any(decky.host_uuid or decky.host_away for decky in deckies)
+            else []
+        ),
         Column("services", [_services(decky) for decky in deckies], may_cut=True),
         Column("since", since, number=True, may_drop=2),
         Column("by", [tail(each["lifecycle_id"]) if each else "-" for each in deployed], may_drop=1),

@@ -3,6 +3,7 @@
 import click
 
 from reaper.cli.options import json_option
+from reaper.cli.output.away import hosts_away
 from reaper.cli.output.table import say_empty, show_rows
 from reaper.cli.selection import Filter, filter_options
 from reaper.cli.session import with_repository
@@ -30,7 +31,7 @@ def command(wanted: Filter, as_json: bool) -> int:
     async def work(repository: BaseRepository) -> int:
         rows = await repository.list_lifecycles(**wanted)
         if rows or as_json:
-            show_rows(rows, as_json=as_json)
+            show_rows(rows, as_json=as_json, away=await hosts_away(repository))
         else:
             filtered = any(value for name, value in wanted.items() if name != "limit")
             say_empty("no row is like that" if filtered else "there are no rows yet")

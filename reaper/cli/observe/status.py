@@ -4,6 +4,7 @@ import click
 
 from reaper.cli import exit_status
 from reaper.cli.options import json_option
+from reaper.cli.output.away import hosts_away
 from reaper.cli.output.table import show_rows
 from reaper.cli.selection import ids_argument, whole_ids
 from reaper.cli.session import with_repository
@@ -28,7 +29,7 @@ def command(ids: tuple[str, ...], as_json: bool) -> int:
         wanted = await whole_ids(repository, ids)
         rows = await repository.get_lifecycle_by_ids(wanted)
         if rows or as_json:
-            show_rows(rows, as_json=as_json, whole_errors=True)
+            show_rows(rows, as_json=as_json, whole_errors=True, away=await hosts_away(repository))
         unknown = sorted(set(wanted) - {row["id"] for row in rows})
         if unknown:
             reason = f"there is no lifecycle {', '.join(unknown)}; decnet-reaper list shows those there are"

@@ -7,6 +7,7 @@ import click
 
 from reaper.cli import exit_status
 from reaper.cli.options import json_option, limit_option, since_option
+from reaper.cli.output.away import hosts_away
 from reaper.cli.output.table import to_json
 from reaper.cli.selection import decky_option
 from reaper.cli.session import with_repository
@@ -56,7 +57,9 @@ def command(
     async def work(repository: BaseRepository) -> int:
         rows = await repository.list_lifecycles(decky_name=decky, host_uuid=host, since=since, limit=limit)
         try:
-            write_timeline(output, rows, now=datetime.now().astimezone(), cut=len(rows) == limit)
+            away = await hosts_away(repository)
+            now = datetime.now().astimezone()
+            write_timeline(output, rows, now=now, cut=len(rows) == limit, away=away)
         except OSError as error:
             return exit_status.report(f"{output} can't be written: {error.strerror}", exit_status.BAD_INPUT)
         if as_json:

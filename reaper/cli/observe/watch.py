@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from reaper.cli.output.away import Away, hosts_away, state_with_host
 from reaper.cli.output.table import public, table
 from reaper.cli.selection import Filter, filter_options
 from reaper.cli.session import with_repository
@@ -68,6 +69,10 @@ class Watched:
         rows = [*(await self._list(still_open) if still_open else []), *await self._list(statuses)]
         return list({row["id"]: row for row in rows}.values())[: self._wanted["limit"]]
 
+    async def away(self) -> Away:
+        """The hosts that are not there now."""
+        return await hosts_away(self._repository)
+
     async def _list(self, statuses: tuple[Status, ...]) -> list[Lifecycle]:
         wanted: Filter = {**self._wanted, "statuses": statuses}
         return await self._repository.list_lifecycles(**wanted)
@@ -79,7 +84,7 @@ async def watch_live(watched: Watched) -> None:
     with Live(console=console, screen=True, auto_refresh=False) as live:
         while True:
             rows = await watched.rows()
-            lines = [_summary(rows), "", *table(rows, console.width)]
+            lines = [_summary(rows), "", *table(rows, console.width, away=await watched.away())]
             if len(lines) > console.height - 1:
                 lines = [*lines[: console.height - 1], "..."]
             live.update(Text.from_ansi("\n".join(lines)), refresh=True)
@@ -87,16 +92,17 @@ async def watch_live(watched: Watched) -> None:
 
 
 async def watch_changes(watched: Watched, *, as_json: bool) -> None:
-    """Print each row when it is first seen, and again at each change of its state, until cancelled."""
-    known: dict[str, Lifecycle] = {}
+    """Print each row when it is first seen, and again at each change of its state, until cancelled. That its
+    host goes or comes back is one, too."""
+    known: dict[str, str] = {}
     while True:
-        rows = await watched.rows()
+        rows, away = await watched.rows(), await watched.away()
         for row in sorted(rows, key=lambda row: str(row["updated_at"])):
-            if row["id"] not in known or known[row["id"]]["status"] != row["status"]:
-                line = table([row], None)[-1]
-                click.echo(json.dumps(public(row)) if as_json else line)
+            if known.get(row["id"]) != state_with_host(row, away):
+                line = table([row], None, away=away)[-1]
+                click.echo(json.dumps(public(row, away=away)) if as_json else line)
                 sys.stdout.flush()
-        known = {row["id"]: row for row in rows}
+        known = {row["id"]: state_with_host(row, away) for row in rows}
         await asyncio.sleep(_EVERY_S)
 
 

@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 
 import click
 
-from repo.base import Lifecycle
+from reaper.cli.output.away import NONE_AWAY, Away, state_with_host
+from repo.base import OPEN, Lifecycle
 from worker.logging.console import printable, tail
 
 COLOURS = {"pending": "yellow", "running": "cyan", "succeeded": "green", "failed": "red"}
@@ -91,7 +92,7 @@ def spans(row: Lifecycle, moment: datetime | None = None) -> Spans:
     return Spans(age, seconds_since(accepted, claimed), seconds_since(claimed, ended or now))
 
 
-def public(row: Lifecycle, moment: datetime | None = None) -> dict[str, Any]:
+def public(row: Lifecycle, moment: datetime | None = None, away: Away = NONE_AWAY) -> dict[str, Any]:
     """A row as `--json` prints it: without its request, which may hold secrets, and with its spans."""
     age, wait, took = spans(row, moment)
     columns: Mapping[str, Any] = row
@@ -99,6 +100,7 @@ def public(row: Lifecycle, moment: datetime | None = None) -> dict[str, Any]:
         "age_s": age,
         "queue_wait_s": wait,
         "duration_s": took,
+        "host_away": away.get(row["host_uuid"]) if row["status"] in OPEN else None,
     }
 
 
@@ -107,18 +109,21 @@ def to_json(value: object) -> str:
     return json.dumps(value, indent=2)
 
 
-def show_rows(rows: Sequence[Lifecycle], *, as_json: bool, whole_errors: bool = False) -> None:
+def show_rows(
+    rows: Sequence[Lifecycle], *, as_json: bool, whole_errors: bool = False, away: Away = NONE_AWAY
+) -> None:
     """Print rows as a table, or as a JSON array.
 
     Args:
         rows: from the store.
         as_json: for scripts.
         whole_errors: on a terminal, print each error in full instead of its beginning.
+        away: hosts that are not there.
     """
     if as_json:
-        click.echo(to_json([public(row) for row in rows]))
+        click.echo(to_json([public(row, away=away) for row in rows]))
         return
-    for line in table(rows, terminal_width(), whole_errors=whole_errors):
+    for line in table(rows, terminal_width(), whole_errors=whole_errors, away=away):
         click.echo(line)
 
 
@@ -144,15 +149,16 @@ def table(
     *,
     moment: datetime | None = None,
     whole_errors: bool = False,
+    away: Away = NONE_AWAY,
 ) -> list[str]:
     """The lines of a table, coloured.
 
     Args:
         rows: from the store.
         width: columns to stay within; None for no limit.
-        moment, whole_errors: as `spans` and `show_rows` take them.
+        moment, whole_errors, away: as `spans` and `show_rows` take them.
     """
-    columns = _fitted(_columns(rows, moment), width)
+    columns = _fitted(_columns(rows, moment, away), width)
     errors = [printable(row["error"] or "") for row in rows]
     longest = max(map(len, errors), default=0)
     room = None if width is None else width - _width(columns) - len(_GAP)
@@ -166,7 +172,7 @@ def table(
     return shown
 
 
-def _columns(rows: Sequence[Lifecycle], moment: datetime | None) -> list[Column]:
+def _columns(rows: Sequence[Lifecycle], moment: datetime | None, away: Away) -> list[Column]:
     measured = [spans(row, moment) for row in rows]
     hosts = [printable(row["host_uuid"] or "-") for row in rows]
     return [
@@ -174,7 +180,7 @@ def _columns(rows: Sequence[Lifecycle], moment: datetime | None) -> list[Column]
         Column("decky", [printable(row["decky_name"]) for row in rows], may_cut=True),
         *([Column("host", hosts, may_cut=True)] if any(row["host_uuid"] for row in rows) else []),
         Column("operation", [row["operation"] for row in rows]),
-        Column("state", [row["status"] for row in rows], coloured=True),
+        Column("state", [state_with_host(row, away) for row in rows], coloured=True),
         Column("age", [span(each.age) for each in measured], number=True, may_drop=1),
         Column("wait", [span(each.wait) for each in measured], number=True, may_drop=3),
         Column("took", [span(each.took) for each in measured], number=True, may_drop=2),
@@ -223,7 +229,7 @@ def _cells(columns: Sequence[Column], texts: Sequence[str]) -> list[str]:
     cells = []
     for column, text in zip(columns, texts, strict=True):
         cell = text.rjust(column.width) if column.number else text.ljust(column.width)
-        colour = COLOURS.get(text) if column.coloured else None
+        colour = COLOURS.get(text.partition(",")[0]) if column.coloured else None
         cells.append(click.style(cell, fg=colour) if colour else cell)
     return cells
 

@@ -194,7 +194,7 @@ async def test_a_database_or_an_observer_that_goes_and_comes_back_makes_no_host_
         await host.reaper.log("presence.lost", session="own")
         # a sweep fails in vain for longer than a host may be absent
         await asyncio.sleep(3)
-        await asyncio.to_thread(server.start)
+        server.start()  # not in a thread: it would end with that
         for daemon in host.daemons:
             await daemon.log("presence.recovered", session="own")
         await watching.log("presence.recovered", count=2, session="own")

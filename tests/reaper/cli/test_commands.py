@@ -22,7 +22,7 @@ JSON_KEYS = [
     *("id", "decky_name", "host_uuid", "operation", "status", "outcome", "error"),
     *("started_at", "claimed_at", "completed_at", "updated_at"),
     *("attempt", "retry_of", "retry_id", "owner", "cancel_requested_at", "deliveries", "enqueued_at"),
-    *("age_s", "queue_wait_s", "duration_s"),
+    *("age_s", "queue_wait_s", "duration_s", "host_away"),
 ]
 COMMANDS = cli.list_commands(click.Context(cli))
 

@@ -35,6 +35,7 @@ async def test_deckies_says_what_runs_until_a_teardown_takes_it_away(fleet: Flee
         "decky_name": "decky-01",
         "host_uuid": None,
         "services": ["decky-01", "decky-01-http", "decky-01-ssh"],
+        "host_away": None,
         "deployed_at": decky["deployed_at"],
         "lifecycle_id": row["id"],
         "open": [],

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple
 
-from reaper.sweep.rules import MASTER_RESTARTED, WORKER_DIED
+from reaper.sweep.rules import HOST_LOST, MASTER_RESTARTED, WORKER_DIED
 from repo.base import Lifecycle
 from worker.logging.console import printable
 
-_SWEPT = (WORKER_DIED, MASTER_RESTARTED, "timed out after ", "not started within ")
+_SWEPT = (HOST_LOST, WORKER_DIED, MASTER_RESTARTED, "timed out after ", "not started within ")
 
 
 class Bar(NamedTuple):

@@ -12,6 +12,7 @@ from html import escape
 from pathlib import Path
 from typing import Literal
 
+from reaper.cli.output.away import NONE_AWAY, Away, state_with_host
 from reaper.cli.output.table import span, spans
 from reaper.cli.output.timeline.chart import draw, nice
 from reaper.cli.output.timeline.lanes import lanes_of, was_swept
@@ -71,7 +72,9 @@ td.error {{ flex-basis: 100% }}
 """
 
 
-def write_timeline(output: Path, rows: Sequence[Lifecycle], *, now: datetime, cut: bool) -> None:
+def write_timeline(
+    output: Path, rows: Sequence[Lifecycle], *, now: datetime, cut: bool, away: Away = NONE_AWAY
+) -> None:
     """Draw rows and write the file, at once.
 
     Args:
@@ -79,11 +82,12 @@ def write_timeline(output: Path, rows: Sequence[Lifecycle], *, now: datetime, cu
         rows: from the store, in any order.
         now: aware; its zone is the one of all times shown.
         cut: whether there were more rows than were asked for.
+        away: hosts that are not there.
 
     Raises:
         OSError: the file can't be written.
     """
-    data = render(output.suffix, rows, now=now, cut=cut)
+    data = render(output.suffix, rows, now=now, cut=cut, away=away)
     part = output.with_name(f".{output.name}.{os.getpid()}")
     try:
         part.write_bytes(data)
@@ -92,7 +96,9 @@ def write_timeline(output: Path, rows: Sequence[Lifecycle], *, now: datetime, cu
         part.unlink(missing_ok=True)
 
 
-def render(ending: str, rows: Sequence[Lifecycle], *, now: datetime, cut: bool) -> bytes:
+def render(
+    ending: str, rows: Sequence[Lifecycle], *, now: datetime, cut: bool, away: Away = NONE_AWAY
+) -> bytes:
     """The bytes of the file; arguments as `write_timeline` takes them."""
     lanes = lanes_of(rows, now)
     bars = [bar for lane in lanes for bar in lane.bars]
@@ -111,7 +117,7 @@ def render(ending: str, rows: Sequence[Lifecycle], *, now: datetime, cut: bool) 
         title=escape(f"What the fleet did, {period}"),
         picture=svg[1] + svg[2],
         note=note,
-        rows="\n".join(_row(row, now) for row in newest),
+        rows="\n".join(_row(row, now, away) for row in newest),
     )
     return page.encode()
 
@@ -126,7 +132,7 @@ def _summary(rows: Sequence[Lifecycle]) -> str:
     return f"{len(rows)} operations" + (f": {', '.join(parts)}" if parts else "")
 
 
-def _row(row: Lifecycle, now: datetime) -> str:
+def _row(row: Lifecycle, now: datetime, away: Away) -> str:
     _, wait, took = spans(row, now)
     accepted = datetime.fromisoformat(row["started_at"]).astimezone(now.tzinfo)
     decky = row["decky_name"] if row["host_uuid"] is None else f"{row['decky_name']} @ {row['host_uuid']}"
@@ -137,7 +143,7 @@ def _row(row: Lifecycle, now: datetime) -> str:
     return (
         f'<tr id="row-{text(row["id"])}"><td class="id" title="{text(row["id"])}">{text(tail(row["id"]))}'
         f"<td>{text(decky)}<td>{text(row['operation'])}"
-        f'<td><b class="{text(row["status"])}">{text(row["status"])}</b>'
+        f'<td><b class="{text(row["status"])}">{text(state_with_host(row, away))}</b>'
         f'<td class="time">{accepted:%Y-%m-%d %H:%M:%S}'
         f'<td class="n">{span(wait)}<td class="n">{span(took)}<td class="n">{row["attempt"]}'
         f'<td class="error">{text(row["error"] or "")}</tr>'
