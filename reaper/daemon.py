@@ -23,8 +23,8 @@ from worker.liveness.errors import LocksReplaced, LocksUnusable
 from worker.liveness.locks import DeckyLocks
 from worker.liveness.owner import Owner
 from worker.logging.events import emit
-from worker.presence import Keep, present
 from worker.queue import Outage, Queue, SweepCron
+from worker.service.presence import Keep, present
 from worker.service.reload import reread
 from worker.service.skeleton import Service
 

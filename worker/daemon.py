@@ -15,9 +15,9 @@ from worker.liveness.errors import LocksReplaced
 from worker.liveness.locks import DeckyLocks
 from worker.liveness.owner import Owner
 from worker.logging.events import emit
-from worker.presence import Keep, present
 from worker.queue import Outage, Queue, QueueWorker, StorePoll
 from worker.runtimes.waiting import wait_for_runtime
+from worker.service.presence import Keep, present
 from worker.service.reload import reread
 from worker.service.skeleton import Service
 from worker.settings import WorkerSettings

@@ -15,7 +15,7 @@ from reaper.sweep.ages import Ages
 from reaper.sweep.rules import Action, Do, Facts, OtherHost, Policy, decide
 from repo.base import Lifecycle
 from repo.errors import DecnetReaperError
-from repo.presence import Sighting
+from repo.lifecycle import Sighting
 from repo.sqlite.location import sqlite_path
 from worker.liveness.locks import DeckyLock, DeckyLocks, Holder, LockFile
 from worker.liveness.owner import Owner, boot_id

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from reaper.settings import ReaperSettings
 from repo.errors import StoreUnavailable
 from repo.factory import observer_of
-from repo.presence import Sighting
+from repo.lifecycle import Sighting
 from worker.logging.events import emit
-from worker.presence import Told
+from worker.service.presence import Told
 
 LEAST_GAP_S = 10.0
 """Two looks may be so far apart, or five sweeps, before the count of absence begins anew; in seconds."""

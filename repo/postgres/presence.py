@@ -14,9 +14,9 @@ from collections.abc import Callable
 import psycopg
 
 from repo.errors import StoreUnavailable, StoreUnusable
+from repo.lifecycle import Returned, Sighting
 from repo.postgres.errors import explained
 from repo.postgres.server import Connection, Server, close, is_pooled
-from repo.presence import Returned, Sighting
 
 # What the server does for this session. TCP: keep-alives notice a cable that was cut while the session was
 # idle (5 + 3 * 1 s), the user time-out one that was cut while an answer was under way; on a unix socket they

@@ -13,10 +13,10 @@ import pytest
 
 from repo.base import BaseRepository
 from repo.errors import InvalidHost, StoreUnavailable, StoreUnusable
+from repo.lifecycle import Sighting
 from repo.postgres.hosts import lose_host
 from repo.postgres.presence import Observer, Presence
 from repo.postgres.server import Server
-from repo.presence import Sighting
 from tests.support.network.namespaces import Namespace
 from tests.support.store.pgbouncer import PgBouncer
 from tests.support.store.postgres_server import PostgresServer
