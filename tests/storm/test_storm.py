@@ -17,10 +17,10 @@ pytestmark = pytest.mark.anyio
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
 async def test_a_short_storm(kind: str) -> None:
-    outcome = await storm(seed=2026, seconds=600, most_steps=30, kind=kind)
+    outcome = await storm(seed=2026, seconds=600, most_steps=20, kind=kind)
     assert outcome.wrong == []
     assert outcome.strayed == []
-    assert outcome.steps == 30
+    assert outcome.steps == 20
     assert outcome.rows > 10
 
 
