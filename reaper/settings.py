@@ -17,6 +17,8 @@ class ReaperSettings(WorkerSettings, frozen=True, kw_only=True):
         host_lost_after: seconds without any daemon of a host after which the host is lost, and its running
             rows with it; or `never`. Only where the store is PostgreSQL.
         retention: seconds that a terminal row is kept.
+        web_tokens: who may act on the live page (`web --actions`), a line NAME:TOKEN for each; better a
+            systemd credential.
     """
 
     reap_interval: Seconds = Seconds(2)
@@ -25,3 +27,4 @@ class ReaperSettings(WorkerSettings, frozen=True, kw_only=True):
     overdue_grace: Seconds = Seconds(30)
     host_lost_after: SecondsOrNever = SecondsOrNever(30)
     retention: Seconds = Seconds(30 * 86400)
+    web_tokens: str = ""

@@ -8,12 +8,13 @@ and nothing leaves a terminal row. Rows come back as plain JSON-ready dicts whos
 strings in aware UTC. Every write has been committed, durably, when its call returns.
 """
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from types import TracebackType
 from typing import Any, Literal, Self
 
+from repo.history import History
 from repo.lifecycle import (
     ANY_HOST,
     CANCELLED,
@@ -42,7 +43,7 @@ __all__ = [
 ]  # fmt: skip
 
 
-class BaseRepository(ABC):
+class BaseRepository(History):
     """The store of lifecycles. Use as an async context manager, or call `initialize` and `close`."""
 
     async def __aenter__(self) -> Self:

@@ -22,7 +22,7 @@ PREFIX = "DECNET_REAPER_"
 DEFAULT_CONFIG = Path("/etc/decnet-reaper/config.toml")
 NOT_SETTINGS = {"CONFIG", "PRIVATE", "BOOT_ID", "STRICT_EVENTS"}
 
-_SECRET = {"redis", "database", "database_password", "presence_database"}
+_SECRET = {"redis", "database", "database_password", "presence_database", "web_tokens"}
 
 _UNITS = {"": 1, "ms": 0.001, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "w": 604800}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]*)")

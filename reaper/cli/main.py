@@ -64,6 +64,7 @@ SECTIONS = (
             "up": "Run everything in this terminal.",
             "worker": "Run one worker.",
             "reaper": "Run one reaper.",
+            "web": "Show it all as a live page.",
             "demo": "Show it all at work, in half a minute.",
         },
     ),

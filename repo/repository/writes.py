@@ -26,13 +26,14 @@ from repo.models import to_iso
 from repo.repository import ids
 from repo.repository.acceptance import Acceptance
 from repo.repository.group_commit import Found, Write
+from repo.repository.history import LookingBack
 from repo.repository.reads import Reads
 from repo.repository.statements import reads, writes
 from repo.repository.statements.conditions import host_key
 from repo.repository.steps import busy, by_itself, follow_newest, is_written, must, open_state, state
 
 
-class SqlRepository(Reads):
+class SqlRepository(Reads, LookingBack):
     """The store of lifecycles in an SQL database. Used from the event loop that opened it.
 
     Args:

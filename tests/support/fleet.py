@@ -196,14 +196,14 @@ class Fleet:
         assert process.returncode is not None
         return process.returncode, out.decode(), err.decode()
 
-    async def start(self, daemon: str, **environment: str) -> Daemon:
-        """Start a daemon without waiting for it."""
-        return await self.start_in((), daemon, **environment)
+    async def start(self, *daemon: str, **environment: str) -> Daemon:
+        """Start a daemon, with its options, without waiting for it."""
+        return await self.start_in((), *daemon, **environment)
 
-    async def start_in(self, wrapper: tuple[str, ...], daemon: str, **environment: str) -> Daemon:
+    async def start_in(self, wrapper: tuple[str, ...], *daemon: str, **environment: str) -> Daemon:
         """Start a daemon by a program that executes the rest of its command line."""
         process = await asyncio.create_subprocess_exec(
-            *(*wrapper, *self.command(daemon)),
+            *(*wrapper, *self.command(*daemon)),
             env=self.environment | environment,
             stdin=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,

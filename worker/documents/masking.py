@@ -14,6 +14,33 @@ _WORD: Final = re.compile(r"\S++")
 _USER_AND_COLON: Final = re.compile(r"[a-z0-9+.-]://(?=[^/@:]*+:)", re.IGNORECASE)
 
 
+def masked(request: Mapping[str, Any]) -> dict[str, Any]:
+    """A request that may be shown: *** for each value whose name says so, wherever it stands, and each
+    repetition of one.
+
+    Args:
+        request: a row's payload.
+    """
+    compose = request.get("compose")
+    mask = Mask(compose if isinstance(compose, dict) else {})
+    return {name: _shown(value, mask) for name, value in request.items()}
+
+
+def _shown(value: Any, mask: "Mask") -> Any:
+    if isinstance(value, dict):
+        return {name: _MASK if _is_secret(name, each) else _shown(each, mask) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_shown(each, mask) for each in value]
+    if not isinstance(value, str):
+        return value
+    name, equals, _ = value.partition("=")
+    return f"{name}={_MASK}" if equals and _SECRET_NAME.search(name) else mask(value)
+
+
+def _is_secret(name: object, value: object) -> bool:
+    return value is not None and not isinstance(value, dict | list) and bool(_SECRET_NAME.search(str(name)))
+
+
 class Mask:
     """Masks the secrets of one document: values of variables and build arguments whose names say so.
 

@@ -230,6 +230,31 @@ EVENTS: Final[dict[str, Event]] = {
         "read the reason",
         ("trigger", "reason"),
     ),
+    "web.started": Event(
+        INFO,
+        "the live page can be opened",
+        "nothing",
+        ("pid", "listen", "actions", "database", "redis"),
+    ),
+    "web.exposed": Event(
+        WARNING,
+        "the live page listens on an address that other machines can reach",
+        "whoever reaches it reads every row: put a proxy with TLS and a login before it",
+        ("listen",),
+    ),
+    "web.acted": Event(
+        INFO,
+        "somebody had the live page cancel, retry or tear down; what came of it has a line of its own",
+        "nothing",
+        (*ROW_FIELDS, "action", "who", "address", "forwarded_for"),
+    ),
+    "web.refused": Event(
+        WARNING,
+        "the live page was asked to act, and refused",
+        "read the reason; if it was none of your people, look who can reach the page",
+        ("lifecycle_id", "action", "reason", "address", "forwarded_for"),
+    ),
+    "web.stopped": Event(INFO, "the live page has stopped", "nothing", ("pid",)),
     "daemon.task_failed": Event(
         ERROR,
         "a task in a daemon met an error that nobody foresaw; it is started again",

@@ -99,4 +99,10 @@ FIELDS: Final[dict[str, Field]] = {
     "ended": Field(int, "processes ended"),
     "pruned": Field(int, "old rows removed"),
     "trigger": Field(str, "what caused the sweep: `start`, `cron`, `backstop`, `death`, `unit` or `command`"),
+    "listen": Field(str, "where the live page listens: ADDRESS:PORT, or unix:PATH"),
+    "actions": Field(bool, "whether it may cancel, retry and tear down"),
+    "action": Field(str, "`cancel`, `retry` or `teardown`"),
+    "who": Field(str, "the name before the token in `web_tokens`"),
+    "address": Field(str, "whence the connection came; `unix` for a unix socket"),
+    "forwarded_for": Field(str | None, "whence it came to the proxy, as the request says; null without one"),
 }

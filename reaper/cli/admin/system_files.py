@@ -21,6 +21,7 @@ UNIT_NAMES = (
     "decnet-reaper.service",
     "decnet-reaper-sweep.timer",
     "decnet-reaper-sweep.service",
+    "decnet-reaper-web.service",
     "decnet-worker@.service",
 )
 _MANUAL = Path("usr/local/share/man/man1")

@@ -16,11 +16,14 @@ import click
 from repo.errors import DecnetReaperError
 from repo.sqlite.files import SERVICE_USER
 
-UNITS: Final = ("decnet-worker@*.service", "decnet-reaper.service", "decnet-reaper-sweep.service")
+UNITS: Final = (
+    *("decnet-worker@*.service", "decnet-reaper.service", "decnet-reaper-sweep.service"),
+    "decnet-reaper-web.service",
+)
 """journald itself says of a line which unit wrote it."""
 COMMANDS: Final = "decnet-command"
 """What people's commands are called in the journal. Anybody may call himself so: the user is looked at."""
-IDENTIFIERS: Final = ("decnet-worker", "decnet-reaper", "decnet-reaper-sweep", COMMANDS)
+IDENTIFIERS: Final = ("decnet-worker", "decnet-reaper", "decnet-reaper-sweep", "decnet-reaper-web", COMMANDS)
 
 
 class LogUnreadable(DecnetReaperError):

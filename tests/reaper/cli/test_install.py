@@ -18,6 +18,7 @@ from tests.support.needs import need
 
 COMMAND = Path("/bin/sh")
 WORKER, REAPER, SWEEP = "decnet-worker@.service", "decnet-reaper.service", "decnet-reaper-sweep.service"
+WEB = "decnet-reaper-web.service"
 CONFIG = "etc/decnet-reaper/config.toml"
 
 
@@ -39,7 +40,7 @@ def files_below(root: Path) -> dict[str, str]:
 
 def test_the_units_run_the_command_that_was_given(prefix: Path) -> None:
     units = {name: text for name, text in files_below(prefix).items() if name.endswith(".service")}
-    assert len(units) == 3
+    assert len(units) == 4
     started = [line for text in units.values() for line in text.splitlines() if line.startswith("Exec")]
     assert {line.split("=", 1)[1].lstrip("-").split()[0] for line in started} == {"/bin/sh", "/bin/kill"}
 
@@ -125,6 +126,7 @@ def test_the_configuration_names_every_setting_with_its_default(prefix: Path) ->
         "host_uuid",
         "runtime",
         "runtime_command",
+        "web_tokens",
     }
     shown = {key: value for key, value in commented.items() if key not in set_by_units}
     given = {f"DECNET_REAPER_{key.upper()}": str(value) for key, value in shown.items()}
@@ -146,7 +148,7 @@ def test_systemd_finds_nothing_to_complain_about(prefix: Path, analyze: str) -> 
     assert complaints == []
 
 
-@pytest.mark.parametrize(("unit", "at_most"), [(WORKER, 1.5), (REAPER, 1.2), (SWEEP, 1.2)])
+@pytest.mark.parametrize(("unit", "at_most"), [(WORKER, 1.5), (REAPER, 1.2), (SWEEP, 1.2), (WEB, 1.2)])
 def test_systemd_rates_the_sandbox(prefix: Path, analyze: str, unit: str, at_most: float) -> None:
     rating = subprocess.run(
         [analyze, "security", "--offline=true", f"--threshold={round(at_most * 10)}", "--no-pager",

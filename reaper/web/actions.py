@@ -1,0 +1,151 @@
+"""Cancel, retry and teardown from the page: who may, what is refused, and that it is told.
+
+A request must bear a token in a header that no form, link or image of another site can set, and must come
+from the page itself, as the browser says. The token is in no address, no cookie and no log.
+"""
+
+import contextlib
+import hmac
+import re
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+
+from repo.base import Lifecycle
+from repo.errors import DecnetReaperError
+from repo.settings import SettingsError
+from worker.client import LifecycleClient
+from worker.logging.console import printable
+from worker.logging.events import emit
+
+ACTIONS: Final = ("cancel", "retry", "teardown")
+TOKEN_HEADER: Final = "x-decnet-token"  # noqa: S105
+"""Not Authorization, which a proxy's own login takes."""
+
+_TOKEN: Final = re.compile(r"([A-Za-z0-9][A-Za-z0-9._@-]{0,63}):(\S{24,256})")
+_CANCEL_S: Final = 1.0
+"""Seconds that the page waits for a running operation to end; it goes on ending."""
+
+
+class Refused(HTTPException):
+    """Why a request was refused, in one line."""
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(status, reason)
+
+
+class Origin(NamedTuple):
+    """Where a request came from.
+
+    Attributes:
+        address: of the connection.
+        forwarded_for: as the proxy says it; so may anybody else who reaches the page without one.
+    """
+
+    address: str
+    forwarded_for: str | None
+
+    @classmethod
+    def of(cls, request: Request) -> "Origin":
+        """Of a request."""
+        forwarded = request.headers.get("x-forwarded-for")
+        return cls(
+            request.client.host if request.client and request.client.host else "unix",
+            None if forwarded is None else printable(forwarded)[:200],
+        )
+
+
+def tokens_of(text: str) -> dict[str, str]:
+    """The tokens by name.
+
+    Args:
+        text: the setting `web_tokens`.
+
+    Raises:
+        SettingsError: there is none, or a line can't be used. No token is repeated.
+    """
+    found = {}
+    for number, line in enumerate(text.split(), 1):
+        if (match := _TOKEN.fullmatch(line)) is None:
+            raise SettingsError(
+                f"the setting web_tokens can't be used: its entry {number} is not NAME:TOKEN with a token of"
+                " 24 to 256 characters; `openssl rand -hex 24` makes one"
+            )
+        found[match[1]] = match[2]
+    if not found:
+        raise SettingsError(
+            "--actions needs the setting web_tokens, NAME:TOKEN for each who may act; better the credential"
+            " /etc/credstore/decnet-reaper.web_tokens"
+        )
+    return found
+
+
+class Actions:
+    """What the page may do.
+
+    Args:
+        client: what it is done by.
+        tokens: who may, by name.
+    """
+
+    def __init__(self, client: LifecycleClient, tokens: Mapping[str, str]) -> None:
+        self._client = client
+        self._tokens = tokens
+
+    async def act(self, request: Request, action: str, lifecycle_id: str) -> dict[str, Any]:
+        """Do what a request asks for.
+
+        Returns:
+            `row`: the id of the row to look at.
+
+        Raises:
+            Refused: nothing was done.
+        """
+        origin = Origin.of(request)
+        try:
+            who = self._who(request)
+            row = await self._client.get(lifecycle_id)
+            to_look_at = await self._do(action, row)
+        except (Refused, DecnetReaperError) as error:
+            status = error.status_code if isinstance(error, Refused) else 409
+            reason = error.detail if isinstance(error, Refused) else str(error)
+            emit(
+                "web.refused",
+                lifecycle_id=printable(lifecycle_id)[:64],
+                action=printable(action)[:16],
+                reason=reason,
+                **origin._asdict(),
+            )
+            raise Refused(status, reason) from None
+        emit("web.acted", row, action=action, who=who, **origin._asdict())
+        return {"row": to_look_at}
+
+    def _who(self, request: Request) -> str:
+        headers = request.headers
+        if headers.get("sec-fetch-site", "same-origin") != "same-origin":
+            raise Refused(403, "this was asked by another site")
+        if headers.get("origin", "").partition("://")[2] != headers.get("host"):
+            raise Refused(403, "this was asked by another origin than the page's")
+        if headers.get("content-type", "").partition(";")[0] != "application/json":
+            raise Refused(415, "this was not asked by the page: its requests are JSON")
+        given = headers.get(TOKEN_HEADER, "").encode()
+        # All are compared, so that the time tells nothing.
+        known = self._tokens.items()
+        fits = [name for name, token in known if hmac.compare_digest(given, token.encode())]
+        if not fits:
+            raise Refused(401, "this token is not known here")
+        return fits[0]
+
+    async def _do(self, action: str, row: Lifecycle) -> str:
+        """Do it; the id of the row to look at."""
+        if action not in ACTIONS:
+            raise Refused(404, f"there is no action {action}")
+        if action == "retry":
+            return await self._client.retry(row["id"])
+        if action == "teardown":
+            return await self._client.teardown(row["decky_name"], host_uuid=row["host_uuid"])
+        with contextlib.suppress(TimeoutError):
+            await self._client.cancel(row["id"], _CANCEL_S)
+        return row["id"]

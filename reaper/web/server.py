@@ -1,0 +1,183 @@
+"""The daemon behind the page: where it listens, what it opens, how it starts and stops."""
+
+import asyncio
+import contextlib
+import ipaddress
+import os
+import socket
+from collections.abc import AsyncIterator, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import uvicorn
+
+from reaper.settings import ReaperSettings
+from reaper.web.actions import Actions, tokens_of
+from reaper.web.app import build
+from reaper.web.watcher import Watcher
+from repo.errors import DecnetReaperError
+from repo.factory import repository_of
+from worker.client import LifecycleClient
+from worker.logging.events import emit
+from worker.queue import Queue
+from worker.service.reload import reread
+from worker.service.skeleton import Service
+
+_GRACE_S = 2
+"""Seconds that streams are given to end; browsers ask again by themselves."""
+_LOOPBACK_NAMES = {"localhost", "127.0.0.1", "::1"}
+
+
+class ListenError(DecnetReaperError):
+    """Where the page was to listen, why it can't, and what would do."""
+
+
+class Listen(NamedTuple):
+    """Where to listen.
+
+    Attributes:
+        host, port: an address; port 0 takes one that is free.
+        path: of a unix socket, in their place.
+    """
+
+    host: str = ""
+    port: int = 0
+    path: Path | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> "Listen":
+        """Read ADDRESS:PORT, [ADDRESS]:PORT or unix:PATH.
+
+        Raises:
+            ListenError: it is none of them.
+        """
+        if text.startswith("unix:") and len(text) > len("unix:"):
+            return cls(path=Path(text.removeprefix("unix:")))
+        host, _, port = text.rpartition(":")
+        with contextlib.suppress(ValueError):
+            return cls(str(ipaddress.ip_address(host.strip("[]"))), int(port))
+        raise ListenError(f"--listen {text!r}: expected ADDRESS:PORT, such as 127.0.0.1:8090, or unix:PATH")
+
+    @property
+    def is_exposed(self) -> bool:
+        """Whether other machines can reach it."""
+        return self.path is None and not ipaddress.ip_address(self.host).is_loopback
+
+    @contextlib.contextmanager
+    def opened(self) -> Iterator[socket.socket]:
+        """The socket; a unix socket is its group's to use, and gone afterwards.
+
+        Raises:
+            ListenError: the system says no.
+        """
+        try:
+            listening = self._open()
+        except (OSError, OverflowError) as error:
+            where, reason = self.path or f"{self.host}:{self.port}", getattr(error, "strerror", None) or error
+            raise ListenError(f"can't listen on {where}: {reason}") from None
+        with listening:
+            yield listening
+        if self.path is not None:
+            self.path.unlink(missing_ok=True)
+
+    def _open(self) -> socket.socket:
+        if self.path is None:
+            family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
+            return socket.create_server((self.host, self.port), family=family)
+        if self.path.is_socket():
+            self.path.unlink()  # of one that was killed
+        listening = socket.socket(socket.AF_UNIX)
+        listening.bind(str(self.path))
+        self.path.chmod(0o660)
+        listening.listen()
+        return listening
+
+
+class _Server(uvicorn.Server):
+    """uvicorn, whose signals are the daemon's own affair."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+async def run_web(settings: ReaperSettings, *, listen: Listen, names: Sequence[str], act: bool) -> None:
+    """Serve the page until the process is told to stop.
+
+    Args:
+        settings: where store and queue are.
+        listen: where.
+        names: further names under which a proxy serves it.
+        act: whether it may cancel, retry and tear down.
+
+    Raises:
+        StoreUnavailable, SettingsError, ListenError: at the start.
+    """
+    tokens = tokens_of(settings.web_tokens) if act else {}
+    async with contextlib.AsyncExitStack() as stack:
+        listening = stack.enter_context(listen.opened())
+        repository = await stack.enter_async_context(repository_of(settings))
+        client = await stack.enter_async_context(LifecycleClient(settings)) if act else None
+        queue = await stack.enter_async_context(_open_queue(settings.redis))
+        watcher = Watcher(repository, queue)
+        await watcher.look()
+        app = build(
+            watcher,
+            operation_timeout=settings.operation_timeout,
+            names={*_LOOPBACK_NAMES, listen.host, *(name.lower() for name in names)} - {""},
+            actions=None if client is None else Actions(client, tokens),
+        )
+        config = uvicorn.Config(
+            app,
+            lifespan="off",
+            log_config=None,
+            log_level="warning",
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            timeout_graceful_shutdown=_GRACE_S,
+            limit_concurrency=512,
+        )
+        where = _name(listening)
+        async with Service(lambda: _reload(settings)) as service:
+            emit(
+                "web.started",
+                pid=os.getpid(),
+                listen=where,
+                actions=act,
+                database=settings.database_name,
+                redis=queue.name,
+            )
+            if listen.is_exposed:
+                emit("web.exposed", listen=where)
+            server = _Server(config)
+            service.supervise("store", watcher.watch_store)
+            service.supervise("queue", watcher.watch_queue)
+            serving = asyncio.create_task(server.serve([listening]))
+            serving.add_done_callback(lambda _: service.stop.set())
+            await service.run(f"listens on {where}")
+            watcher.stop()
+            server.should_exit = True
+            await serving
+    emit("web.stopped", pid=os.getpid())
+
+
+def _name(listening: socket.socket) -> str:
+    if listening.family == socket.AF_UNIX:
+        return f"unix:{listening.getsockname()}"
+    host, port = listening.getsockname()[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+@contextlib.asynccontextmanager
+async def _open_queue(dsn: str) -> AsyncIterator[Queue]:
+    queue = Queue(dsn)
+    try:
+        yield queue
+    finally:
+        await queue.close()
+
+
+def _reload(settings: ReaperSettings) -> str:
+    reread(settings)
+    return "settings read again; all of them need a restart here"

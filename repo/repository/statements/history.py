@@ -1,0 +1,130 @@
+"""Statements of those who look back. All but the search in errors are ranges of an index."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import (
+    ColumnElement,
+    Float,
+    Select,
+    String,
+    bindparam,
+    case,
+    cast,
+    extract,
+    func,
+    literal_column,
+    select,
+    tuple_,
+    type_coerce,
+    union_all,
+)
+from sqlalchemy.types import NullType
+
+from repo.base import ANY_HOST
+from repo.engine import Statement
+from repo.models import lifecycle
+from repo.repository.statements.conditions import host, host_key, on_host, without_payload
+
+_t = lifecycle.c
+_any_row_of: ColumnElement[str] = literal_column(
+    "(decky_lifecycle.decky_name || '')"
+)  # as the index over all rows has it
+_since = _t.completed_at >= bindparam("since", type_=_t.completed_at.type)
+
+
+def ended(
+    *,
+    statuses: Sequence[str],
+    outcomes: Sequence[str],
+    decky_name: str | None,
+    host_uuid: str | None,
+    operation: str | None,
+    error: str,
+    since: str | None,
+    until: str | None,
+    limit: int,
+) -> Statement:
+    """Terminal rows without payload, the latest end first."""
+    conditions: list[ColumnElement[bool]] = [_t.completed_at.is_not(None)]
+    if statuses:
+        conditions.append(_t.status.in_(statuses))
+    if outcomes:
+        conditions.append(_t.outcome.in_(outcomes))
+    if decky_name is not None:
+        conditions.append(_any_row_of == bindparam("decky_name", decky_name))
+    if host_uuid != ANY_HOST:
+        conditions.append(host == host_key(host_uuid))
+    if operation is not None:
+        conditions.append(_t.operation == operation)
+    if error:
+        conditions.append(_t.error.icontains(error, autoescape=True))
+    if since is not None:
+        conditions.append(_t.completed_at >= since)
+    if until is not None:
+        conditions.append(_t.completed_at < until)
+    latest_first = (_t.completed_at.desc(), _t.id.desc())
+    return Statement(select(*without_payload).where(*conditions).order_by(*latest_first).limit(limit))
+
+
+_place = tuple_(_t.started_at, _t.id)
+_of_decky = select(lifecycle).where(_any_row_of == bindparam("decky_name"), on_host)
+_at = tuple_(bindparam("started_at", type_=_t.started_at.type), bindparam("row_id", type_=_t.id.type))
+UP_TO = Statement(
+    _of_decky.where(_place <= _at).order_by(_t.started_at.desc(), _t.id.desc()).limit(bindparam("most"))
+)
+"""A row and those of its decky before it, the newest first."""
+AFTER = Statement(_of_decky.where(_place > _at).order_by(_t.started_at, _t.id).limit(bindparam("most")))
+"""Those of its decky after it."""
+
+
+def _hour(dialect: str) -> ColumnElement[str]:
+    if dialect == "postgresql":
+        return func.to_char(func.timezone("UTC", _t.completed_at), "YYYY-MM-DD HH24", type_=String)
+    return func.substr(_t.completed_at, 1, 13, type_=String)
+
+
+def _seconds(dialect: str, start: ColumnElement[Any], end: ColumnElement[Any]) -> ColumnElement[float]:
+    if dialect == "postgresql":
+        return cast(extract("epoch", end), Float) - cast(extract("epoch", start), Float)
+    return (func.julianday(end, type_=Float) - func.julianday(start, type_=Float)) * 86400
+
+
+def _as_it_is(number: ColumnElement[Any]) -> ColumnElement[Any]:
+    """The driver's own float, since SQLAlchemy would convert it by a type that it doesn't know here."""
+    return type_coerce(number, NullType())
+
+
+def _outcomes(dialect: str) -> Select[Any]:
+    hour, outcome = _hour(dialect).label("hour"), func.coalesce(_t.outcome, _t.status).label("outcome")
+    columns: list[ColumnElement[Any]] = [hour, outcome, func.count().label("rows")]
+    return select(*columns).where(_since).group_by(literal_column("1"), literal_column("2"))
+
+
+def _spread(dialect: str, what: str, start: ColumnElement[Any], end: ColumnElement[Any]) -> Select[Any]:
+    taken = (
+        select(_hour(dialect).label("hour"), _seconds(dialect, start, end).label("seconds"))
+        .where(_since, _t.claimed_at.is_not(None))
+        .subquery()
+    )
+    ranked = select(
+        taken,
+        func.row_number().over(partition_by=taken.c.hour, order_by=taken.c.seconds).label("rank"),
+        func.count().over(partition_by=taken.c.hour).label("all"),
+    ).subquery()
+    rank, count, seconds = ranked.c.rank, ranked.c["all"], ranked.c.seconds
+    return select(
+        ranked.c.hour,
+        literal_column(f"'{what}'", String).label("what"),
+        _as_it_is(func.min(case((rank * 100 >= count * 50, seconds)))).label("p50"),
+        _as_it_is(func.min(case((rank * 100 >= count * 99, seconds)))).label("p99"),
+    ).group_by(ranked.c.hour)
+
+
+OUTCOMES = Statement(_outcomes)
+SPREADS = Statement(
+    lambda dialect: union_all(
+        _spread(dialect, "wait", _t.started_at, _t.claimed_at),
+        _spread(dialect, "took", _t.claimed_at, _t.completed_at),
+    )
+)
