@@ -10,6 +10,7 @@ import json
 import os
 import select
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -48,8 +49,7 @@ class Tab:
     def call(self, method: str, **parameters: Any) -> dict[str, Any]:
         """A call of the protocol; its result."""
         self.tell(method, **parameters)
-        while (answer := self._read()).get("id") != self._calls:
-            pass
+        answer = self._answer()
         assert "error" not in answer, f"{method}: {answer}"
         result: dict[str, Any] = answer["result"]
         return result
@@ -71,23 +71,29 @@ class Tab:
 
     def js(self, expression: str) -> Any:
         """What an expression of JavaScript comes to; a promise is waited for."""
-        answer = self.call("Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True)
+        answer = self._js(expression)
         assert "exceptionDetails" not in answer, answer
         return answer["result"].get("value")
+
+    def _js(self, expression: str) -> dict[str, Any]:
+        self.tell("Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True)
+        answer = self._answer()
+        # A page that is left answers with an error: it is the next one that is asked.
+        result: dict[str, Any] = answer.get("result", {})
+        return result
+
+    def _answer(self) -> dict[str, Any]:
+        while (answer := self._read()).get("id") != self._calls:
+            pass
+        return answer
 
     def until(self, expression: str) -> None:
         """Wait until an expression is true, also over a change of pages."""
         code = f"(() => {{ try {{ return !!({expression}) }} catch {{ return false }} }})()"
-        turn = f"new Promise(go => {{ const f = () => {code} ? go(true) : setTimeout(f, 20); f() }})"
-        while True:
-            answer = self.call(
-                "Runtime.evaluate",
-                expression=f"Promise.race([{turn}, new Promise(go => setTimeout(go, 5000))])",
-                awaitPromise=True,
-                returnByValue=True,
-            )
-            if answer["result"].get("value"):
-                return
+        turn = f"new Promise(go => {{ const f = n => {code} ? go(true) : n ? setTimeout(f, 20, n - 1) : go(false); f(50) }})"
+        give_up = time.monotonic() + HANG_GUARD_S
+        while not self._js(turn).get("result", {}).get("value"):
+            assert time.monotonic() < give_up, f"never came true: {expression}"
 
     def window(self, width: int, height: int, *, dark: bool = False) -> None:
         """The size of the window, and which colours its user prefers."""
