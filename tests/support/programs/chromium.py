@@ -8,19 +8,11 @@ from tests.support.fleet import HANG_GUARD_S
 from tests.support.needs import lacking
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome")
-FLAGS = (
+_FLAGS = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
     *("--disable-dev-shm-usage", "--hide-scrollbars", "--force-device-scale-factor=1"),
 )
-
-
-def find_chromium() -> str:
-    """Its program; without it, the test is skipped."""
-    found = next(filter(None, map(shutil.which, _NAMES)), None)
-    if found is None:
-        lacking("chromium")
-    return found
 
 
 class Chromium:
@@ -31,7 +23,10 @@ class Chromium:
     """
 
     def __init__(self, directory: Path) -> None:
-        self._binary = find_chromium()
+        found = next(filter(None, map(shutil.which, _NAMES)), None)
+        if found is None:
+            lacking("chromium")
+        self._binary = found
         self._directory = directory
         self._opened = 0
 
@@ -48,7 +43,7 @@ class Chromium:
     def _run(self, *arguments: str) -> str:
         self._opened += 1
         profile = self._directory / f"profile-{self._opened}"
-        command = [self._binary, *FLAGS, f"--user-data-dir={profile}", *arguments]
+        command = [self._binary, *_FLAGS, f"--user-data-dir={profile}", *arguments]
         finished = subprocess.run(command, capture_output=True, text=True, timeout=HANG_GUARD_S, check=False)
         assert finished.returncode == 0, finished.stderr
         return finished.stdout
