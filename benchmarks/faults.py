@@ -192,6 +192,22 @@ FAULTS = (
         ("store/test_postgres.py",),
     ),
     Fault(
+        "a host whose daemons are killed; one cut off that finishes what it did; a process that outlives it",
+        "lost after `host_lost_after`, retried when it is back; the late write is refused and told; its own"
+        " reaper ends the survivor",
+        ("store/test_hosts.py",),
+    ),
+    Fault(
+        "daemons stopped or upgraded, a wall clock set; the database, or an observer, away for long",
+        "no host is lost",
+        ("store/test_hosts.py",),
+    ),
+    Fault(
+        "a daemon's database behind PgBouncer; a reaper with a host's own role beside a host that goes",
+        "refused at the start in one line; it judges no other host",
+        ("store/test_hosts.py",),
+    ),
+    Fault(
         "disk full while operations run",
         "clear error; rows wait with their lock held; goes on without a restart",
         ("test_a_full_disk",),
