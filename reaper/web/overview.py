@@ -69,7 +69,7 @@ def _state(
     return {
         "store": watcher.store._asdict(),
         "queue": watcher.queue_health._asdict(),
-        "hosts": hosts(watcher.open_rows, figures),
+        "hosts": hosts(watcher.open_rows, figures, watcher.present),
         "hours": [hour._asdict() for hour in figures.hours] if figures else None,
         "total": {state: len(rows) for state, rows in lists.items()} | {"ended": len(ended)},
         "running": [row["id"] for row in lists["running"][:SHOWN]],
@@ -147,7 +147,7 @@ def waits(open_rows: Iterable[Lifecycle], now: datetime, *, queue_up: bool = Tru
 def hosts(
     open_rows: Iterable[Lifecycle],
     figures: Figures | None,
-    present: Mapping[str | None, bool] | None = None,
+    present: Mapping[str | None, bool] | None,
 ) -> list[dict[str, Any]]:
     """Every host that has an open row or runs a decky, the master's own first.
 

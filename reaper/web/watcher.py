@@ -60,6 +60,7 @@ class Watcher:
 
     Attributes:
         open_rows: every open row, in the order of ids.
+        present: whether each host is there; None where the store can't know, as on one machine.
         store, queue_health: whether they can be used.
         counted: the figures as they were counted last; None before the first time.
         ends: counts looks at which something had ended.
@@ -69,6 +70,7 @@ class Watcher:
     def __init__(self, repository: BaseRepository, queue: Queue) -> None:
         self.repository = repository
         self.open_rows: list[Lifecycle] = []
+        self.present: dict[str | None, bool] | None = None
         self.store = Health()
         self.queue_health = Health()
         self.ends = 0
@@ -92,6 +94,7 @@ class Watcher:
         try:
             rows = await self.repository.list_open_lifecycles()
             latest = await self.repository.list_ended(limit=1)
+            hosts = {host["host_uuid"]: host["present"] for host in await self.repository.list_hosts()}
         except StoreReplaced:
             raise  # the daemon ends; whoever starts it again has the new one used
         except StoreError as error:
@@ -100,7 +103,7 @@ class Watcher:
             found = (latest[0]["id"], latest[0]["completed_at"]) if latest else None
             if {row["id"] for row in self.open_rows} - {row["id"] for row in rows} or found != self._latest:
                 self.ends += 1
-            self.open_rows, self._latest = rows, found
+            self.open_rows, self._latest, self.present = rows, found, hosts or None
             self.store = self.store.now()
         self._wake()
 
