@@ -116,10 +116,18 @@ class Actions:
                 lifecycle_id=printable(lifecycle_id)[:64],
                 action=printable(action)[:16],
                 reason=reason,
-                **origin._asdict(),
+                address=origin.address,
+                forwarded_for=origin.forwarded_for,
             )
             raise Refused(status, reason) from None
-        emit("web.acted", row, action=action, who=who, **origin._asdict())
+        emit(
+            "web.acted",
+            row,
+            action=action,
+            who=who,
+            address=origin.address,
+            forwarded_for=origin.forwarded_for,
+        )
         return {"row": to_look_at}
 
     def _who(self, request: Request) -> str:
