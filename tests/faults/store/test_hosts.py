@@ -189,7 +189,8 @@ async def test_a_database_or_an_observer_that_goes_and_comes_back_makes_no_host_
         standing.cut()
         await watching.log("presence.lost", session="observer")
         standing.down = False
-        await watching.log("presence.recovered", session="observer")
+        for session in ("observer", "own"):
+            await watching.log("presence.recovered", session=session)
         await asyncio.to_thread(server.stop)
         await host.reaper.log("presence.lost", session="own")
         # a sweep fails in vain for longer than a host may be absent
