@@ -10,6 +10,7 @@ import contextlib
 import json
 import time
 from collections.abc import Callable
+from datetime import datetime
 
 import psycopg
 
@@ -47,7 +48,7 @@ WITH held AS MATERIALIZED (
     AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
 )
 SELECT host_uuid, decnet_reaper_lock_key('host', host_uuid) IN (SELECT key FROM held),
-    seen_at IS NOT NULL, lost_at IS NOT NULL, was_lost_at IS NOT NULL FROM decnet_reaper_host
+    seen_at, lost_at IS NOT NULL, was_lost_at IS NOT NULL FROM decnet_reaper_host
 """
 
 # A captured host may hold a lock on its own line, and makes nobody wait.
@@ -58,9 +59,11 @@ UPDATE decnet_reaper_host SET absent_since = now() WHERE host_uuid IN (
 )
 """
 
+# Not one that was there since the look: it may have come and gone again while the observer stood still.
 _LOST = """
 UPDATE decnet_reaper_host SET lost_at = now(), was_lost_at = NULL WHERE host_uuid IN (
-    SELECT host_uuid FROM decnet_reaper_host WHERE host_uuid = ANY (%s) AND lost_at IS NULL
+    SELECT host_uuid FROM decnet_reaper_host
+    WHERE (host_uuid, seen_at) IN (SELECT * FROM unnest(%s::text[], %s::timestamptz[])) AND lost_at IS NULL
     AND NOT decnet_reaper_is_present(host_uuid) FOR UPDATE SKIP LOCKED
 ) RETURNING host_uuid
 """
@@ -172,7 +175,7 @@ class Observer:
         self._connection: Connection | None = None
         self._looked_at = 0.0
         self._absent: dict[str, float] = {}
-        self._newly_lost: set[str] = set()
+        self._newly_lost: dict[str, datetime] = {}
         self._back: set[str] = set()
 
     async def may_look(self) -> bool:
@@ -203,7 +206,9 @@ class Observer:
             await self.close()
             raise explained(error, self._server.name) from None
         found = {host: self._sighting(host, *facts) for host, *facts, _ in rows}
-        self._newly_lost = {host for host, *_, lost, _ in rows if found[host].lost and not lost}
+        self._newly_lost = {
+            host: seen_at for host, _, seen_at, lost, _ in rows if found[host].lost and not lost
+        }
         self._back = {host for host, present, *_, was_lost in rows if present and was_lost}
         return {host or None: sighting for host, sighting in found.items()}
 
@@ -220,7 +225,8 @@ class Observer:
             return [], []
         try:
             connection = await self._opened()
-            lost = await (await connection.execute(_LOST, (list(self._newly_lost),))).fetchall()
+            newly_lost = (list(self._newly_lost), list(self._newly_lost.values()))
+            lost = await (await connection.execute(_LOST, newly_lost)).fetchall()
             back = await (await connection.execute(_RETURNED, (list(self._back),))).fetchall()
         except psycopg.Error as error:
             await self.close()
@@ -249,12 +255,12 @@ class Observer:
         if absent and self._connection is not None:
             await self._connection.execute(_ABSENT, (list(absent),))
 
-    def _sighting(self, host: str, present: bool, seen: bool, lost: bool) -> Sighting:
+    def _sighting(self, host: str, present: bool, seen_at: datetime | None, lost: bool) -> Sighting:
         if present:
             return Sighting(True)
         absent_for = self._absent[host]
         # One that was never there can't be lost: `hosts add` has just made its role.
-        counted = seen and self.lost_after is not None and absent_for >= self.lost_after
+        counted = seen_at is not None and self.lost_after is not None and absent_for >= self.lost_after
         return Sighting(False, absent_for, lost or counted)
 
 

@@ -191,6 +191,27 @@ async def test_host_that_comes_back_is_counted_anew(postgres: PostgresServer, da
             assert (await seen.look())["h1"] == Sighting(False, 4.0)
 
 
+async def test_a_host_that_was_back_since_the_look_is_not_called_lost(
+    postgres: PostgresServer, database: str
+) -> None:
+    server, clock = Server(postgres.tcp_url(database)), Clock()
+    async with observer(server, 5, clock=clock) as stopped, observer(server) as other:
+        host = Presence(server, "h1")
+        for _ in range(2):  # it comes, and goes again while the first observer stands still
+            await host.open()
+            await until_present(other, "h1")
+            await host.close()
+            await until_absent(other, "h1")
+            if not clock.now > 1000:
+                await stopped.look()
+                clock.now += 6
+                assert (await stopped.look())["h1"].lost
+        assert await stopped.changes() == ([], [])
+        clock.now += 6
+        await stopped.look()
+        assert await stopped.changes() == (["h1"], [])
+
+
 async def test_absence_is_written_down_once_and_cleared_by_the_return(
     postgres: PostgresServer, database: str
 ) -> None:
