@@ -1,6 +1,7 @@
 """The daemons as an operator runs them: installed by the command, on a machine with a real systemd."""
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterator
 
@@ -292,6 +293,29 @@ def test_the_queue_password_comes_as_a_credential(running: Machine) -> None:
     secret.unlink()
     running.run("systemctl", "restart", WORKER)
     assert "not-the-password" not in journal
+
+
+def test_a_store_on_postgresql_serves_the_same(running: Machine) -> None:
+    setup = "CREATE ROLE decnet LOGIN PASSWORD 'of-a-test'; CREATE DATABASE decnet OWNER decnet"
+    for statement in setup.split("; "):
+        running.run("runuser", "-u", "postgres", "--", "psql", "--command", statement)
+    config = running.root / "etc/decnet-reaper/config.toml"
+    in_a_file = config.read_text()
+    store = 'database = "postgresql://decnet@127.0.0.1/decnet"\ndatabase_password = "of-a-test"\n'
+    another_queue = re.sub("(?m)^redis = .*$", 'redis = "redis://127.0.0.1:6379/1"', in_a_file)
+    config.write_text(f"{another_queue}\n{store}")
+    running.run(COMMAND, "doctor", "--create", check=False)
+    running.run("systemctl", "restart", REAPER, WORKER)
+    deploy = Deploy(running, gated=True)
+    deploy.event("lifecycle.running")
+    running.run("systemctl", "restart", "postgresql@*")
+    running.run("systemctl", "kill", "--signal=KILL", WORKER)
+    assert deploy.event("lifecycle.swept")["error"] == "worker died during operation (signal KILL)"
+    deploy.open_gate()
+    deploy.retry_event("lifecycle.succeeded")
+    assert deploy.row()["outcome"] == "swept"
+    config.write_text(in_a_file)
+    running.run("systemctl", "restart", REAPER, WORKER)
 
 
 def test_uninstalling_keeps_the_rows(running: Machine) -> None:

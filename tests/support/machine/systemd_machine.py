@@ -24,7 +24,7 @@ from tests.support.fleet import HANG_GUARD_S
 
 SOURCE = Path(__file__).parents[3]
 PACKAGES = (
-    *("dbus", "iproute2", "jq", "procps", "python3", "python3-venv", "redis-server"),
+    *("dbus", "iproute2", "jq", "postgresql", "procps", "python3", "python3-venv", "redis-server"),
     *("systemd", "systemd-sysv"),
 )
 VENV = Path("/opt/decnet-reaper")
@@ -97,7 +97,7 @@ def wheels(directory: Path, python: str) -> None:
     _call(
         sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check",
         "--only-binary=:all:", f"--python-version={python}", f"--constraint={constraints}",
-        f"--dest={directory}", *map(str, directory.glob("decnet_reaper-*.whl")),
+        f"--dest={directory}", *(f"{ours}[postgresql]" for ours in directory.glob("decnet_reaper-*.whl")),
         *other_patch_level,
     )  # fmt: skip
 
@@ -221,7 +221,7 @@ def machine(directory: Path) -> Iterator[Machine]:
             "--quiet",
             "--no-index",
             "--find-links=/root/wheels",
-            "decnet-reaper",
+            "decnet-reaper[postgresql]",
         )
         yield booted
     finally:
