@@ -15,6 +15,7 @@ from redis.exceptions import RedisError
 from tests.storm.stores import Store
 from tests.support.fleet import Daemon, Fleet
 from tests.support.machine.wall_clock import WallClock, find_libfaketime
+from tests.support.network.namespaces import Namespace
 from worker.liveness.lock_directory import find_lock_directory
 
 _HARMLESS = [signal.SIGHUP, signal.SIGCONT, signal.SIGCHLD, signal.SIGWINCH, signal.SIGURG]
@@ -28,7 +29,7 @@ class Storm:
         places: who runs now: worker-0, worker-1, reaper-0, reaper-1; whoever dies is started again.
         submitters: the masters' processes.
         notes: the directory of the stand-in's notes.
-        store: what the rows are in.
+        store: what the rows are in, and the hosts that use it.
         chance: the storm's only source of chance.
         later: what goes on in the background, such as waking up who was stopped.
         kept: who starts again whoever dies, by the same names and the masters'.
@@ -66,6 +67,16 @@ class Storm:
                 if entry.name.isdecimal() and str(self.notes).encode() in (entry / "cmdline").read_bytes():
                     found.append(int(entry.name))
         return [pid for pid in found if pid not in {s.pid for s in self.submitters.values()}]
+
+    def lock_directories(self) -> list[Path]:
+        """Of each host."""
+        places = [self.store.place(number).environment for number in range(len(self.store.hosts))]
+        found = [Path(place["DECNET_REAPER_STATE_DIR"]) / "locks" for place in places]
+        return found or [find_lock_directory(self.fleet.settings)]
+
+    async def start_queue(self) -> None:
+        """The queue's server, for every host."""
+        await self.fleet.start_queue(*self.store.queue_options)
 
     def in_background(self, work: Awaitable[None]) -> None:
         """Let something go on while the storm does."""
@@ -137,7 +148,7 @@ async def _set_clock(storm: Storm) -> None:
 
 async def _remove_locks(storm: Storm) -> None:
     """A directory that is gone, or is half gone since a daemon makes a file in it meanwhile."""
-    shutil.rmtree(find_lock_directory(storm.fleet.settings), ignore_errors=True)
+    shutil.rmtree(storm.chance.choice(storm.lock_directories()), ignore_errors=True)
 
 
 async def _signals(storm: Storm) -> None:
@@ -172,7 +183,7 @@ async def _empty_queue(storm: Storm) -> None:
 async def _restart_queue(storm: Storm) -> None:
     await storm.fleet.kill_queue()
     await asyncio.sleep(storm.chance.choice([0.0, 0.5, 3.0]))
-    await storm.fleet.start_queue()
+    await storm.start_queue()
 
 
 async def _freeze_queue(storm: Storm) -> None:
@@ -183,6 +194,19 @@ async def _freeze_queue(storm: Storm) -> None:
 
 async def _trouble_store(storm: Storm) -> None:
     await storm.store.trouble(storm.chance)
+
+
+async def _cut_cable(storm: Storm) -> None:
+    """A host's packets are dropped, out or in or both: for less or more than it takes to be lost."""
+    if storm.store.hosts:
+        host = storm.chance.choice(storm.store.hosts)
+        host.cut(*storm.chance.choice([(), ("INPUT",), ("OUTPUT",)]))
+        storm.in_background(_mend(host, storm.chance.choice([0.5, 3.0, 12.0, 25.0])))
+
+
+async def _mend(host: Namespace, seconds: float) -> None:
+    await asyncio.sleep(seconds)
+    host.mend()
 
 
 Fault = Callable[[Storm], Awaitable[None]]
@@ -205,6 +229,7 @@ _WEIGHTS: dict[Fault, int] = {
     _set_clock: 2,
     _remove_locks: 1,
     _power_loss: 1,
+    _cut_cable: 3,
 }
 
 

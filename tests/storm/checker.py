@@ -52,7 +52,7 @@ _LEGAL = {
     ("running", "failed"),
 }
 _RANK = {"pending": 0, "running": 1, "succeeded": 2, "failed": 2}
-_RETRIED = {"swept", "interrupted", "timed_out"}
+_RETRIED = {"swept", "interrupted", "timed_out", "lost"}
 _ATTEMPTS = 2
 
 
@@ -79,7 +79,8 @@ class Watch(threading.Thread):
     """Looks again and again, and notes what can't be: in `found`.
 
     Whoever of the stand-in's processes is alive before a look at the rows and alive after it was alive in
-    between: then a row with its wish must be running. And what a row says never goes back.
+    between: then a row with its wish must be running, or says that its host is lost and nobody knows what
+    became of it. And what a row says never goes back.
     """
 
     def __init__(self, read: Read, notes: Path) -> None:
@@ -104,11 +105,11 @@ class Watch(threading.Thread):
     def look(self) -> None:
         """One look."""
         at_work = self._at_work()
-        rows = self._read("SELECT id, status, error, completed_at, payload FROM decky_lifecycle")
+        rows = self._read("SELECT id, status, error, completed_at, payload, outcome FROM decky_lifecycle")
         still = at_work & self._at_work()
-        running = {_wish(row[4]) for row in rows if row[1] == "running"}
+        may_run = {_wish(row[4]) for row in rows if row[1] == "running" or row[5] == "lost"}
         for wish, pid, _ in still:
-            if wish not in running:
+            if wish not in may_run:
                 said = [row[:3] for row in rows if _wish(row[4]) == wish]
                 self._find(f"process {pid} is at work for {wish}, whose rows say {said}")
         for row in rows:

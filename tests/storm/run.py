@@ -18,7 +18,6 @@ from tests.storm.chaos import Storm, schedule, send
 from tests.storm.stores import STORES
 from tests.support.fleet import Fleet
 
-_DECKIES = ["decky-01", "decky-02", "decky-03"]
 CALM_S = 60.0
 _LEAST_ROWS = 20
 _PATIENCE_S = 300.0
@@ -68,7 +67,7 @@ async def storm(
     fleet.set(compose_command=f"{sys.executable} -S {engine.__file__} {notes}")
     store = STORES[kind]()
     await store.make(fleet)
-    await fleet.start_queue()
+    await fleet.start_queue(*store.queue_options)
     read = store.read
     watch = checker.Watch(read, notes)
     watch.start()
@@ -143,7 +142,8 @@ async def _keep(weather: Storm, name: str) -> None:
             if kind == "submitter":
                 process = weather.submitters[name] = await _submitter(weather, number, life)
             else:
-                weather.places[name] = await weather.fleet.start(kind)
+                place = weather.store.place(int(number))
+                weather.places[name] = await weather.fleet.start_in(place.wrapper, kind, **place.environment)
                 process = weather.places[name].process
         await process.wait()
         life += 1
@@ -151,7 +151,7 @@ async def _keep(weather: Storm, name: str) -> None:
 
 
 async def _submitter(weather: Storm, number: str, life: int) -> asyncio.subprocess.Process:
-    given = [number, f"{number}-{life}", str(weather.notes), *_DECKIES]
+    given = [number, f"{number}-{life}", str(weather.notes), *weather.store.deckies]
     return await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "tests.storm.submitter", *given),
         env=weather.fleet.environment,
@@ -170,9 +170,10 @@ async def _calm(weather: Storm, read: checker.Read, seconds: float) -> None:
         await process.wait()
     await asyncio.gather(*weather.later)
     if weather.fleet.queue is None or weather.fleet.queue.returncode is not None:
-        await weather.fleet.start_queue()
+        await weather.start_queue()
     for kind in ("worker", "reaper"):  # those of the storm may be stopped for good
-        _start_keeping(weather, f"{kind}-2")
+        for number in range(len(weather.store.hosts) or 1):
+            _start_keeping(weather, f"{kind}-{number + 2}")
     unended = "SELECT id FROM decky_lifecycle WHERE status IN ('pending', 'running')"
     commits, end = -1, 0.0
     while read(unended):

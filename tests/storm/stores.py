@@ -7,10 +7,11 @@ import sqlite3
 import subprocess
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import psycopg
 
@@ -18,7 +19,11 @@ from repo.factory import get_repository
 from tests.storm.checker import HISTORY, HISTORY_POSTGRES, Unreadable
 from tests.support.fleet import Fleet
 from tests.support.machine.small_disk import fill, mount_memory
+from tests.support.network.namespaces import Namespace
+from tests.support.network.ports import free_port
 from tests.support.store.postgres_server import PostgresServer
+
+_SMALL_LOG = {"max_wal_size": "64MB", "min_wal_size": "32MB"}
 
 
 class Disk:
@@ -42,8 +47,30 @@ class Disk:
             subprocess.run(["umount", "--lazy", self.path], check=True)
 
 
+class Place(NamedTuple):
+    """Where a daemon runs: the words before its command, and its settings."""
+
+    wrapper: tuple[str, ...] = ()
+    environment: Mapping[str, str] = MappingProxyType({})
+
+
 class Store(ABC):
-    """One store of one storm."""
+    """One store of one storm, and the hosts that use it.
+
+    Attributes:
+        hosts: other machines, each with a cable that may be cut; none where all happens on this one.
+        queue_options: of the queue's server.
+        deckies: each with the host that it lives on, if there are several.
+    """
+
+    deckies: Sequence[str] = ("decky-01", "decky-02", "decky-03")
+
+    hosts: Sequence[Namespace] = ()
+    queue_options: tuple[str, ...] = ()
+
+    def place(self, number: int) -> Place:
+        """Where the daemon of this number runs: on this machine unless there are others."""
+        return Place()
 
     @abstractmethod
     async def make(self, fleet: Fleet) -> None:
@@ -122,10 +149,14 @@ class PostgresStore(Store):
     """A server of its own."""
 
     async def make(self, fleet: Fleet) -> None:
-        self._server = PostgresServer({"max_wal_size": "64MB", "min_wal_size": "32MB"})
+        self._server = PostgresServer(_SMALL_LOG)
+        await self._make(fleet)
+
+    async def _make(self, fleet: Fleet) -> None:
         self._disk = Disk(self._server.directory, "384m")
         await asyncio.to_thread(self._server.start)
-        self._url = self._server.url(self._server.database())
+        self._database = self._server.database()
+        self._url = self._server.url(self._database)
         fleet.set(database=self._url)
         async with get_repository(url=self._url):
             pass
@@ -173,4 +204,43 @@ class PostgresStore(Store):
         await asyncio.to_thread(self._server.start)
 
 
-STORES: dict[str, type[Store]] = {"sqlite": SqliteStore, "postgresql": PostgresStore}
+class HostsStore(PostgresStore):
+    """Two hosts, and the servers and the masters on this machine."""
+
+    deckies = ("decky-01@h0", "decky-02@h1", "decky-03@h0")
+
+    async def make(self, fleet: Fleet) -> None:
+        self._server = PostgresServer(_SMALL_LOG, listen="*")
+        await self._make(fleet)
+        self.hosts = [Namespace().__enter__() for _ in range(2)]
+        port = free_port("*")
+        self.queue_options = ("--port", f"{port}", "--bind", "*", "--protected-mode", "no")
+        self._places = []
+        for number, host in enumerate(self.hosts):
+            root = fleet.root / f"h{number}"
+            root.mkdir()
+            own = {
+                "host_uuid": f"h{number}",
+                "host_lost_after": "4",
+                "state_dir": str(root / "state"),
+                "runtime_dir": str(root / "run"),
+                "database": self._server.tcp_url(self._database, at=host.here),
+                "redis": f"redis://{host.here}:{port}",
+            }
+            environment = {f"DECNET_REAPER_{name.upper()}": value for name, value in own.items()}
+            self._places.append(Place(tuple(host.command()), environment))
+
+    def place(self, number: int) -> Place:
+        return self._places[number % len(self._places)]
+
+    def remove(self) -> None:
+        for host in self.hosts:
+            host.__exit__(None, None, None)
+        super().remove()
+
+
+STORES: dict[str, type[Store]] = {
+    "sqlite": SqliteStore,
+    "postgresql": PostgresStore,
+    "hosts": HostsStore,
+}

@@ -1,6 +1,7 @@
 """One master of the storm: submits and cancels until it is killed, and notes what was acknowledged to it.
 
-Called as `python -m tests.storm.submitter NUMBER SEED NOTES-DIRECTORY DECKY...`, settings in its environment.
+Called as `python -m tests.storm.submitter NUMBER SEED NOTES-DIRECTORY DECKY[@HOST]...`, settings in its
+environment.
 """
 
 import asyncio
@@ -23,14 +24,15 @@ async def _submit(number: str, chance: random.Random, notes: Path, deckies: list
     accepted: list[str] = []
     async with LifecycleClient(load(WorkerSettings)) as client:
         for count in range(10**6):
-            decky, wish = chance.choice(deckies), f"wish-{number}-{os.getpid()}-{count}"
+            wish = f"wish-{number}-{os.getpid()}-{count}"
+            decky, _, host = chance.choice(deckies).partition("@")
             environment = {"DECKY": decky, "WISH": wish, "HOW": chance.choice(_HOW)}
             environment["SECONDS"] = f"{chance.choice([0, 0.05, 0.3, 1.0]):g}"
             document = {"services": {decky: {"image": "none", "environment": environment}}}
             try:
                 while len(await client.repository.list_open_lifecycles()) > _ENOUGH:
                     await asyncio.sleep(0.5)
-                accepted.append(await client.deploy(decky, document))
+                accepted.append(await client.deploy(decky, document, host_uuid=host or None))
                 _note(notes, {"wish": wish, "id": accepted[-1], "decky": decky})
                 if chance.random() < 0.15:
                     await client.cancel(chance.choice(accepted[-5:]))
