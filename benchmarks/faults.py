@@ -34,11 +34,11 @@ class Fault(NamedTuple):
     tests: tuple[str, ...]
 
 
-_CALLS = "tests/contract/test_calls.py"
-_GUARDS = "tests/repo/test_guards.py"
+_CALLS = "tests/repo/contract/test_calls.py"
+_GUARDS = "tests/repo/sqlite/test_guards.py"
 _SKELETON = "tests/worker/service/test_skeleton.py"
 _RUNTIMES = "tests/worker/runtimes/test_registry.py"
-_LOGS = "tests/monitoring/test_logs_command.py"
+_LOGS = "tests/e2e/monitoring/test_logs_command.py"
 _OPERATIONS = "tests/reaper/cli/test_operations.py"
 
 FAULTS = (
@@ -263,7 +263,7 @@ FAULTS = (
     Fault(
         "clocks that disagree, or step back between two processes that submit",
         "the order of acceptance is the store's; a repeated wish is never met by an older row",
-        ("tests/contract/test_order_of_acceptance.py",),
+        ("tests/repo/contract/test_order_of_acceptance.py",),
     ),
     Fault(
         "the id that a retry would get is taken",
@@ -281,13 +281,13 @@ FAULTS = (
         (
             f"{_GUARDS}::test_an_insert_that_is_refused",
             f"{_GUARDS}::test_an_update_that_is_refused",
-            "tests/repo/test_files.py::test_a_row_that_cannot_be_read_hides_no_other",
+            "tests/repo/sqlite/test_files.py::test_a_row_that_cannot_be_read_hides_no_other",
         ),
     ),
     Fault(
         "`-wal` or `-shm` deleted under the daemons",
         "no row is acknowledged any more; the daemons end as with a store that was replaced",
-        ("tests/repo/test_files.py::test_a_log_that_was_deleted_acknowledges_no_more_rows",),
+        ("tests/repo/sqlite/test_files.py::test_a_log_that_was_deleted_acknowledges_no_more_rows",),
     ),
     Fault(
         "a background task of a daemon meets an error that nobody foresaw, or ends",
@@ -336,7 +336,7 @@ FAULTS = (
     Fault(
         "DECNET's file with a name, a host or an id that the client would not take",
         "adoption refuses it with one line that names the row, and changes nothing",
-        ("tests/repo/test_adoption.py::test_a_row_that_nobody_understands_changes_nothing",),
+        ("tests/repo/sqlite/test_adoption.py::test_a_row_that_nobody_understands_changes_nothing",),
     ),
     Fault(
         "five event streams of the example master on rows of a megabyte",

@@ -27,7 +27,7 @@ ANY_HOST: Final = "*"
 
 
 class Lifecycle(TypedDict):
-    """One row, JSON-ready; times are ISO 8601 in aware UTC. What each column means: repo.models."""
+    """One row, JSON-ready; times are ISO 8601 in aware UTC. What each column means: repo.models.tables."""
 
     id: str
     decky_name: str

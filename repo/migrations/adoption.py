@@ -13,8 +13,8 @@ from sqlalchemy import Connection, Row, column, inspect, select, table, text
 
 from repo.base import OPEN, OPERATIONS, TERMINAL
 from repo.errors import InvalidLifecycle, StoreUnusable
-from repo.models import lifecycle, to_text
-from repo.validation import check
+from repo.models.tables import lifecycle, to_text
+from repo.models.validation import check
 
 COLUMNS = (
     *("id", "decky_name", "host_uuid", "operation", "status", "error"),

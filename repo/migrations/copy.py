@@ -9,8 +9,8 @@ from sqlalchemy import Table, bindparam, func, insert, select, tuple_
 
 from repo.engine import Engine, Reader, Statement, Step, Transaction
 from repo.errors import StoreUnusable
-from repo.models import Json, UtcTime, deployed, lifecycle, to_text
-from repo.validation import to_json
+from repo.models.tables import Json, UtcTime, deployed, lifecycle, to_text
+from repo.models.validation import to_json
 
 _PAGE = 1_000
 

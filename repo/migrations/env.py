@@ -2,7 +2,7 @@
 
 from alembic import context
 
-from repo.models import VERSION_TABLE, metadata
+from repo.models.tables import VERSION_TABLE, metadata
 
 context.configure(
     connection=context.config.attributes["connection"],

@@ -6,7 +6,7 @@ from pathlib import Path
 from sqlalchemy import Connection, inspect, text
 
 from repo.errors import SchemaNewer
-from repo.models import HEAD, VERSION_TABLE
+from repo.models.tables import HEAD, VERSION_TABLE
 
 
 def is_current(versions: Sequence[str]) -> bool:

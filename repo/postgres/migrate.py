@@ -9,7 +9,7 @@ from sqlalchemy.pool import NullPool
 
 from repo.errors import StoreError, StoreUnusable
 from repo.migrations.run import upgrade
-from repo.models import HEAD, VERSION_TABLE
+from repo.models.tables import HEAD, VERSION_TABLE
 from repo.postgres.errors import explained
 from repo.postgres.server import Connection, Server
 from repo.postgres.session import Session

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from repo import validation
 from repo.base import ANY_HOST, Lifecycle, Operation, Outcome, Status
 from repo.history import Hour, Spread
+from repo.models import validation
 from repo.repository.opened import OpenedRepository
 from repo.repository.statements import history
 from repo.repository.steps import decky_key

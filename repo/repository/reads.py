@@ -5,7 +5,6 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any, cast
 
-from repo import validation
 from repo.base import (
     ANY_HOST,
     Deployed,
@@ -17,6 +16,7 @@ from repo.base import (
     Status,
     StoreIdentity,
 )
+from repo.models import validation
 from repo.repository.opened import OpenedRepository
 from repo.repository.statements import reads
 from repo.repository.statements.conditions import host_key

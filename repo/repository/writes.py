@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Literal, cast
 
-from repo import validation
 from repo.base import (
     ANY_HOST,
     CANCELLED,
@@ -22,7 +21,8 @@ from repo.errors import (
     InvalidLifecycle,
     TransitionRefused,
 )
-from repo.models import to_iso
+from repo.models import validation
+from repo.models.tables import to_iso
 from repo.repository import ids
 from repo.repository.acceptance import Acceptance
 from repo.repository.group_commit import Found, Write

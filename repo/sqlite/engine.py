@@ -12,7 +12,7 @@ from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 from repo.engine import Compiled, Engine, Statement, Step, Transaction, Values, Work
 from repo.errors import StoreError, StoreUnavailable
 from repo.migrations.run import is_current
-from repo.models import VERSION_TABLE
+from repo.models.tables import VERSION_TABLE
 from repo.sqlite.checkpoint import Checkpoints
 from repo.sqlite.connection import SqliteFile
 from repo.sqlite.errors import SqliteError, explained, is_refusal

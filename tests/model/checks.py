@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-_HERE = Path(__file__).parent
+_PROMELA = Path(__file__).parent / "promela"
 _STORED = re.compile(r"^\s*(\d+) states, stored", re.MULTILINE)
 _LONG_S = 600
 _WORDS = {
@@ -155,7 +155,7 @@ def run(check: Check) -> Result:
 
 
 def _run(check: Check, scratch: Path) -> Result:
-    for file in _HERE.glob("*.pml"):
+    for file in _PROMELA.glob("*.pml"):
         shutil.copy(file, scratch)
     model = f"{check.model}.pml"
     mutant = [f"-D{check.name}"] if check.guard else []

@@ -55,7 +55,7 @@ PATCHES = [
         "repo/repository/statements/writes.py",
         ".where(this_row, is_pending, first_in_line)",
         ".where(this_row, is_pending)",
-        "tests/contract/test_calls.py",
+        "tests/repo/contract/test_calls.py",
     ),
     Patch(
         "LEAVE_SURVIVORS",
@@ -84,7 +84,7 @@ PATCHES = [
         ".where(or_(_t.cancel_requested_at.is_(None), "
         'bindparam("keeps_outcome", type_=_t.attempt.type) == ONE))',
         ".where(_t.attempt >= bindparam('keeps_outcome', type_=_t.attempt.type) * 0)",
-        "tests/contract/test_calls.py",
+        "tests/repo/contract/test_calls.py",
     ),
     Patch(
         "ANY_DIRECTORY",

@@ -1,4 +1,4 @@
-"""A store of its own for each test."""
+"""A store of its own for each test: SQLite, unless a folder has its own fixtures."""
 
 import asyncio
 import shutil

@@ -9,7 +9,7 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 
 import repo
-from repo.models import HEAD, metadata
+from repo.models.tables import HEAD, metadata
 
 
 def test_head_is_the_newest_revision() -> None:

@@ -8,7 +8,7 @@ from sqlalchemy import create_engine, inspect
 from sqlmodel import SQLModel
 
 from repo.base import Lifecycle
-from repo.models import DeckyDeployed, DeckyLifecycle, lifecycle, metadata
+from repo.models.tables import DeckyDeployed, DeckyLifecycle, lifecycle, metadata
 from tests.support.decnet import store as decnet
 
 

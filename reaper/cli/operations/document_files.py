@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 import click
 
-from repo import validation as fields
 from repo.errors import InvalidLifecycle
+from repo.models import validation as fields
 from worker.documents import document as documents
 from worker.documents.document import MAX_BYTES, InvalidDocument
 

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from alembic import op
 
 from repo.migrations import adoption
-from repo.models import Json, UtcTime
+from repo.models.tables import Json, UtcTime
 
 revision = "0001"
 down_revision = None

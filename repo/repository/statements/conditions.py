@@ -12,7 +12,7 @@ from sqlalchemy import (
     true,
 )
 
-from repo.models import deployed, lifecycle
+from repo.models.tables import deployed, lifecycle
 
 _t = lifecycle.c
 _d = deployed.c

@@ -23,7 +23,7 @@ from sqlalchemy.types import NullType
 
 from repo.base import ANY_HOST
 from repo.engine import Statement
-from repo.models import lifecycle
+from repo.models.tables import lifecycle
 from repo.repository.statements.conditions import host, host_key, on_host, without_payload
 
 _t = lifecycle.c

@@ -18,7 +18,7 @@ from sqlalchemy import (
 
 from repo.base import ANY_HOST
 from repo.engine import Statement
-from repo.models import deployed, lifecycle, store
+from repo.models.tables import deployed, lifecycle, store
 from repo.repository.statements.conditions import (
     LOST,
     ONE,

@@ -23,7 +23,7 @@ from sqlalchemy import (
 )
 
 from repo.engine import Clause, Statement
-from repo.models import deployed, lifecycle
+from repo.models.tables import deployed, lifecycle
 from repo.repository.statements.conditions import (
     ONE,
     OPEN,

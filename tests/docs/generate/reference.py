@@ -14,7 +14,7 @@ from reaper.cli.main import cli
 from reaper.settings import ReaperSettings, Seconds, SettingsError
 from reaper.sweep.rules import duration
 from repo import errors as store
-from repo.models import HEAD, VERSION_TABLE, DeckyDeployed, DeckyLifecycle
+from repo.models.tables import HEAD, VERSION_TABLE, DeckyDeployed, DeckyLifecycle
 from repo.sqlite.guards import REFUSED
 from worker.client import InvalidDocument, InvalidRequest
 from worker.liveness.errors import LocksUnusable

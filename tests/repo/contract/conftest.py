@@ -1,6 +1,5 @@
 """Every test of the contract runs on every engine."""
 
-import asyncio
 import shutil
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -13,19 +12,6 @@ from tests.support.store.postgres_server import PostgresServer
 from tests.support.store.stores import PostgresStore, Shell, SqliteStore, Store
 
 ENGINES = ("sqlite", "postgresql")
-
-
-@pytest.fixture(scope="session")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A file with the schema, made once: a copy of it opens faster than a migration runs."""
-    path = tmp_path_factory.mktemp("made") / "store.db"
-
-    async def make() -> None:
-        async with get_repository(db_path=path, synchronous="NORMAL"):
-            pass
-
-    asyncio.run(make())
-    return path
 
 
 @pytest.fixture(params=ENGINES)

@@ -12,7 +12,7 @@ from pydantic import StringConstraints
 
 from repo.base import OPEN, TERMINAL
 from repo.errors import InvalidLifecycle
-from repo.models import DeckyLifecycle, to_text
+from repo.models.tables import DeckyLifecycle, to_text
 
 ERROR_LENGTH = 2_000
 
