@@ -22,7 +22,7 @@ from repo.factory import repository_of
 from worker.liveness.errors import LocksReplaced, LocksUnusable
 from worker.liveness.locks import DeckyLocks
 from worker.liveness.owner import Owner
-from worker.logging.events import emit
+from worker.logging.emit import emit
 from worker.queue import Outage, Queue, SweepCron
 from worker.service.presence import Keep, present
 from worker.service.reload import reread

@@ -19,7 +19,7 @@ from repo.factory import repository_of
 from worker.clock import now
 from worker.documents.limits import InvalidDocument
 from worker.documents.policy import check_decnet
-from worker.logging.events import emit, emit_end
+from worker.logging.emit import emit, emit_end
 from worker.operations.base import InvalidRequest, Request
 from worker.operations.registry import OPERATIONS
 from worker.queue import Delivery, Queue, QueueUnavailable

@@ -14,7 +14,7 @@ from worker.execution.resources import ensure_descriptors
 from worker.liveness.errors import LocksReplaced
 from worker.liveness.locks import DeckyLocks
 from worker.liveness.owner import Owner
-from worker.logging.events import emit
+from worker.logging.emit import emit
 from worker.queue import Outage, Queue, QueueWorker, StorePoll
 from worker.runtimes.waiting import wait_for_runtime
 from worker.service.presence import Keep, present

@@ -7,7 +7,7 @@ from repo.errors import StoreUnavailable
 from worker.clock import seconds_since
 from worker.execution.executor import log_retry
 from worker.liveness.lock_directory import LockDirectory
-from worker.logging.events import emit_end
+from worker.logging.emit import emit_end
 from worker.logging.unreported import Unreported
 
 

@@ -10,7 +10,7 @@ from reaper.settings import ReaperSettings
 from repo.errors import StoreUnavailable
 from repo.factory import observer_of
 from repo.lifecycle import Sighting
-from worker.logging.events import emit
+from worker.logging.emit import emit
 from worker.service.presence import Told
 
 LEAST_GAP_S = 10.0

@@ -8,7 +8,7 @@ from reaper.sweep.rules import Action
 from repo.base import Lifecycle
 from worker.clock import seconds_since
 from worker.liveness.owner import Owner
-from worker.logging.events import emit
+from worker.logging.emit import emit
 
 _WATCHING_EVERY_S = 60.0
 

@@ -9,7 +9,7 @@ from repo.base import Lifecycle
 from worker.liveness.holders import Hold, end_holder
 from worker.liveness.locks import DeckyLock, DeckyLocks
 from worker.liveness.owner import Owner, boot_id
-from worker.logging.events import emit
+from worker.logging.emit import emit
 
 _LET_GO_S: Final = 2.0
 """How long a killed process may take to let go of a lock before it is left to the next sweep, in seconds."""

@@ -23,7 +23,7 @@ from worker.clock import now
 from worker.execution.order import enqueue_next
 from worker.liveness.locks import DeckyLocks
 from worker.liveness.owner import Owner
-from worker.logging.events import emit
+from worker.logging.emit import emit
 from worker.queue import Delivery, DeliveryState, Outage, Queue, QueueUnavailable
 
 # Rows that are closed side by side: enough to share the store's transactions, few enough for descriptors.

@@ -4,7 +4,7 @@ from datetime import datetime
 
 from repo.base import BaseRepository, Lifecycle
 from worker.liveness.lock_directory import LockDirectory
-from worker.logging.events import emit, emit_end
+from worker.logging.emit import emit, emit_end
 from worker.logging.unreported import abandoned, ended_as_noted
 
 

@@ -18,7 +18,7 @@ from repo.errors import DecnetReaperError
 from repo.settings import SettingsError
 from worker.client import LifecycleClient
 from worker.logging.console import printable
-from worker.logging.events import emit
+from worker.logging.emit import emit
 
 ACTIONS: Final = ("cancel", "retry", "teardown")
 TOKEN_HEADER: Final = "x-decnet-token"  # noqa: S105

@@ -18,7 +18,7 @@ from reaper.web.watcher import Watcher
 from repo.errors import DecnetReaperError
 from repo.factory import repository_of
 from worker.client import LifecycleClient
-from worker.logging.events import emit
+from worker.logging.emit import emit
 from worker.queue import Queue
 from worker.service.reload import reread
 from worker.service.skeleton import Service

@@ -23,7 +23,7 @@ from repo.base import Lifecycle
 from repo.factory import get_repository
 from tests.support.store.witness import history, on_postgres, shared_database, witness
 from worker.client import LifecycleClient
-from worker.logging.events import emit
+from worker.logging.emit import emit
 from worker.queue.server import find_server, server_command, wait_ready
 from worker.runtimes.process import ProcessRuntime
 

@@ -19,7 +19,7 @@ from worker.liveness.errors import LocksUnusable
 from worker.liveness.locks import DeckyLock, DeckyLocks
 from worker.liveness.owner import Owner
 from worker.liveness.signals import Signals
-from worker.logging.events import emit, emit_end
+from worker.logging.emit import emit, emit_end
 from worker.logging.unreported import Unreported
 from worker.operations.registry import OPERATIONS
 from worker.queue import Queue

@@ -12,7 +12,7 @@ from repo.base import Lifecycle
 from worker.execution.resources import SHORTAGES
 from worker.liveness.holders import Hold, end_holder
 from worker.liveness.locks import DeckyLock
-from worker.logging.events import emit
+from worker.logging.emit import emit
 
 Children = resource.struct_rusage
 

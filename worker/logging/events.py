@@ -1,42 +1,14 @@
 """The event catalogue: every line that this system logs by itself, defined once.
 
-docs/events.md has it for people (`./run docs` makes it); `emit` writes one event. An event that is not
-here, or a field that is missing, unknown or of the wrong type, is a programming error: it is raised where
-DECNET_REAPER_STRICT_EVENTS is set (the tests), and logged as it is everywhere else, since a log call must
-never end a worker.
+docs/events.md has it for people (`./run docs` makes it); `emit.emit` writes one event.
 """
 
-import contextlib
 import logging
-import os
-from typing import Any, Final, get_args
+from typing import Final
 
-import structlog
-
-from repo.base import Lifecycle, Outcome
-from worker.logging.fields import FIELDS, Event
+from worker.logging.fields import Event
 
 DEBUG, INFO, WARNING, ERROR = logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR
-
-_STRICT: Final = bool(os.environ.get("DECNET_REAPER_STRICT_EVENTS"))
-_log = structlog.get_logger("decnet-reaper")
-
-# In a program that has not configured structlog, such as a master that uses the client, a line goes where
-# that program's own logging goes: by default nowhere, and never to its stdout.
-_library = logging.getLogger("decnet-reaper")
-_library.addHandler(logging.NullHandler())
-_library_log = structlog.wrap_logger(
-    _library,
-    processors=[
-        structlog.stdlib.filter_by_level,
-        structlog.processors.format_exc_info,
-        structlog.processors.LogfmtRenderer(key_order=["event"]),
-    ],
-    wrapper_class=structlog.stdlib.BoundLogger,
-)
-
-OUTCOMES: Final[dict[str, Outcome]] = {name: name for name in get_args(Outcome)}
-"""How an operation can end, by name; its last line is `lifecycle.<outcome>`."""
 
 ROW_FIELDS: Final = ("lifecycle_id", "decky_name", "operation", "host_uuid", "attempt", "retry_of")
 _ENDED: Final = (
@@ -277,65 +249,3 @@ EVENTS: Final[dict[str, Event]] = {
         ("exit_status", "reason"),
     ),
 }
-
-
-def row_fields(row: Lifecycle) -> dict[str, Any]:
-    """The fields that say which row a line is about."""
-    return {"lifecycle_id": row["id"], **{name: row.get(name) for name in ROW_FIELDS[1:]}}
-
-
-def emit(
-    event: str, row: Lifecycle | None = None, exc_info: BaseException | None = None, **fields: Any
-) -> None:
-    """Log one event of the catalogue.
-
-    Args:
-        event: its name.
-        row: the row that it is about, if it is about one.
-        exc_info: an error whose traceback becomes the line's `exception`.
-        fields: its other fields.
-    """
-    if row is not None:
-        fields = row_fields(row) | fields
-    if _STRICT and (wrong := _wrong(event, fields)):
-        raise ValueError(f"{event}: these fields are missing, unknown or of the wrong type: {wrong}")
-    level, order = (EVENTS[event].level, EVENTS[event].fields) if event in EVENTS else (WARNING, ())
-    ordered = {name: fields[name] for name in order if name in fields} | fields
-    # A full disk or a closed pipe behind the log must not end an operation.
-    with contextlib.suppress(Exception):
-        log = _log if structlog.is_configured() else _library_log
-        log.log(level, event, **ordered, **({"exc_info": exc_info} if exc_info else {}))
-
-
-def emit_end(
-    row: Lifecycle,
-    outcome: Outcome,
-    *,
-    owner: str | None = None,
-    runtime: str | None = None,
-    queue_wait_s: float | None = None,
-    duration_s: float | None = None,
-    error: str | None = None,
-    retry_id: str | None = None,
-) -> None:
-    """Log the one line of an operation that has ended, `lifecycle.<outcome>`; null for what isn't given."""
-    emit(
-        f"lifecycle.{outcome}",
-        row,
-        owner=owner,
-        runtime=runtime,
-        outcome=outcome,
-        started_at=row["started_at"],
-        claimed_at=row["claimed_at"],
-        queue_wait_s=queue_wait_s,
-        duration_s=duration_s,
-        error=error,
-        retry_id=retry_id,
-    )
-
-
-def _wrong(event: str, fields: dict[str, Any]) -> str:
-    given = EVENTS[event].fields
-    names = set(given) ^ fields.keys()
-    names |= {name for name in set(given) & fields.keys() if not isinstance(fields[name], FIELDS[name].kind)}
-    return ", ".join(sorted(names))

@@ -16,7 +16,8 @@ import structlog
 from repo.settings import SYSTEM_STATE_DIR
 from worker.documents.masking import without_credentials
 from worker.logging.console import ConsoleLine, printable
-from worker.logging.events import EVENTS, emit
+from worker.logging.emit import emit
+from worker.logging.events import EVENTS
 from worker.service.systemd import is_journal
 from worker.settings import WorkerSettings
 

@@ -14,15 +14,16 @@ import secrets
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
-from repo.base import Lifecycle, Outcome
+from repo.base import OUTCOMES, Lifecycle, Outcome
 from worker.liveness.lock_directory import LockDirectory
-from worker.logging.events import OUTCOMES
 
 _FOLDER = "unreported"
 _SLOT = 128
 _SLOTS = 256
 _BLANK = b" " * (_SLOT - 1) + b"\n"
+_OUTCOME: Final[dict[str, Outcome]] = {outcome: outcome for outcome in OUTCOMES}
 
 
 def ended_as_noted(row: Lifecycle, outcome: Outcome) -> bool:
@@ -157,6 +158,6 @@ def _read(fd: int) -> dict[str, Outcome]:
     with open(fd, closefd=False, errors="replace") as file:
         for line in file:
             lifecycle_id, *outcome = line.split() or [""]
-            if len(outcome) == 1 and outcome[0] in OUTCOMES:
-                noted[lifecycle_id] = OUTCOMES[outcome[0]]
+            if len(outcome) == 1 and outcome[0] in _OUTCOME:
+                noted[lifecycle_id] = _OUTCOME[outcome[0]]
     return noted

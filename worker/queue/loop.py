@@ -22,7 +22,7 @@ from arq.worker import Function, Worker
 from redis.exceptions import ConnectionError
 
 from repo.base import StoreIdentity
-from worker.logging.events import emit
+from worker.logging.emit import emit
 from worker.queue.connection import REDIS_ERRORS, connect, disconnect, explain
 from worker.queue.dsn import Server
 from worker.queue.jobs import Refused, decode, encode, key, read_job

@@ -3,7 +3,7 @@
 import time
 from datetime import datetime
 
-from worker.logging.events import emit
+from worker.logging.emit import emit
 
 _FLAPPING_S = 30.0
 """A server that fails again so soon after it was back must work for as long before that is believed again."""

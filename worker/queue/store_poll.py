@@ -4,7 +4,7 @@ import asyncio
 
 from repo.base import BaseRepository
 from repo.errors import StoreReplaced, StoreUnavailable
-from worker.logging.events import emit
+from worker.logging.emit import emit
 from worker.queue.workers import QueueWorker
 
 _SILENCE_S = 1.5

@@ -5,7 +5,7 @@ import time
 from contextlib import suppress
 from typing import Final
 
-from worker.logging.events import emit
+from worker.logging.emit import emit
 from worker.runtimes.base import Runtime, RuntimeAway
 from worker.runtimes.registry import make_runtime
 from worker.service.systemd import Notifier

@@ -7,7 +7,7 @@ from functools import partial
 from importlib import metadata
 
 from repo.factory import presence_of
-from worker.logging.events import emit
+from worker.logging.emit import emit
 from worker.settings import WorkerSettings
 
 Keep = Callable[[], Awaitable[None]]

@@ -5,7 +5,7 @@ from typing import TypeVar
 import msgspec
 
 from repo.settings import SettingsError, load
-from worker.logging.events import emit
+from worker.logging.emit import emit
 from worker.logging.setup import configure
 from worker.settings import WorkerSettings
 

@@ -13,7 +13,7 @@ from typing import Final, Self
 
 from repo.errors import StoreReplaced
 from worker.liveness.errors import LocksReplaced
-from worker.logging.events import emit
+from worker.logging.emit import emit
 from worker.service.systemd import Notifier
 
 _PAUSE_S: Final = (0.5, 5.0)

@@ -11,7 +11,7 @@ from tests.support.fleet import Daemon, Fleet
 from tests.support.store.stores import store_at
 from worker.client import LifecycleClient
 from worker.liveness.lock_directory import find_lock_directory
-from worker.logging.events import emit
+from worker.logging.emit import emit
 
 pytestmark = pytest.mark.anyio
 

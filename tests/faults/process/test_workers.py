@@ -13,7 +13,7 @@ from tests.support.survivor import surviving_compose
 from worker.client import LifecycleClient
 from worker.liveness.locks import DeckyLocks
 from worker.liveness.owner import Owner
-from worker.logging.events import emit_end
+from worker.logging.emit import emit_end
 
 pytestmark = pytest.mark.anyio
 
@@ -131,7 +131,7 @@ HOLDER = """
 import sys, time
 from worker.liveness.locks import DeckyLocks
 from worker.liveness.owner import Owner
-from worker.logging.events import emit_end
+from worker.logging.emit import emit_end
 from worker.settings import WorkerSettings, load
 with DeckyLocks.of(load(WorkerSettings)).try_lock("decky-01", None):
     print("held", flush=True)

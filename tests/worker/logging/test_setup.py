@@ -17,7 +17,7 @@ JOURNAL_LINES = {"<3>": "error", "<4>": "warning", "<6>": "info", "<7>": "debug"
 
 LOG = """
 import logging, sys
-from worker.logging.events import emit
+from worker.logging.emit import emit
 from worker.logging.setup import configure
 from worker.settings import WorkerSettings
 
