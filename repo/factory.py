@@ -13,7 +13,8 @@ from repo.sqlite.connection import SqliteFile, Synchronous
 from repo.sqlite.engine import SqliteEngine
 
 if TYPE_CHECKING:
-    from repo.postgres.presence import Observer, Presence
+    from repo.postgres.observer import Observer
+    from repo.postgres.presence import Presence
     from repo.postgres.server import Server
 
 _SERVERS = ("postgresql://", "postgres://", "postgresql+psycopg://")
@@ -107,7 +108,7 @@ def observer_of(settings: StoreSettings, lost_after: float, longest_gap: float) 
     """
     if not is_server(settings.database):
         return None
-    from repo.postgres.presence import Observer
+    from repo.postgres.observer import Observer
 
     server = server_of(settings, settings.presence_database)
     return Observer(server, lost_after, longest_gap=longest_gap)

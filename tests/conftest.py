@@ -5,7 +5,7 @@ import os
 os.environ["DECNET_REAPER_STRICT_EVENTS"] = "1"
 os.environ.pop("PYTHONUNBUFFERED", None)  # set in many a container; it hides what a user's Python does
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
@@ -28,8 +28,11 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture
-async def fleet() -> AsyncIterator[Fleet]:
-    async with running_fleet() as fleet:
+async def fleet(request: pytest.FixtureRequest) -> AsyncIterator[Fleet]:
+    elsewhere = "on_postgres" in request.fixturenames
+    async with running_fleet(
+        **({"database": request.getfixturevalue("on_postgres")} if elsewhere else {})
+    ) as fleet:
         yield fleet
 
 
@@ -43,3 +46,16 @@ def postgres() -> PostgresServer:
 def postgres_made(postgres: PostgresServer) -> str:
     """A database with the store's schema, made once: a copy of it is there sooner than a migration runs."""
     return made(postgres)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[PostgresServer]:
+    """A PostgreSQL server of a module's own, which its tests may stop, and whose roles are theirs."""
+    with PostgresServer() as server:
+        yield server
+
+
+@pytest.fixture
+def on_postgres(server: PostgresServer) -> str:
+    """Whoever asks for this has the store of the `fleet` on that server; its URL."""
+    return server.tcp_url(server.database())

@@ -62,14 +62,17 @@ CREATE FUNCTION decnet_reaper_lock_key(kind text, VARIADIC names text[]) RETURNS
     AS $$ SELECT ('x' || left(encode(sha256(convert_to(
         'decnet-reaper ' || kind || ' ' || array_to_string(names, ' '), 'UTF8')), 'hex'), 16))::bit(64)::bigint $$;
 
+CREATE VIEW decnet_reaper_held_lock AS
+    SELECT (classid::bigint << 32) | objid::bigint AS key, pid FROM pg_locks
+    WHERE locktype = 'advisory' AND objsubid = 1 AND granted
+    AND database = (SELECT oid FROM pg_database WHERE datname = current_database());
+COMMENT ON VIEW decnet_reaper_held_lock IS 'the advisory locks of this database, and whose session holds them';
+
 -- not STABLE: who holds a lock changes within a statement
 CREATE FUNCTION decnet_reaper_is_present(host varchar) RETURNS boolean
     LANGUAGE sql VOLATILE SET search_path FROM CURRENT AS $$
-    WITH wanted AS (SELECT decnet_reaper_lock_key('host', host) AS key)
     SELECT EXISTS (
-        SELECT FROM pg_locks, wanted WHERE locktype = 'advisory' AND objsubid = 1 AND granted
-        AND (classid::bigint << 32) | objid::bigint = key
-        AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+        SELECT FROM decnet_reaper_held_lock WHERE key = (SELECT decnet_reaper_lock_key('host', host))
     ) $$;
 
 CREATE FUNCTION decnet_reaper_hold_presence(host varchar) RETURNS boolean

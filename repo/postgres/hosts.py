@@ -12,10 +12,8 @@ _MAY_ASK = "SELECT has_table_privilege('decnet_reaper_host', 'SELECT')"
 # What a daemon says of itself may be hidden from who is no superuser, and is a text of its own host's.
 _HOSTS = """
 WITH held AS MATERIALIZED (
-    SELECT (classid::bigint << 32) | objid::bigint AS key, coalesce(a.application_name, '') AS daemon
-    FROM pg_locks l LEFT JOIN pg_stat_activity a USING (pid)
-    WHERE l.locktype = 'advisory' AND l.objsubid = 1 AND l.granted
-    AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+    SELECT key, coalesce(application_name, '') AS daemon
+    FROM decnet_reaper_held_lock LEFT JOIN pg_stat_activity USING (pid)
 ), known AS MATERIALIZED (
     SELECT h.*, decnet_reaper_lock_key('host', host_uuid) AS key FROM decnet_reaper_host h
 )

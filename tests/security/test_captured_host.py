@@ -6,7 +6,7 @@ the queue: test_captured_queue.py.
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 import psycopg
@@ -14,7 +14,8 @@ import pytest
 from psycopg import errors
 
 from repo.errors import StoreUnusable
-from repo.postgres.presence import Observer, Presence
+from repo.postgres.observer import Observer
+from repo.postgres.presence import Presence
 from repo.postgres.roles import CONNECTIONS, HostRole, add_host, remove_host
 from repo.postgres.server import Server
 from tests.support.store.postgres_server import PostgresServer
@@ -55,13 +56,6 @@ class Captured:
     def truth(self, sql: str) -> str:
         """What the administrator sees."""
         return self.server.psql(sql, self.database)
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[PostgresServer]:
-    """A server of these tests' own, since roles belong to a whole server."""
-    with PostgresServer() as server:
-        yield server
 
 
 @pytest.fixture

@@ -2,28 +2,15 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
 from repo.factory import get_repository
 from tests.support.audit import audit
-from tests.support.fleet import Fleet, gated, running_fleet
+from tests.support.fleet import Fleet, gated
 from tests.support.store.postgres_server import ADMIN_PASSWORD, PostgresServer
 
-pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def server() -> Iterator[PostgresServer]:
-    with PostgresServer() as server:
-        yield server
-
-
-@pytest.fixture
-async def fleet(server: PostgresServer) -> AsyncIterator[Fleet]:
-    async with running_fleet(database=server.tcp_url(server.database())) as fleet:
-        yield fleet
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("on_postgres")]
 
 
 async def test_a_store_is_made_where_that_is_asked_for(fleet: Fleet, server: PostgresServer) -> None:
@@ -60,7 +47,7 @@ async def test_a_server_that_goes_and_comes_back_ends_no_daemon(
         await asyncio.to_thread(server.kill if how == "kill -9" else server.stop)
         fleet.gate().touch()  # the operation ends while nobody can write that down
         submitted = asyncio.create_task(client.deploy("decky-b", fleet.document("decky-b")))
-        await asyncio.to_thread(server.start)
+        server.start()  # not in a thread: it would end with that
         for waited in (lifecycle_id, await submitted):
             row = await client.wait(waited, timeout=60)
             assert (row["status"], row["attempt"]) == ("succeeded", 1)

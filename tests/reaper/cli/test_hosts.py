@@ -2,34 +2,21 @@
 
 import json
 import tomllib
-from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
-from repo.postgres.presence import Observer, Presence
+from repo.postgres.observer import Observer
+from repo.postgres.presence import Presence
 from repo.postgres.server import Server
-from tests.support.fleet import Fleet, running_fleet
+from tests.support.fleet import Fleet
 from tests.support.queue.redis_programs import HOST, RedisProgram
 from tests.support.store.postgres_server import PostgresServer
 from worker.queue.users import user_name
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("on_postgres")]
 
 SECRET = "administrators-queue"  # noqa: S105 - of a server that lives as long as the test does
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[PostgresServer]:
-    """A server of these tests' own, since roles belong to a whole server."""
-    with PostgresServer() as server:
-        yield server
-
-
-@pytest.fixture
-async def fleet(server: PostgresServer) -> AsyncIterator[Fleet]:
-    async with running_fleet(database=server.tcp_url(server.database())) as fleet:
-        yield fleet
 
 
 async def was_there(fleet: Fleet, host: str) -> None:

@@ -15,7 +15,8 @@ from repo.base import BaseRepository
 from repo.errors import InvalidHost, StoreUnavailable, StoreUnusable
 from repo.lifecycle import Sighting
 from repo.postgres.hosts import lose_host
-from repo.postgres.presence import Observer, Presence
+from repo.postgres.observer import Observer
+from repo.postgres.presence import Presence
 from repo.postgres.server import Server
 from tests.support.network.namespaces import Namespace
 from tests.support.store.pgbouncer import PgBouncer
