@@ -56,9 +56,6 @@ def build(
     async def page(_: Request) -> Response:
         return FileResponse(STATIC / "index.html", headers={"Cache-Control": "no-cache"})
 
-    async def can(_: Request) -> Response:
-        return JSONResponse({"actions": actions is not None}, headers={"Cache-Control": "no-store"})
-
     async def fleet(request: Request) -> Response:
         selection = Selection.of(request.query_params)
         return _stream(overview(watcher, selection, operation_timeout=operation_timeout))
@@ -67,7 +64,9 @@ def build(
         lifecycle_id = request.path_params["id"]
         if not ID.fullmatch(lifecycle_id):
             raise HTTPException(404, "that can't be an id")
-        return _stream(story(watcher, lifecycle_id, operation_timeout=operation_timeout))
+        return _stream(
+            story(watcher, lifecycle_id, operation_timeout=operation_timeout, may_act=actions is not None)
+        )
 
     async def act(request: Request) -> Response:
         assert actions is not None  # noqa: S101
@@ -78,7 +77,6 @@ def build(
     routes: list[BaseRoute] = [
         Route("/", page),
         Route("/row/{id}", page),
-        Route("/can", can),
         Route("/events", fleet),
         Route("/events/{id}", row),
         Mount("/static", StaticFiles(directory=STATIC)),

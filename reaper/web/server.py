@@ -5,7 +5,7 @@ import contextlib
 import ipaddress
 import os
 import socket
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -118,7 +118,8 @@ async def run_web(settings: ReaperSettings, *, listen: Listen, names: Sequence[s
         listening = stack.enter_context(listen.opened())
         repository = await stack.enter_async_context(repository_of(settings))
         client = await stack.enter_async_context(LifecycleClient(settings)) if act else None
-        queue = await stack.enter_async_context(_open_queue(settings.redis))
+        queue = Queue(settings.redis)
+        stack.push_async_callback(queue.close)
         watcher = Watcher(repository, queue)
         await watcher.look()
         app = build(
@@ -167,15 +168,6 @@ def _name(listening: socket.socket) -> str:
         return f"unix:{listening.getsockname()}"
     host, port = listening.getsockname()[:2]
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-@contextlib.asynccontextmanager
-async def _open_queue(dsn: str) -> AsyncIterator[Queue]:
-    queue = Queue(dsn)
-    try:
-        yield queue
-    finally:
-        await queue.close()
 
 
 def _reload(settings: ReaperSettings) -> str:

@@ -9,7 +9,7 @@ import yaml
 
 from reaper.web.overview import View, view, waits
 from reaper.web.watcher import Watcher
-from repo.base import Lifecycle
+from repo.base import OPEN, Lifecycle
 from repo.errors import StoreError
 from worker.documents.masking import masked
 from worker.liveness.owner import Owner
@@ -18,13 +18,14 @@ _AROUND: Final = 5
 
 
 async def story(
-    watcher: Watcher, lifecycle_id: str, *, operation_timeout: float
+    watcher: Watcher, lifecycle_id: str, *, operation_timeout: float, may_act: bool
 ) -> AsyncIterator[dict[str, Any]]:
     """What the page of a row shows, for ever: whole, each time that it has changed; null for no such row."""
     told: Any = ()
     while True:
         try:
             found = await _story(watcher, lifecycle_id, operation_timeout)
+            found = found and found | {"actions": _actions(found["row"]) if may_act else []}
         except StoreError:
             found = told
         health = {"store": watcher.store._asdict(), "queue": watcher.queue_health._asdict()}
@@ -96,6 +97,11 @@ def steps(row: Lifecycle, around: list[Lifecycle], said: list[tuple[str, str]]) 
         ).total_seconds()
         told.append({"at": at, "what": what, "text": text, "row": other, "after": after})
     return told
+
+
+def _actions(row: View) -> list[str]:
+    """What can be done about a row, as it is now."""
+    return ["cancel" if row["status"] in OPEN else "retry", "teardown"]
 
 
 def _services(row: Lifecycle) -> list[str]:

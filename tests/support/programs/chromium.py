@@ -8,11 +8,16 @@ from tests.support.fleet import HANG_GUARD_S
 from tests.support.needs import lacking
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome")
-_FLAGS = (
+FLAGS = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
     *("--disable-dev-shm-usage", "--hide-scrollbars", "--force-device-scale-factor=1"),
 )
+
+
+def find_chromium() -> str:
+    """The binary; skips the test where there is none."""
+    return next(filter(None, map(shutil.which, _NAMES)), None) or lacking("chromium")
 
 
 class Chromium:
@@ -23,10 +28,7 @@ class Chromium:
     """
 
     def __init__(self, directory: Path) -> None:
-        found = next(filter(None, map(shutil.which, _NAMES)), None)
-        if found is None:
-            lacking("chromium")
-        self._binary = found
+        self._binary = find_chromium()
         self._directory = directory
         self._opened = 0
 
@@ -43,7 +45,7 @@ class Chromium:
     def _run(self, *arguments: str) -> str:
         self._opened += 1
         profile = self._directory / f"profile-{self._opened}"
-        command = [self._binary, *_FLAGS, f"--user-data-dir={profile}", *arguments]
+        command = [self._binary, *FLAGS, f"--user-data-dir={profile}", *arguments]
         finished = subprocess.run(command, capture_output=True, text=True, timeout=HANG_GUARD_S, check=False)
         assert finished.returncode == 0, finished.stderr
         return finished.stdout

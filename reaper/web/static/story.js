@@ -1,0 +1,48 @@
+// The page of a row.
+
+import {show_actions} from "./actions.js";
+import {$, make, say_alert, set} from "./elements.js";
+import {outcome, page_of} from "./row_view.js";
+import {fill} from "./table.js";
+import {between, since, span, time_of} from "./times.js";
+
+let story = null;
+
+export function take_row(news) {
+  if (!("story" in news)) return tick_row();
+  story = news.story;
+  if (story === null) return say_alert("There is no such row. It may have been pruned.");
+  const each = story.row;
+  document.title = `${each.operation} of ${each.decky} - Deckies`;
+  $("row-h").replaceChildren(`${each.operation} of `, make("a", each.decky, {href: `/?decky=${encodeURIComponent(each.decky)}`}),
+    each.host === null ? "" : ` on ${each.host}`);
+  tick_row();
+  $("steps").replaceChildren(...story.steps.map(step => {
+    const item = make("li", undefined, {className: `state ${step.what}`});
+    item.append(time_of(step.at), ` +${span(step.after)} `, make("b", step.what), " ",
+      step.row ? make("a", "the other row", {href: page_of(step.row)}) : "", make("span", step.text));
+    return item;
+  }));
+  set($("request"), story.request ?? "Nobody knows: another program wrote this row.");
+  set($("runs"), story.runs.join(", ") || "nothing that is known here");
+  const rows = new Map(story.around.map(other => [other.id, other]));
+  fill("around", [...rows.keys()], id => [
+    {text: rows.get(id).accepted, time: true},
+    id === each.id ? `${rows.get(id).operation} (this row)` : {text: rows.get(id).operation, href: page_of(id)},
+    outcome(rows.get(id)), rows.get(id).services.join(", "), {text: rows.get(id).error ?? "", class: "error", long: true},
+  ]);
+  show_actions(each, story.actions);
+  $("row").hidden = false;
+}
+
+export function tick_row() {
+  const each = story?.row;
+  if (!each) return;
+  const words = {
+    pending: () => `pending for ${span(since(each.accepted))}${each.why ? `, waits ${each.why}` : ""}`,
+    running: () => `running for ${span(since(each.claimed))}, deadline in ${span(Math.max(0, -since(each.deadline)))}`
+      + (each.cancelling ? ", is being cancelled" : each.line ? `: ${each.line}` : ""),
+  };
+  set($("row-state"), words[each.status]?.() ?? `${each.outcome ?? each.status} in ${span(between(each.claimed ?? each.accepted, each.ended))}`);
+  $("row-state").className = `state ${each.outcome ?? each.status}`;
+}
