@@ -9,10 +9,10 @@ strings in aware UTC. Every write has been committed, durably, when its call ret
 """
 
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, Unpack
 
 from repo.history import History
 from repo.lifecycle import (
@@ -28,6 +28,7 @@ from repo.lifecycle import (
     Deployed,
     DeployedDecky,
     Ending,
+    Filter,
     Host,
     Lifecycle,
     Operation,
@@ -38,8 +39,8 @@ from repo.lifecycle import (
 
 __all__ = [
     "ANY_HOST", "CANCELLED", "DECKY_NAME", "ID", "OPEN", "OPERATIONS", "OUTCOMES", "TERMINAL",
-    "BaseRepository", "Claim", "Deployed", "DeployedDecky", "Ending", "Host", "Lifecycle", "Operation",
-    "Outcome", "Status", "StoreIdentity",
+    "BaseRepository", "Claim", "Deployed", "DeployedDecky", "Ending", "Filter", "Host", "Lifecycle",
+    "Operation", "Outcome", "Status", "StoreIdentity",
 ]  # fmt: skip
 
 
@@ -234,18 +235,8 @@ class BaseRepository(History):
         """Rows of this host (None: the master's) that were closed as lost, without payload."""
 
     @abstractmethod
-    async def list_lifecycles(
-        self,
-        *,
-        statuses: Sequence[Status] = (),
-        outcomes: Sequence[Outcome] = (),
-        operation: Operation | None = None,
-        decky_name: str | None = None,
-        host_uuid: str | None = None,
-        since: datetime | None = None,
-        limit: int = 50,
-    ) -> list[Lifecycle]:
-        """Rows without payload, newest first; an empty filter means any."""
+    async def list_lifecycles(self, **wanted: Unpack[Filter]) -> list[Lifecycle]:
+        """Rows without payload, newest first."""
 
     @abstractmethod
     async def get_deployed(self, decky_name: str, host_uuid: str | None) -> Deployed | None:

@@ -1,11 +1,10 @@
 """The reads of those who look back: what ended, what stands around a row, figures by the hour."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from datetime import datetime
-from typing import NamedTuple
+from typing import NamedTuple, Unpack
 
-from repo.lifecycle import ANY_HOST, Lifecycle, Operation, Outcome, Status
+from repo.lifecycle import Filter, Lifecycle
 
 
 class Spread(NamedTuple):
@@ -31,33 +30,24 @@ class Hour(NamedTuple):
     took: Spread | None
 
 
+class EndedFilter(Filter, total=False):
+    """Which rows that have ended: as `Filter`, but None is a host, and times are those of the end.
+
+    host_uuid: this one; None is the master's own, ANY_HOST or missing any.
+    error: text that the error contains, in small or capital letters. No index helps here: give `since` too.
+    since, until: ended then or later, and before; aware.
+    """
+
+    error: str
+    until: datetime | None
+
+
 class History(ABC):
     """What ended, and in which order things were asked for."""
 
     @abstractmethod
-    async def list_ended(
-        self,
-        *,
-        statuses: Sequence[Status] = (),
-        outcomes: Sequence[Outcome] = (),
-        decky_name: str | None = None,
-        host_uuid: str | None = ANY_HOST,
-        operation: Operation | None = None,
-        error: str = "",
-        since: datetime | None = None,
-        until: datetime | None = None,
-        limit: int = 50,
-    ) -> list[Lifecycle]:
-        """Terminal rows without payload, the latest end first; an empty filter means any.
-
-        Args:
-            statuses, outcomes, decky_name, operation: as `list_lifecycles` takes them.
-            host_uuid: the rows of this host (None: the master's).
-            error: text that the error contains, in small or capital letters. No index helps here: give
-                `since` too.
-            since, until: aware; the row ended then or later, and before.
-            limit: at most so many rows.
-        """
+    async def list_ended(self, **wanted: Unpack[EndedFilter]) -> list[Lifecycle]:
+        """Terminal rows without payload, the latest end first."""
 
     @abstractmethod
     async def list_around(self, row: Lifecycle, limit: int) -> list[Lifecycle]:

@@ -1,6 +1,8 @@
 """What the store hands out and takes: one typed row, and the words that its columns hold."""
 
 import re
+from collections.abc import Sequence
+from datetime import datetime
 from typing import Any, Final, Literal, NamedTuple, NotRequired, TypedDict, get_args
 
 Operation = Literal["deploy", "mutate", "teardown"]
@@ -48,6 +50,24 @@ class Lifecycle(TypedDict):
     deliveries: int
     enqueued_at: str | None
     cancel_requested_at: str | None
+
+
+class Filter(TypedDict, total=False):
+    """Which rows; what is missing, empty or None means any.
+
+    statuses, outcomes: one of these.
+    operation, decky_name, host_uuid: this one.
+    since: accepted then or later; aware.
+    limit: at most so many; 50 if missing.
+    """
+
+    statuses: Sequence[Status]
+    outcomes: Sequence[Outcome]
+    operation: Operation | None
+    decky_name: str | None
+    host_uuid: str | None
+    since: datetime | None
+    limit: int
 
 
 class StoreIdentity(NamedTuple):

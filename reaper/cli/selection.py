@@ -7,14 +7,14 @@ import asyncio
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import wraps
-from typing import Any, TypedDict, TypeVar
+from typing import Any, TypeVar
 
 import click
 from click.shell_completion import CompletionItem
 
 from reaper.cli.options import limit_option, since_option
 from reaper.cli.session import load_settings
-from repo.base import OPEN, BaseRepository, Lifecycle, Status
+from repo.base import OPEN, BaseRepository, Filter, Lifecycle, Status
 from repo.errors import InvalidLifecycle
 from repo.factory import repository_of
 
@@ -69,16 +69,6 @@ def ids_argument(*, required: bool = True) -> Callable[[F], F]:
 def decky_option(meaning: str = "Only this decky.") -> Callable[[F], F]:
     """--decky."""
     return click.option("--decky", metavar="NAME", shell_complete=_offer_deckies, help=meaning)
-
-
-class Filter(TypedDict):
-    """Which rows, as `list_lifecycles` takes it."""
-
-    statuses: tuple[Status, ...]
-    decky_name: str | None
-    host_uuid: str | None
-    since: datetime | None
-    limit: int
 
 
 def filter_options(most: int) -> Callable[[Callable[..., int]], Callable[..., int]]:

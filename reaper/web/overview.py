@@ -39,8 +39,8 @@ async def overview(
         if selection.wants_ended and watcher.store.up and (seen != watcher.ends or age >= _LOOK_AGAIN):
             seen, age = watcher.ends, 0
             try:
-                wanted = selection.ended(datetime.now(UTC))
-                ended = await watcher.repository.list_ended(**wanted, limit=SHOWN)
+                wanted = selection.ended(datetime.now(UTC), SHOWN)
+                ended = await watcher.repository.list_ended(**wanted)
             except StoreError:
                 seen = -1
         age += 1

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final, NamedTuple, Protocol, Self, get_args
 
 from repo.base import ANY_HOST, OPEN, TERMINAL, Lifecycle, Outcome, Status
+from repo.history import EndedFilter
 from repo.settings import Seconds
 
 MASTER: Final = "-"
@@ -67,7 +68,7 @@ class Selection(NamedTuple):
             since=one.get("since") or _DAY,
             until=one.get("until", ""),
         )
-        found.ended(datetime.now(UTC))  # its times can be read
+        found.ended(datetime.now(UTC), 0)  # its times can be read
         return found
 
     @property
@@ -90,7 +91,7 @@ class Selection(NamedTuple):
             and self.host in (ANY_HOST, row["host_uuid"])
         )
 
-    def ended(self, now: datetime) -> dict[str, Any]:
+    def ended(self, now: datetime, limit: int) -> EndedFilter:
         """What `list_ended` is to be asked."""
         return {
             "statuses": [state for state in self.states if state in TERMINAL],
@@ -100,6 +101,7 @@ class Selection(NamedTuple):
             "error": self.error,
             "since": _moment("since", self.since, now),
             "until": _moment("until", self.until, now) if self.until else None,
+            "limit": limit,
         }
 
 

@@ -1,11 +1,10 @@
 """The calls of those who look back."""
 
-from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Unpack
 
-from repo.base import ANY_HOST, Lifecycle, Operation, Outcome, Status
-from repo.history import Hour, Spread
+from repo.base import Lifecycle
+from repo.history import EndedFilter, Hour, Spread
 from repo.models import validation
 from repo.repository.opened import OpenedRepository
 from repo.repository.statements import history
@@ -15,31 +14,8 @@ from repo.repository.steps import decky_key
 class LookingBack(OpenedRepository):
     """The calls of those who look back."""
 
-    async def list_ended(
-        self,
-        *,
-        statuses: Sequence[Status] = (),
-        outcomes: Sequence[Outcome] = (),
-        decky_name: str | None = None,
-        host_uuid: str | None = ANY_HOST,
-        operation: Operation | None = None,
-        error: str = "",
-        since: datetime | None = None,
-        until: datetime | None = None,
-        limit: int = 50,
-    ) -> list[Lifecycle]:
-        statement = history.ended(
-            statuses=statuses,
-            outcomes=outcomes,
-            decky_name=decky_name,
-            host_uuid=host_uuid,
-            operation=operation,
-            error=error,
-            since=None if since is None else validation.time("since", since),
-            until=None if until is None else validation.time("until", until),
-            limit=limit,
-        )
-        return await self._rows(statement, {})
+    async def list_ended(self, **wanted: Unpack[EndedFilter]) -> list[Lifecycle]:
+        return await self._rows(history.ended(**wanted), {})
 
     async def list_around(self, row: Lifecycle, limit: int) -> list[Lifecycle]:
         at = {

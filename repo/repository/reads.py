@@ -1,22 +1,18 @@
 """The calls that read."""
 
 import json
-from collections.abc import Iterable, Sequence
-from datetime import datetime
-from typing import Any, cast
+from collections.abc import Iterable
+from typing import Any, Unpack, cast
 
 from repo.base import (
     ANY_HOST,
     Deployed,
     DeployedDecky,
+    Filter,
     Host,
     Lifecycle,
-    Operation,
-    Outcome,
-    Status,
     StoreIdentity,
 )
-from repo.models import validation
 from repo.repository.opened import OpenedRepository
 from repo.repository.statements import reads
 from repo.repository.statements.conditions import host_key
@@ -60,27 +56,8 @@ class Reads(OpenedRepository):
     async def list_lost_lifecycles(self, host_uuid: str | None) -> list[Lifecycle]:
         return await self._rows(reads.LIST_LOST, {"host": host_key(host_uuid)})
 
-    async def list_lifecycles(
-        self,
-        *,
-        statuses: Sequence[Status] = (),
-        outcomes: Sequence[Outcome] = (),
-        operation: Operation | None = None,
-        decky_name: str | None = None,
-        host_uuid: str | None = None,
-        since: datetime | None = None,
-        limit: int = 50,
-    ) -> list[Lifecycle]:
-        statement = reads.listing(
-            statuses=statuses,
-            outcomes=outcomes,
-            operation=operation,
-            decky_name=decky_name,
-            host_uuid=host_uuid,
-            since=None if since is None else validation.time("since", since),
-            limit=limit,
-        )
-        return await self._rows(statement, {})
+    async def list_lifecycles(self, **wanted: Unpack[Filter]) -> list[Lifecycle]:
+        return await self._rows(reads.listing(**wanted), {})
 
     async def get_deployed(self, decky_name: str, host_uuid: str | None) -> Deployed | None:
         row: Any = await self._first(reads.FIND_DEPLOYED, decky_key(decky_name, host_uuid))

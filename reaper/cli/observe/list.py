@@ -5,9 +5,9 @@ import click
 from reaper.cli.options import json_option
 from reaper.cli.output.away import hosts_away
 from reaper.cli.output.table import say_empty, show_rows
-from reaper.cli.selection import Filter, filter_options
+from reaper.cli.selection import filter_options
 from reaper.cli.session import with_repository
-from repo.base import BaseRepository
+from repo.base import BaseRepository, Filter
 
 
 @click.command()

@@ -13,9 +13,9 @@ from rich.text import Text
 
 from reaper.cli.output.away import Away, hosts_away, state_with_host
 from reaper.cli.output.table import public, table
-from reaper.cli.selection import Filter, filter_options
+from reaper.cli.selection import filter_options
 from reaper.cli.session import with_repository
-from repo.base import OPEN, BaseRepository, Lifecycle, Status
+from repo.base import OPEN, BaseRepository, Filter, Lifecycle, Status
 
 _EVERY_S = 1.0
 _CHROME_LINES = 3
@@ -73,7 +73,7 @@ class Watched:
         """The hosts that are not there now."""
         return await hosts_away(self._repository)
 
-    async def _list(self, statuses: tuple[Status, ...]) -> list[Lifecycle]:
+    async def _list(self, statuses: Sequence[Status]) -> list[Lifecycle]:
         wanted: Filter = {**self._wanted, "statuses": statuses}
         return await self._repository.list_lifecycles(**wanted)
 

@@ -1,5 +1,7 @@
 """What statements have in common: which rows they are about."""
 
+from collections.abc import Sequence
+
 from sqlalchemy import (
     ColumnElement,
     and_,
@@ -31,6 +33,8 @@ LOST = text("decky_lifecycle.outcome = 'lost'")
 
 host = func.coalesce(_t.host_uuid, text("''"))
 on_host = host == bindparam("host")
+any_row_of: ColumnElement[str] = literal_column("(decky_lifecycle.decky_name || '')")
+"""The decky's name, as the index over all rows has it."""
 same_decky = and_(on_host, _t.decky_name == bindparam("decky_name"))
 this_row = _t.id == bindparam("row_id")
 without_payload = [column for column in lifecycle.columns if column is not _t.payload]
@@ -45,6 +49,26 @@ first_in_line = ~exists(
         _older.c.id < _t.id,
     )
 ).correlate(lifecycle)
+
+
+def matching(
+    *,
+    statuses: Sequence[str] = (),
+    outcomes: Sequence[str] = (),
+    operation: str | None = None,
+    decky_name: str | None = None,
+) -> list[ColumnElement[bool]]:
+    """What a `Filter` asks for, but for hosts and times."""
+    conditions: list[ColumnElement[bool]] = []
+    if statuses:
+        conditions.append(_t.status.in_(statuses))
+    if outcomes:
+        conditions.append(_t.outcome.in_(outcomes))
+    if operation is not None:
+        conditions.append(_t.operation == operation)
+    if decky_name is not None:
+        conditions.append(any_row_of == bindparam("decky_name", decky_name))
+    return conditions
 
 
 def host_key(host_uuid: str | None) -> str:

@@ -1,6 +1,6 @@
 """Statements of those who look back. All but the search in errors are ranges of an index."""
 
-from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import (
@@ -24,51 +24,45 @@ from sqlalchemy.types import NullType
 from repo.base import ANY_HOST
 from repo.engine import Statement
 from repo.models.tables import lifecycle
-from repo.repository.statements.conditions import host, host_key, on_host, without_payload
+from repo.models.validation import time
+from repo.repository.statements.conditions import (
+    any_row_of,
+    host,
+    host_key,
+    matching,
+    on_host,
+    without_payload,
+)
 
 _t = lifecycle.c
-_any_row_of: ColumnElement[str] = literal_column(
-    "(decky_lifecycle.decky_name || '')"
-)  # as the index over all rows has it
 _since = _t.completed_at >= bindparam("since", type_=_t.completed_at.type)
 
 
 def ended(
     *,
-    statuses: Sequence[str],
-    outcomes: Sequence[str],
-    decky_name: str | None,
-    host_uuid: str | None,
-    operation: str | None,
-    error: str,
-    since: str | None,
-    until: str | None,
-    limit: int,
+    host_uuid: str | None = ANY_HOST,
+    error: str = "",
+    since: datetime | None = None,
+    until: datetime | None = None,
+    limit: int = 50,
+    **wanted: Any,
 ) -> Statement:
-    """Terminal rows without payload, the latest end first."""
-    conditions: list[ColumnElement[bool]] = [_t.completed_at.is_not(None)]
-    if statuses:
-        conditions.append(_t.status.in_(statuses))
-    if outcomes:
-        conditions.append(_t.outcome.in_(outcomes))
-    if decky_name is not None:
-        conditions.append(_any_row_of == bindparam("decky_name", decky_name))
+    """Terminal rows without payload, the latest end first; `wanted` is an `EndedFilter`."""
+    conditions = [_t.completed_at.is_not(None), *matching(**wanted)]
     if host_uuid != ANY_HOST:
         conditions.append(host == host_key(host_uuid))
-    if operation is not None:
-        conditions.append(_t.operation == operation)
     if error:
         conditions.append(_t.error.icontains(error, autoescape=True))
     if since is not None:
-        conditions.append(_t.completed_at >= since)
+        conditions.append(_t.completed_at >= time("since", since))
     if until is not None:
-        conditions.append(_t.completed_at < until)
+        conditions.append(_t.completed_at < time("until", until))
     latest_first = (_t.completed_at.desc(), _t.id.desc())
     return Statement(select(*without_payload).where(*conditions).order_by(*latest_first).limit(limit))
 
 
 _place = tuple_(_t.started_at, _t.id)
-_of_decky = select(lifecycle).where(_any_row_of == bindparam("decky_name"), on_host)
+_of_decky = select(lifecycle).where(any_row_of == bindparam("decky_name"), on_host)
 _at = tuple_(bindparam("started_at", type_=_t.started_at.type), bindparam("row_id", type_=_t.id.type))
 UP_TO = Statement(
     _of_decky.where(_place <= _at).order_by(_t.started_at.desc(), _t.id.desc()).limit(bindparam("most"))

@@ -1,10 +1,9 @@
 """Statements that read."""
 
-from collections.abc import Iterable
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import (
-    ColumnElement,
     Select,
     and_,
     bindparam,
@@ -19,6 +18,7 @@ from sqlalchemy import (
 from repo.base import ANY_HOST
 from repo.engine import Statement
 from repo.models.tables import deployed, lifecycle, store
+from repo.models.validation import time
 from repo.repository.statements.conditions import (
     LOST,
     ONE,
@@ -29,6 +29,7 @@ from repo.repository.statements.conditions import (
     host,
     host_key,
     is_absent,
+    matching,
     of_ids,
     on_host,
     on_hosts,
@@ -39,11 +40,6 @@ from repo.repository.statements.conditions import (
 
 _t = lifecycle.c
 _d = deployed.c
-
-_any_row_of: ColumnElement[str] = literal_column(
-    "(decky_lifecycle.decky_name || '')"
-)  # as the index over all rows has it
-
 
 STATE = Statement(
     select(
@@ -149,29 +145,14 @@ def deployed_deckies(host_uuid: str | None, decky_name: str | None) -> Statement
 
 
 def listing(
-    *,
-    statuses: Iterable[str],
-    outcomes: Iterable[str],
-    operation: str | None,
-    decky_name: str | None,
-    host_uuid: str | None,
-    since: str | None,
-    limit: int,
+    *, host_uuid: str | None = None, since: datetime | None = None, limit: int = 50, **wanted: Any
 ) -> Statement:
-    """Rows without payload, newest first."""
-    conditions: list[ColumnElement[bool]] = []
-    if wanted := list(statuses):
-        conditions.append(_t.status.in_(wanted))
-    if wanted := list(outcomes):
-        conditions.append(_t.outcome.in_(wanted))
-    if operation is not None:
-        conditions.append(_t.operation == operation)
-    if decky_name is not None:
-        conditions.append(_any_row_of == bindparam("decky_name", decky_name))
+    """Rows without payload, newest first; `wanted` is a `Filter`."""
+    conditions = matching(**wanted)
     if host_uuid is not None:
         conditions.append(_t.host_uuid == host_uuid)
     if since is not None:
-        conditions.append(_t.started_at >= since)
+        conditions.append(_t.started_at >= time("since", since))
     newest_first = (_t.started_at.desc(), _t.id.desc())
     found: Select[Any] = select(*without_payload).where(*conditions).order_by(*newest_first).limit(limit)
     return Statement(found)

@@ -3,6 +3,7 @@
 import pytest
 
 from repo.postgres.presence import Presence
+from repo.postgres.roles import add_host, remove_host
 from repo.postgres.server import Server
 from tests.reaper.web.conftest import LivePage
 from tests.support.fleet import running_fleet
@@ -27,3 +28,20 @@ async def test_a_host_that_goes_is_shown_as_absent() -> None:
             gone = shown | {"present": False}
             await page.until("/events", lambda state: gone in state.get("hosts", ()))
             await page.http.aclose()
+
+
+async def test_the_page_of_a_host_role_shows_the_rows_of_its_host(postgres: PostgresServer) -> None:
+    url = postgres.tcp_url(postgres.database())
+    async with running_fleet(database=url) as fleet:
+        async with fleet.client() as client:
+            await client.deploy("decky-01", fleet.document("decky-01"))
+            row = await client.deploy("decky-01", fleet.document("decky-01"), host_uuid="h1")
+        made = await add_host(Server(url), "h1")
+        fleet.set(database=postgres.tcp_url(url.rpartition("/")[2], made.role, made.password))
+        page = LivePage(fleet)
+        await page.start()
+        state = await page.until("/events", lambda state: state.get("hours") is not None)
+        assert [each["id"] for each in state["pending"]] == [row]
+        assert [each["host"] for each in state["hosts"]] == ["h1"]
+        await page.http.aclose()
+        await remove_host(Server(url), "h1")

@@ -66,6 +66,19 @@ async def test_rows_of_others_are_none_of_its(host: BaseRepository, repository: 
             await host.create_lifecycle({**OURS, "host_uuid": host_uuid})
 
 
+async def test_looking_back_it_sees_its_own(host: BaseRepository, repository: BaseRepository) -> None:
+    ours, _ = [await repository.create_lifecycle({**OURS, "host_uuid": each}) for each in ("h1", "h2")]
+    for row in await repository.list_open_lifecycles():
+        await repository.request_cancel(row["id"])
+    assert len(await repository.list_ended()) == 2
+    [row] = await host.list_ended()
+    assert row["id"] == ours
+    assert await host.list_ended(host_uuid="h2") == []
+    assert [each["id"] for each in await host.list_around(row, 5)] == [ours]
+    [hour] = await host.hours(datetime.now(UTC) - timedelta(hours=1))
+    assert hour.outcomes == {"cancelled": 1}
+
+
 async def test_pruning_is_the_master_s(host: BaseRepository, repository: BaseRepository) -> None:
     lifecycle_id = await host.create_lifecycle(OURS)
     await host.request_cancel(lifecycle_id)

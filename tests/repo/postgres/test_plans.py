@@ -4,15 +4,17 @@
 """
 
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import psycopg
 import pytest
 
 from repo.engine import Statement
+from repo.models.tables import to_text
 from repo.postgres.engine import PostgresEngine
 from repo.postgres.session import SET_UP
-from repo.repository.statements import reads, writes
+from repo.repository.statements import history, reads, writes
 from tests.support.store.postgres_server import PostgresServer
 
 OPEN_ROWS = 200
@@ -34,7 +36,8 @@ def shell(
             SELECT '01900000-' || lpad(to_hex(n >> 16), 4, '0') || '-7' || lpad(to_hex(n & 4095), 3, '0')
                     || '-8000-' || lpad(to_hex(n), 12, '0'),
                 'd' || n % 5000, 'deploy', 'succeeded', 'succeeded', t, t, t, '{{"compose": {{}}}}'
-            FROM generate_series(1, {closed}) n, LATERAL (SELECT now() - ({closed} - n) * interval '1 s' t) x;
+            FROM generate_series(1, {closed}) n,
+                LATERAL (SELECT '{NOW}+00'::timestamptz - ({closed} - n) * interval '1 s' t) x;
         INSERT INTO decky_lifecycle (id, decky_name, operation, status, owner, started_at, updated_at)
             SELECT '01910000-0000-7000-8000-' || lpad(to_hex(n), 12, '0'), 'd' || n / 2, 'deploy',
                 CASE n % 2 WHEN 0 THEN 'running' ELSE 'pending' END, 'me', now(), now()
@@ -48,17 +51,6 @@ def shell(
         yield shell
 
 
-def listing(**wanted: Any) -> Statement:
-    nothing: dict[str, Any] = {
-        "statuses": [],
-        "outcomes": [],
-        "operation": None,
-        "decky_name": None,
-        "host_uuid": None,
-    }
-    return reads.listing(**nothing | {"since": None, "limit": 50} | wanted)
-
-
 KEY, OPEN = "decky_lifecycle_pkey", "decky_lifecycle_open"
 DECKY = {"host": "", "decky_name": "d7", "operation": "deploy"}
 LONG_AGO, NOW = "2020-01-01 00:00:00.000000", "2026-05-04 10:11:12.123456"
@@ -69,6 +61,9 @@ ACCEPTED = DECKY | {
     **{"started_at": NOW, "updated_at": NOW, "attempt": 1, "retry_of": None, "deliveries": 0},
     **{"enqueued_at": None, "horizon": "05000000"},
 }
+LATELY = datetime.fromisoformat(NOW).replace(tzinfo=UTC) - timedelta(minutes=2)
+AROUND = DECKY | {"row_id": ID, "started_at": to_text(LATELY), "most": 5}
+BY_COMPLETION, BY_DECKY = {"decky_lifecycle_completed"}, {"decky_lifecycle_decky"}
 END = {"expect": "running", "keeps_outcome": 1, "to_status": "failed", "to_outcome": "failed"}
 
 PLANS: list[tuple[str, Statement, dict[str, Any], set[str]]] = [
@@ -97,8 +92,15 @@ PLANS: list[tuple[str, Statement, dict[str, Any], set[str]]] = [
     ("delivery", writes.NOTE_DELIVERY, ROW, {KEY}),
     ("sweep", writes.SWEEP, {"older_than": LONG_AGO, "reason": "x", "now": NOW}, {"decky_lifecycle_stale"}),
     ("prune", writes.PRUNE, {"older_than": LONG_AGO, "most": 500}, {"decky_lifecycle_completed", KEY}),
-    ("list", listing(), {}, {"decky_lifecycle_started"}),
-    ("list one decky", listing(decky_name="d7"), {}, {"decky_lifecycle_decky"}),
+    ("list", reads.listing(), {}, {"decky_lifecycle_started"}),
+    ("list one decky", reads.listing(decky_name="d7"), {}, BY_DECKY),
+    ("what ended", history.ended(), {}, BY_COMPLETION),
+    ("what ended lately", history.ended(since=LATELY, host_uuid=None), {}, BY_COMPLETION),
+    ("what ended of one decky", history.ended(decky_name="d7"), {}, BY_DECKY),
+    ("a decky's rows up to one", history.UP_TO, AROUND, BY_DECKY),
+    ("a decky's rows after one", history.AFTER, AROUND, BY_DECKY),
+    ("outcomes by the hour", history.OUTCOMES, {"since": to_text(LATELY)}, BY_COMPLETION),
+    ("times by the hour", history.SPREADS, {"since": to_text(LATELY)}, BY_COMPLETION),
 ]
 
 

@@ -1,20 +1,16 @@
 """Open rows are found without touching the closed ones, however many there are."""
 
 import sqlite3
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from sqlalchemy.dialects import sqlite
 
-from repo.repository.statements import reads, writes
+from repo.repository.statements import history, reads, writes
 
-
-def _listing(decky_name: str | None) -> Any:
-    return reads.listing(
-        statuses=[], outcomes=[], operation=None, decky_name=decky_name, host_uuid=None, since=None, limit=50
-    )
-
-
+DAY_AGO = datetime(2026, 5, 4, tzinfo=UTC)
+BY_COMPLETION, BY_DECKY = {"decky_lifecycle_completed"}, {"decky_lifecycle_decky"}
 BY_OPEN_DECKY = {"decky_lifecycle_open"}
 PARTIAL = {*BY_OPEN_DECKY, "decky_lifecycle_stale"}
 INDEXES: list[tuple[str, Any, set[str]]] = [
@@ -36,8 +32,16 @@ INDEXES: list[tuple[str, Any, set[str]]] = [
     ("claimed", reads.CLAIMED, set()),
     ("by ids", reads.BY_IDS, set()),
     ("by ids, without payload", reads.BY_IDS_WITHOUT_PAYLOAD, set()),
-    ("list", _listing(None), {"decky_lifecycle_started"}),
-    ("list one decky", _listing("d1"), {"decky_lifecycle_decky"}),
+    ("list", reads.listing(), {"decky_lifecycle_started"}),
+    ("list one decky", reads.listing(decky_name="d1"), BY_DECKY),
+    ("what ended", history.ended(), BY_COMPLETION),
+    ("what ended in a day, with an error", history.ended(since=DAY_AGO, error="no such"), BY_COMPLETION),
+    ("what ended on a host", history.ended(since=DAY_AGO, host_uuid="h1"), BY_COMPLETION),
+    ("what ended of one decky", history.ended(since=DAY_AGO, decky_name="d1"), BY_DECKY),
+    ("a decky's rows up to one", history.UP_TO, BY_DECKY),
+    ("a decky's rows after one", history.AFTER, BY_DECKY),
+    ("outcomes by the hour", history.OUTCOMES, BY_COMPLETION),
+    ("times by the hour", history.SPREADS, BY_COMPLETION),
 ]
 
 
