@@ -15,7 +15,7 @@ from contextlib import aclosing
 from reaper.settings import ReaperSettings
 from reaper.sweep.hosts import Hosts
 from reaper.sweep.listener import Listener, listening
-from reaper.sweep.report import Report, SignOfLife
+from reaper.sweep.report import Report, Scope, SignOfLife
 from reaper.sweep.sweeper import Sweeper
 from repo.errors import StoreReplaced, StoreUnavailable
 from repo.factory import repository_of
@@ -62,7 +62,7 @@ class Sweeps:
             if trigger in {"cron", "backstop"} and time.monotonic() - self._last < self._interval / 2:
                 return
             try:
-                report = await self._sweeper.run(trigger, with_queue=trigger != "start")
+                report = await self._sweeper.run(trigger, Scope(with_queue=trigger != "start"))
                 for owner in report.owners:
                     self.watch(owner)
                 self._sign_of_life.log(report)
@@ -101,7 +101,7 @@ class Sweeps:
         """
         async with self._one_at_a_time:
             try:
-                await self._sweeper.run("unit", with_queue=False, run=run, died_of=reason)
+                await self._sweeper.run("unit", Scope(with_queue=False, run=run, died_of=reason))
             except (StoreUnavailable, LocksUnusable):
                 return False  # logged at the next sweep
         return True

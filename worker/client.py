@@ -133,17 +133,9 @@ class LifecycleClient:
         if self.settings.document_policy == "decnet" and "compose" in payload:
             check_decnet(payload["compose"])
         accepted_at = now()
-        lifecycle_id, created = await self.repository.submit_lifecycle(
-            {
-                "decky_name": decky_name,
-                "operation": operation,
-                "host_uuid": host_uuid,
-                "payload": payload,
-                "started_at": accepted_at,
-                "deliveries": 1,
-                "enqueued_at": accepted_at,
-            }
-        )
+        asked = {"decky_name": decky_name, "operation": operation, "host_uuid": host_uuid, "payload": payload}
+        enqueued = {"started_at": accepted_at, "deliveries": 1, "enqueued_at": accepted_at}
+        lifecycle_id, created = await self.repository.submit_lifecycle(asked | enqueued)
         if created:
             emit(
                 "lifecycle.accepted",

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from reaper.settings import ReaperSettings
 from reaper.sweep.ages import Ages
+from reaper.sweep.report import Scope
 from reaper.sweep.rules import Action, Do, Facts, OtherHost, Policy, decide
 from repo.base import Lifecycle
 from repo.errors import DecnetReaperError
@@ -31,9 +32,9 @@ class SweepContext(NamedTuple):
     """What is the same for every row of one sweep.
 
     Attributes:
+        scope: how far the sweep goes.
         policy: the limits.
         at_start: this is a reaper's first sweep.
-        died_of: what the service manager says of the death of the rows' worker.
         first_in_line: ids of the rows that are their decky's oldest open ones.
         states: where the last deliveries of pending rows are; None while Redis is away, or isn't asked.
         queue_lost: Redis was away or was emptied since the last sweep.
@@ -41,9 +42,9 @@ class SweepContext(NamedTuple):
         hosts: which other hosts are there; None where that isn't known.
     """
 
+    scope: Scope
     policy: Policy
     at_start: bool
-    died_of: str
     first_in_line: set[str]
     states: Mapping[str, DeliveryState] | None
     queue_lost: bool
@@ -163,6 +164,7 @@ class Assessor:
         """
         owner = Owner.parse(row["owner"])
         alive = owner is not None and _alive(owner, during)
+        died_of = during.scope.died_of
         predates = during.at_start or owner is None or owner.boot != self._boot
         overdue = time.monotonic() - holder.deadline if holder and holder.lifecycle_id == row["id"] else None
         own_lock = owner is None or owner.boot != self._boot or self._claimed_under(owner, row, lock)
@@ -172,10 +174,10 @@ class Assessor:
             survivors=not (own_lock or alive) and self._has_survivors(row, owner),
             owner_alive=alive,
             owner_predates=predates,
-            reason_awaited=not (alive or predates or during.died_of) and self._reason_awaited(row, owner),
+            reason_awaited=not (alive or predates or died_of) and self._reason_awaited(row, owner),
             overdue=overdue,
             timed_out=self._timed_out.get(row["id"]),
-            died_of=during.died_of,
+            died_of=died_of,
         )
         return Assessment(decide(row, facts, during.policy), facts, lock)
 

@@ -2,7 +2,7 @@
 
 from reaper.sweep.report import Report
 from reaper.sweep.rules import Action
-from repo.base import BaseRepository, Lifecycle
+from repo.base import BaseRepository, Ending, Lifecycle, Outcome
 from repo.errors import StoreUnavailable
 from worker.clock import seconds_since
 from worker.execution.executor import log_retry
@@ -38,7 +38,6 @@ class Closing:
         Raises:
             StoreUnavailable: nothing was written.
         """
-        waited, took = _times(row)
         self._unreported.begin(row["id"], action.outcome)
         try:
             ending = await self._repository.end_lifecycle(
@@ -56,23 +55,24 @@ class Closing:
         if ending.applied and ending.outcome is not None:
             report.actions.append((row, action))
             report.counts["failed"] += 1
-            emit_end(
-                row,
-                ending.outcome,
-                owner=row["owner"],
-                queue_wait_s=waited,
-                duration_s=took,
-                error=ending.error,
-                retry_id=ending.retry_id,
-            )
             report.counts["retried"] += ending.retry_id is not None
-            log_retry(row, ending)
+            _log(row, ending, ending.outcome)
         self._unreported.done(row["id"])
         return ending.retry_id is not None
 
 
-def _times(row: Lifecycle) -> tuple[float | None, float | None]:
-    if row["claimed_at"] is None:
-        return None, None
-    took = seconds_since(row["claimed_at"])
-    return round(max(0.0, seconds_since(row["started_at"]) - took), 3), took
+def _log(row: Lifecycle, ending: Ending, outcome: Outcome) -> None:
+    waited = took = None
+    if row["claimed_at"] is not None:
+        took = seconds_since(row["claimed_at"])
+        waited = round(max(0.0, seconds_since(row["started_at"]) - took), 3)
+    emit_end(
+        row,
+        outcome,
+        owner=row["owner"],
+        queue_wait_s=waited,
+        duration_s=took,
+        error=ending.error,
+        retry_id=ending.retry_id,
+    )
+    log_retry(row, ending)

@@ -1,4 +1,4 @@
-"""What a sweep saw and did, and what the log says of it."""
+"""How far a sweep goes, what it saw and did, and what the log says of it."""
 
 import time
 from collections import Counter
@@ -11,6 +11,24 @@ from worker.liveness.owner import Owner
 from worker.logging.emit import emit
 
 _WATCHING_EVERY_S = 60.0
+
+
+class Scope(NamedTuple):
+    """How far a sweep goes.
+
+    Attributes:
+        with_queue: False applies only the rules that don't need Redis.
+        older_than: give up pending rows, and rows of other hosts, that are older than this many seconds.
+        run: look only at the rows of this run of a unit, which has ended.
+        died_of: what the service manager says that it died of.
+        dry_run: decide, but do nothing.
+    """
+
+    with_queue: bool = True
+    older_than: float | None = None
+    run: str | None = None
+    died_of: str = ""
+    dry_run: bool = False
 
 
 class Report(NamedTuple):

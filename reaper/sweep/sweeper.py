@@ -12,7 +12,7 @@ from reaper.sweep.ages import Ages
 from reaper.sweep.assess import Assessment, Assessor, SweepContext, reason_of
 from reaper.sweep.closing import Closing
 from reaper.sweep.hosts import Hosts, Sightings
-from reaper.sweep.report import Report
+from reaper.sweep.report import Report, Scope
 from reaper.sweep.rules import Action, Do, Facts, Policy
 from reaper.sweep.survivors import Survivors
 from reaper.sweep.unreported import report_abandoned
@@ -29,6 +29,7 @@ from worker.queue import Delivery, DeliveryState, Outage, Queue, QueueUnavailabl
 # Rows that are closed side by side: enough to share the store's transactions, few enough for descriptors.
 _AT_ONCE = 200
 _PRUNE_EVERY_S = 60.0
+_EVERYTHING = Scope()
 
 
 class Sweeper:
@@ -85,25 +86,12 @@ class Sweeper:
         """This host was not seen for a while: the next sweep looks for what others have closed as lost."""
         self._was_away = True
 
-    async def run(
-        self,
-        trigger: str,
-        *,
-        with_queue: bool = True,
-        older_than: float | None = None,
-        run: str | None = None,
-        died_of: str = "",
-        dry_run: bool = False,
-    ) -> Report:
+    async def run(self, trigger: str, scope: Scope = _EVERYTHING) -> Report:
         """One sweep.
 
         Args:
             trigger: what caused it, for the log; "start" marks a reaper's first sweep.
-            with_queue: False applies only the rules that don't need Redis.
-            older_than: give up pending rows, and rows of other hosts, that are older than this many seconds.
-            run: look only at the rows of this run of a unit, which has ended.
-            died_of: what the service manager says that it died of.
-            dry_run: decide, but do nothing.
+            scope: how far it goes.
 
         Raises:
             StoreUnavailable: the store can't be read or written; the next sweep tries again.
@@ -111,48 +99,46 @@ class Sweeper:
         """
         begun = time.monotonic()
         self._locks.directory.check_same()
-        policy = self._policy
-        if older_than is not None:
-            policy = replace(policy, pending_ttl=older_than, stale_after=older_than)
-        if not dry_run:
+        if not scope.dry_run:
             await report_abandoned(self._repository, self._locks.directory)
-        everything = await self._repository.list_open_lifecycles(self._judged)
-        rows = [row for row in everything if run is None or _run_of(row) == run]
-        first = _first_in_line(everything)
-        states = await self._states([row for row in rows if row["id"] in first]) if with_queue else None
-        sightings = await self._hosts.look() if self._hosts is not None and run is None else None
-        if sightings is not None:
-            everything += (elsewhere := await self._elsewhere(sightings))
-            rows += elsewhere
-        queue_up = states is not None if with_queue else None
-        report = Report(rows, Counter(), [], set(), queue_up)
-
-        during = SweepContext(
-            policy=policy,
-            at_start=trigger == "start",
-            died_of=died_of,
-            first_in_line=first,
-            states=states,
-            queue_lost=self._queue_lost,
-            owners=report.owners,
-            hosts=sightings,
+        judged = await self._repository.list_open_lifecycles(self._judged)
+        rows = [row for row in judged if scope.run is None or _run_of(row) == scope.run]
+        first = _first_in_line(judged)
+        states = await self._states([row for row in rows if row["id"] in first]) if scope.with_queue else None
+        sightings, elsewhere = await self._elsewhere() if scope.run is None else (None, [])
+        rows += elsewhere
+        report = Report(rows, Counter(), [], set(), states is not None if scope.with_queue else None)
+        policy, at_start = self._policy_within(scope), trigger == "start"
+        await self._handle_all(
+            SweepContext(scope, policy, at_start, first, states, self._queue_lost, report.owners, sightings),
+            report,
         )
-        for start in range(0, len(rows), _AT_ONCE):
-            await self._handle_all(rows[start : start + _AT_ONCE], during, report, dry_run=dry_run)
         if states is not None:
             self._queue_lost = False
-        if not dry_run:
-            if self._was_away and run is None:
-                self._was_away = not await self._end_lost(report)
-            await self._prune(report)
-            self._forget_all_but(everything)
+        if not scope.dry_run:
+            await self._tidy(report, [*judged, *elsewhere], scope)
         report.log(trigger, time.monotonic() - begun)
         return report
 
-    async def _elsewhere(self, sightings: Sightings) -> list[Lifecycle]:
-        """Open rows of hosts that are not there, or never were."""
+    def _policy_within(self, scope: Scope) -> Policy:
+        if scope.older_than is None:
+            return self._policy
+        return replace(self._policy, pending_ttl=scope.older_than, stale_after=scope.older_than)
+
+    async def _elsewhere(self) -> tuple[Sightings | None, list[Lifecycle]]:
+        """Which other hosts are there, and the open rows of those that are not, or never were."""
+        sightings = None if self._hosts is None else await self._hosts.look()
+        if sightings is None:
+            return None, []
         there = [host for host, sighting in sightings.items() if sighting.present]
-        return await self._repository.list_open_elsewhere([self._settings.host_uuid, *there])
+        return sightings, await self._repository.list_open_elsewhere([self._settings.host_uuid, *there])
+
+    async def _tidy(self, report: Report, open_rows: list[Lifecycle], scope: Scope) -> None:
+        """End what is left of lost rows, prune old ones, and forget what was known of those that ended."""
+        if self._was_away and scope.run is None:
+            self._was_away = not await self._end_lost(report)
+        await self._prune(report)
+        self._forget_all_but(open_rows)
 
     async def _end_lost(self, report: Report) -> bool:
         """End what is left of this host's rows that were closed as lost; whether nothing is."""
@@ -189,12 +175,14 @@ class Sweeper:
             self._outage.worked("states")
         return {row["id"]: state for row, state in zip(pending, states, strict=True)}
 
-    async def _handle_all(
-        self, rows: list[Lifecycle], during: SweepContext, report: Report, *, dry_run: bool
-    ) -> None:
+    async def _handle_all(self, during: SweepContext, report: Report) -> None:
+        for start in range(0, report.rows, _AT_ONCE):
+            await self._handle_some(report.seen[start : start + _AT_ONCE], during, report)
+
+    async def _handle_some(self, rows: list[Lifecycle], during: SweepContext, report: Report) -> None:
         assessed = self._assessor.assess_all(rows, during)
         errors = await asyncio.gather(
-            *(self._handle(row, found, during, report, dry_run=dry_run) for row, found in assessed),
+            *(self._handle(row, found, during, report) for row, found in assessed),
             return_exceptions=True,
         )
         for (row, _), error in zip(assessed, errors, strict=True):
@@ -204,9 +192,10 @@ class Sweeper:
                 self._note(row, reason_of(error))
 
     async def _handle(
-        self, row: Lifecycle, assessment: Assessment, during: SweepContext, report: Report, *, dry_run: bool
+        self, row: Lifecycle, assessment: Assessment, during: SweepContext, report: Report
     ) -> None:
         action, facts, lock = assessment
+        dry_run = during.scope.dry_run
         ended = action.do in {Do.END_SURVIVORS, Do.END_OWNER} and not dry_run
         if ended:
             if action.do is Do.END_OWNER:

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from reaper.settings import ReaperSettings, Seconds
+from reaper.sweep.report import Scope
 from reaper.sweep.sweeper import Sweeper
 from repo.base import OPEN, TERMINAL, Lifecycle
 from repo.errors import LifecycleClosed
@@ -78,7 +79,7 @@ class Rows(RuleBasedStateMachine):
 
     @initialize()
     def first_pass(self) -> None:
-        self.do(self.sweeper.run("start", with_queue=False))
+        self.do(self.sweeper.run("start", Scope(with_queue=False)))
 
     @rule(
         decky=st.sampled_from(DECKIES),

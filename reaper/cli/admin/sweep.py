@@ -10,6 +10,8 @@ from reaper.cli.logging import settings_of_daemon
 from reaper.cli.options import Duration, dry_run_option, json_option
 from reaper.cli.session import load_settings
 from reaper.settings import ReaperSettings, SettingsError
+from reaper.sweep.report import Report, Scope
+from reaper.sweep.rules import Do
 from worker.liveness.signals import Signals
 from worker.service.systemd import death_reason, invocation_id
 
@@ -52,12 +54,7 @@ def _left_to_the_reaper(ended_run: str) -> bool:
 
 
 async def run_sweep(
-    settings: ReaperSettings,
-    older_than: float | None,
-    *,
-    ended_run: str | None,
-    dry_run: bool,
-    as_json: bool,
+    settings: ReaperSettings, older_than: float | None, *, ended_run: str | None, dry_run: bool, as_json: bool
 ) -> int:
     """Make one sweep and print what it decided.
 
@@ -74,34 +71,30 @@ async def run_sweep(
     # Here: systemd starts a worker again when its ExecStopPost= ends, which needs none of it where a reaper
     # answers, and is 0.4 s shorter without.
     from reaper.sweep.hosts import Hosts
-    from reaper.sweep.rules import Do
     from reaper.sweep.sweeper import Sweeper
     from repo.factory import repository_of
     from worker.liveness.locks import DeckyLocks
     from worker.queue import Queue
 
+    died_of = death_reason() if ended_run else ""
     queue = Queue(settings.redis)
     async with repository_of(settings) as repository, aclosing(Hosts(settings)) as hosts:
         sweeper = Sweeper(repository, queue, DeckyLocks.of(settings), settings, hosts=hosts)
-        report = await sweeper.run(
-            "command",
-            with_queue=False,
-            older_than=older_than,
-            run=ended_run,
-            died_of=death_reason() if ended_run else "",
-            dry_run=dry_run,
-        )
+        report = await sweeper.run("command", Scope(False, older_than, ended_run, died_of, dry_run))
         await queue.close()
+    _print(report, dry_run=dry_run, as_json=as_json)
+    return 0
+
+
+def _print(report: Report, *, dry_run: bool, as_json: bool) -> None:
     decided = [
         {"id": row["id"], "decky_name": row["decky_name"], "action": action.do.value, "error": action.error}
         for row, action in report.actions
     ]
     if as_json:
         click.echo(json.dumps({"rows": report.rows, "dry_run": dry_run, "actions": decided}, indent=2))
-    else:
-        for entry in decided:
-            click.echo(f"{entry['id']} {entry['decky_name']}: {entry['action']} {entry['error']}".rstrip())
-        verb = "would be closed" if dry_run else "closed"
-        closed = sum(action.do is Do.FAIL for _, action in report.actions)
-        click.echo(f"{report.rows} open rows seen, {closed} {verb}")
-    return 0
+        return
+    for entry in decided:
+        click.echo(f"{entry['id']} {entry['decky_name']}: {entry['action']} {entry['error']}".rstrip())
+    closed = sum(action.do is Do.FAIL for _, action in report.actions)
+    click.echo(f"{report.rows} open rows seen, {closed} {'would be closed' if dry_run else 'closed'}")

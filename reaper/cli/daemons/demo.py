@@ -59,24 +59,7 @@ async def run_demo(settings: ReaperSettings, *, keep: bool) -> int:
         The exit status: 0 if everything came out as it should.
     """
     root = Path(tempfile.mkdtemp(prefix="decnet-demo-"))
-    here = msgspec.structs.replace(
-        settings,
-        state_dir=root / "state",
-        runtime_dir=root / "run",
-        database=str(root / "state" / "decnet-reaper.db"),
-        redis=f"unix://{root}/run/queue.sock",
-    )
-    here = msgspec.structs.replace(here, runtime=await runtime_for_terminal(here))
-    runtime = make_runtime(here)
-    await runtime.check()
-    if runtime.name == "compose" and not _make_image():
-        click.echo("Docker is here, but no busybox to make an image of; taking local processes instead.")
-        here = msgspec.structs.replace(here, runtime="process")
-        runtime = make_runtime(here)
-    what = (
-        "Docker Compose" if runtime.name == "compose" else "local processes (no Docker with Compose v2 here)"
-    )
-    click.echo(f"Deckies run as {what}.")
+    here, runtime = await _prepared(settings, root)
     up = _start(here, runtime, root / "log")
     good = False
     try:
@@ -99,6 +82,28 @@ async def run_demo(settings: ReaperSettings, *, keep: bool) -> int:
         "Everything was as it should be, and nothing is left running." if good else "Something went wrong."
     )
     return 0 if good else 1
+
+
+async def _prepared(settings: ReaperSettings, root: Path) -> tuple[ReaperSettings, Runtime]:
+    here = msgspec.structs.replace(
+        settings,
+        state_dir=root / "state",
+        runtime_dir=root / "run",
+        database=str(root / "state" / "decnet-reaper.db"),
+        redis=f"unix://{root}/run/queue.sock",
+    )
+    here = msgspec.structs.replace(here, runtime=await runtime_for_terminal(here))
+    runtime = make_runtime(here)
+    await runtime.check()
+    if runtime.name == "compose" and not _make_image():
+        click.echo("Docker is here, but no busybox to make an image of; taking local processes instead.")
+        here = msgspec.structs.replace(here, runtime="process")
+        runtime = make_runtime(here)
+    means = (
+        "Docker Compose" if runtime.name == "compose" else "local processes (no Docker with Compose v2 here)"
+    )
+    click.echo(f"Deckies run as {means}.")
+    return here, runtime
 
 
 async def _wait_up(up: subprocess.Popen[bytes], root: Path) -> None:

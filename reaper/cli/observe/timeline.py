@@ -58,8 +58,7 @@ def command(
         rows = await repository.list_lifecycles(decky_name=decky, host_uuid=host, since=since, limit=limit)
         try:
             away = await hosts_away(repository)
-            now = datetime.now().astimezone()
-            write_timeline(output, rows, now=now, cut=len(rows) == limit, away=away)
+            write_timeline(output, rows, now=datetime.now().astimezone(), cut=len(rows) == limit, away=away)
         except OSError as error:
             return exit_status.report(f"{output} can't be written: {error.strerror}", exit_status.BAD_INPUT)
         if as_json:

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from reaper.cli import exit_status
-from reaper.cli.operations import document_files
+from reaper.cli.operations.document_files import BadFiles, of_directory, of_file
 from reaper.cli.operations.session import submit, with_client
 from reaper.cli.options import Wait, compose_option, host_option, json_option, wait_options
 from reaper.cli.output.wait import warn_of_host
@@ -36,8 +36,7 @@ def command(
     """Bring deckies up from a Compose document.
 
     Prints the id of each attempt, or with --wait how it ended. Everything is checked before anything is
-    submitted. Asking for what a decky is being deployed with already
-    gives that attempt's id.
+    submitted. Asking for what a decky is being deployed with already gives that attempt's id.
 
     \b
     Examples:
@@ -53,12 +52,8 @@ def command(
 
     async def work(client: LifecycleClient) -> int:
         try:
-            asked = (
-                document_files.of_file(names, compose or "")
-                if fleet is None
-                else document_files.of_directory(fleet)
-            )
-        except document_files.BadFiles as error:
+            asked = of_directory(fleet) if fleet is not None else of_file(names, compose or "")
+        except BadFiles as error:
             for reason in error.reasons:
                 exit_status.report(reason, exit_status.BAD_INPUT)
             return exit_status.report(str(error), exit_status.BAD_INPUT)

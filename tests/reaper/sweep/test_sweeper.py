@@ -6,6 +6,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from reaper.settings import ReaperSettings
+from reaper.sweep.report import Scope
 from reaper.sweep.sweeper import Sweeper
 from repo.errors import StoreBusy
 from repo.factory import get_repository
@@ -32,10 +33,10 @@ async def test_a_write_that_was_refused_is_not_logged_by_a_later_sweep(tmp_path:
             await repository.claim_lifecycle(await repository.create_lifecycle(data), DEAD)
         async with locked_by_another(settings.database):
             with pytest.raises(StoreBusy):
-                await sweeper(repository, settings).run("command", with_queue=False)
+                await sweeper(repository, settings).run("command", Scope(with_queue=False))
         with capture_logs() as lines:
-            report = await sweeper(repository, settings).run("command", with_queue=False)
-            await sweeper(repository, settings).run("command", with_queue=False)
+            report = await sweeper(repository, settings).run("command", Scope(with_queue=False))
+            await sweeper(repository, settings).run("command", Scope(with_queue=False))
         assert report.counts["failed"] == len(report.actions) == 3
         swept = [line["lifecycle_id"] for line in lines if line["event"] == "lifecycle.swept"]
         assert len(swept) == len(set(swept)) == 3
@@ -46,7 +47,7 @@ async def test_a_dry_run_decides_and_does_nothing(tmp_path: Path) -> None:
     async with get_repository(settings.database) as repository:
         lifecycle_id = await repository.create_lifecycle({"decky_name": "decky-01", "operation": "deploy"})
         await repository.claim_lifecycle(lifecycle_id, DEAD)
-        report = await sweeper(repository, settings).run("command", with_queue=False, dry_run=True)
+        report = await sweeper(repository, settings).run("command", Scope(with_queue=False, dry_run=True))
         assert [row["id"] for row, _ in report.actions] == [lifecycle_id]
         row = await repository.get_lifecycle(lifecycle_id)
         assert row is not None
