@@ -60,36 +60,45 @@ async def run_up(settings: ReaperSettings, workers: int) -> int:
     stop = Stop()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.ask)
-    os.environ["DECNET_REAPER_RUNTIME"] = runtime = await runtime_for_terminal(settings)
+    os.environ["DECNET_REAPER_RUNTIME"] = await _runtime(settings)
+    with DeckyLocks.for_daemon(settings).directory.joined("up"):
+        stop_server = Stop()
+        server = asyncio.create_task(_serve(settings, stop_server))
+        try:
+            await _server_ready(settings, server)
+            await _keep_daemons(settings, workers, stop)
+        finally:
+            stop_server.ask()  # last, so that the daemons' end is no outage
+            await server
+    await _say_what_still_runs(settings)
+    return 0
+
+
+async def _runtime(settings: ReaperSettings) -> str:
+    runtime = await runtime_for_terminal(settings)
     if runtime != settings.runtime and runtime == "process":
         _say(
             "no Docker Compose 2 is installed here: the commands of deckies run as local processes of this"
             " user, unconfined. DECNET_REAPER_RUNTIME=compose refuses that"
         )
-    with DeckyLocks.for_daemon(settings).directory.joined("up"):
-        # The queue ends last, so that the daemons' end is not an outage, and the reaper after the workers.
-        stop_server, stop_reaper = Stop(), Stop()
-        server = asyncio.create_task(_serve(settings, stop_server))
-        try:
-            await _server_ready(settings, server)
-            async with repository_of(settings, create=True):
-                log = UpLog(settings)  # made after the store, whose directory it lies in
-            reaper = asyncio.create_task(keep(_ours("reaper"), stop_reaper, log))
-            kept = [asyncio.create_task(keep(_ours("worker"), stop, log)) for _ in range(workers)]
-            _say(f"up, store {settings.database_name}; deploy from another terminal, end it with Ctrl-C")
-            await stop.asked.wait()
-            await _say_what_is_waited_for(settings)
-            await asyncio.gather(*kept)
-            if stop.now.is_set():
-                await _wait_until_swept(settings)
-            stop_reaper.ask()
-            await reaper
-            await log.drain()
-        finally:
-            stop_server.ask()
-            await server
-    await _say_what_still_runs(settings)
-    return 0
+    return runtime
+
+
+async def _keep_daemons(settings: ReaperSettings, workers: int, stop: Stop) -> None:
+    async with repository_of(settings, create=True):
+        log = UpLog(settings)  # made after the store, whose directory it lies in
+    stop_reaper = Stop()  # after the workers, whose rows it closes
+    reaper = asyncio.create_task(keep(_ours("reaper"), stop_reaper, log))
+    kept = [asyncio.create_task(keep(_ours("worker"), stop, log)) for _ in range(workers)]
+    _say(f"up, store {settings.database_name}; deploy from another terminal, end it with Ctrl-C")
+    await stop.asked.wait()
+    await _say_what_is_waited_for(settings)
+    await asyncio.gather(*kept)
+    if stop.now.is_set():
+        await _wait_until_swept(settings)
+    stop_reaper.ask()
+    await reaper
+    await log.drain()
 
 
 def _say(text: str) -> None:

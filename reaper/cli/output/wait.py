@@ -17,6 +17,8 @@ from worker.client import LifecycleClient
 from worker.liveness.errors import LocksUnusable
 from worker.liveness.lock_directory import LockDirectory
 from worker.logging.console import printable, tail
+from worker.runtimes.base import RuntimeAway, RuntimeUnavailable
+from worker.runtimes.registry import make_runtime
 from worker.settings import WorkerSettings
 
 _LONGEST_PAUSE_S = 0.25
@@ -170,11 +172,22 @@ class _Waiting:
             raise GaveUp(f"not ended after {span(self._timeout)}; the work goes on: {self._hint()}")
         if now - self._moved_at > _NO_WORKER_S:
             if not await self._somebody_works(open_rows):
-                raise GaveUp(
-                    f"no worker takes the {open_rows[0]['operation']} of {open_rows[0]['decky_name']}: is one"
-                    f" running? See decnet-reaper doctor. It waits for one: {self._hint()}"
-                )
+                raise GaveUp(await self._why_nobody_works(open_rows[0]))
             self._moved_at = now
+
+    async def _why_nobody_works(self, row: Lifecycle) -> str:
+        settings, what = self._client.settings, f"{row['operation']} of {row['decky_name']}"
+        if row["host_uuid"] == settings.host_uuid:
+            try:
+                await make_runtime(settings).check()
+            except RuntimeAway as error:
+                return f"the {what} waits ({self._hint()}) until its runtime answers: {error}"
+            except RuntimeUnavailable:
+                pass  # or `up` runs its deckies as local processes
+        return (
+            f"no worker takes the {what}: is one running? See decnet-reaper doctor."
+            f" It waits for one: {self._hint()}"
+        )
 
     async def _somebody_works(self, open_rows: Sequence[Lifecycle]) -> bool:
         if await asyncio.to_thread(self._worker_is_here, {row["host_uuid"] for row in open_rows}):

@@ -119,12 +119,27 @@ async def test_waiting_ends_with_its_timeout_and_the_work_goes_on(fleet: Fleet) 
         await wait_status(client, err.split()[-1], "succeeded")
 
 
+# Compose's own words, and an engine that doesn't answer.
+AWAY = 'import sys; print("2.40.3") if "version" in sys.argv else sys.exit("no daemon")'
+
+
 async def test_where_no_worker_is_the_waiting_is_given_up(fleet: Fleet) -> None:
-    file = write(fleet, "decky-01")
-    status, out, err = await fleet.run("deploy", "decky-01", "--compose", file, "--wait", "--json")
-    assert status == 3
+    script = fleet.root / "away.py"
+    script.write_text(AWAY)
+    runtime = {
+        "DECNET_REAPER_RUNTIME": "compose",
+        "DECNET_REAPER_COMPOSE_COMMAND": f"{sys.executable} {script}",
+    }
+    (status, out, err), (waited, _, why) = await asyncio.gather(
+        fleet.run("deploy", "decky-01", "--compose", write(fleet, "decky-01"), "--wait", "--json"),
+        fleet.run(
+            "deploy", "decky-02", "--compose", write(fleet, "decky-02"), "--wait", stdin=b"", **runtime
+        ),
+    )
+    assert status == waited == 3
     assert json.loads(out)["status"] == "pending"
     assert "no worker takes the deploy of decky-01: is one running?" in err
+    assert "until its runtime answers: the Docker engine can't be reached, start it" in why
 
 
 async def test_a_wait_behind_another_operation_is_not_given_up(fleet: Fleet) -> None:
