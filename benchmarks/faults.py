@@ -198,14 +198,25 @@ FAULTS = (
         ("store/test_hosts.py",),
     ),
     Fault(
-        "daemons stopped or upgraded, a wall clock set; the database, or an observer, away for long",
-        "no host is lost",
-        ("store/test_hosts.py",),
+        "a reaper held up between its look and its write, while the host comes back and goes again",
+        "the host is counted out anew before its row is closed",
+        ("test_a_reaper_held_up_before_its_write",),
+    ),
+    Fault(
+        "a host that an operator gives up, or removes",
+        "told; its running rows are closed as lost; one that was removed is forgotten with its last open row",
+        ("test_a_host_that_an_operator_gives_up",),
+    ),
+    Fault(
+        "daemons stopped, upgraded, or in a long garbage collection, a wall clock set; the database, or an"
+        " observer, away for long; a failover to the standby",
+        "no host is lost, and no row",
+        ("store/test_no_loss.py",),
     ),
     Fault(
         "a daemon's database behind PgBouncer; a reaper with a host's own role beside a host that goes",
         "refused at the start in one line; it judges no other host",
-        ("store/test_hosts.py",),
+        ("test_a_daemon_behind_a_pooler", "test_a_host_with_a_role_of_its_own_judges_no_other"),
     ),
     Fault(
         "disk full while operations run",

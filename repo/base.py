@@ -30,6 +30,7 @@ from repo.lifecycle import (
     Ending,
     Filter,
     Host,
+    HostState,
     Lifecycle,
     Operation,
     Outcome,
@@ -39,8 +40,8 @@ from repo.lifecycle import (
 
 __all__ = [
     "ANY_HOST", "CANCELLED", "DECKY_NAME", "ID", "OPEN", "OPERATIONS", "OUTCOMES", "TERMINAL",
-    "BaseRepository", "Claim", "Deployed", "DeployedDecky", "Ending", "Filter", "Host", "Lifecycle",
-    "Operation", "Outcome", "Status", "StoreIdentity",
+    "BaseRepository", "Claim", "Deployed", "DeployedDecky", "Ending", "Filter", "Host", "HostState",
+    "Lifecycle", "Operation", "Outcome", "Status", "StoreIdentity",
 ]  # fmt: skip
 
 
@@ -135,7 +136,7 @@ class BaseRepository(History):
         deployed: Deployed | None = None,
         undeploy: bool = False,
         retry: bool = False,
-        if_absent: bool = False,
+        if_host: HostState | None = None,
     ) -> Ending:
         """End a row, if it still is what the caller believes it to be. All of it is one transaction.
 
@@ -153,7 +154,8 @@ class BaseRepository(History):
             retry: also accept the same request again as a new pending row (`retry_of`, `attempt` + 1), which
                 the ended row names (`retry_id`). Its id sorts right behind the ended row's, so that it runs
                 before what was accepted later.
-            if_absent: only if the row's host is not present at that very moment.
+            if_host: only if the row's host is that at this very moment. In a file's store every host is
+                absent, and none is lost.
 
         Returns:
             Whether it was applied, as what, and the id of the retry.

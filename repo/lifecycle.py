@@ -143,6 +143,10 @@ class Host(TypedDict):
     lost_at: str | None
 
 
+HostState = Literal["absent", "lost"]
+"""Of a host of which no daemon has its session: that, or also written down as lost."""
+
+
 class Sighting(NamedTuple):
     """What an observer knows of a host.
 

@@ -2,7 +2,7 @@
 
 from reaper.sweep.report import Report
 from reaper.sweep.rules import Action
-from repo.base import BaseRepository, Ending, Lifecycle, Outcome
+from repo.base import BaseRepository, Ending, HostState, Lifecycle, Outcome
 from repo.errors import StoreUnavailable
 from worker.clock import seconds_since
 from worker.execution.executor import log_retry
@@ -23,14 +23,16 @@ class Closing:
         self._repository = repository
         self._unreported = Unreported(directory)
 
-    async def fail(self, row: Lifecycle, action: Action, report: Report, *, if_absent: bool) -> bool:
+    async def fail(
+        self, row: Lifecycle, action: Action, report: Report, *, if_host: HostState | None
+    ) -> bool:
         """Close a row as failed, if it still is as it was seen.
 
         Args:
             row: which.
             action: as what, and whether a retry is accepted.
             report: counts it.
-            if_absent: only while the row's host is not present.
+            if_host: only while the row's host is that.
 
         Returns:
             Whether a retry was accepted.
@@ -47,7 +49,7 @@ class Closing:
                 owner=row["owner"],
                 error=action.error,
                 retry=action.retry,
-                if_absent=if_absent,
+                if_host=if_host,
             )
         except StoreUnavailable:
             self._unreported.done(row["id"])  # nothing was written: whoever ends it logs it

@@ -16,7 +16,7 @@ from reaper.sweep.report import Report, Scope
 from reaper.sweep.rules import Action, Do, Facts, Policy
 from reaper.sweep.survivors import Survivors
 from reaper.sweep.unreported import report_abandoned
-from repo.base import ANY_HOST, BaseRepository, Lifecycle
+from repo.base import ANY_HOST, BaseRepository, HostState, Lifecycle
 from repo.errors import StoreUnavailable
 from repo.sqlite.location import sqlite_path
 from worker.clock import now
@@ -224,7 +224,8 @@ class Sweeper:
         elif dry_run:
             report.actions.append((row, action))
         elif action.do is Do.FAIL:
-            retried = await self._closing.fail(row, action, report, if_absent=facts.host != "own")
+            if_host = _must_be(facts)
+            retried = await self._closing.fail(row, action, report, if_host=if_host)
             if retried and facts.host == "lost":  # its own worker is to have it as soon as it is back
                 await enqueue_next(self._repository, self._queue, row["decky_name"], row["host_uuid"])
         elif action.do is Do.ENQUEUE:
@@ -265,6 +266,13 @@ class Sweeper:
         report.counts["pruned"] += pruned
         if not pruned:
             self._pruned_at = time.monotonic()
+
+
+def _must_be(facts: Facts) -> HostState | None:
+    """What another's host must still be when its row is closed: it may be back since it was looked for."""
+    if facts.host == "own":
+        return None
+    return "lost" if facts.host == "lost" else "absent"
 
 
 def _run_of(row: Lifecycle) -> str | None:

@@ -39,17 +39,21 @@ CREATE TRIGGER decky_lifecycle_truncate BEFORE TRUNCATE ON decky_lifecycle FOR E
 -- Hosts. A role that `hosts add` made belongs to one host, sees and moves only that host's rows, and can't
 -- read this table. The tables' owner, and who is a member of it, is held by no policy.
 
+-- A line with neither a role nor a moment at which it was seen is of a host that `hosts remove` took away: it
+-- is forgotten when the last open row of the host has ended.
 CREATE TABLE decnet_reaper_host (
     host_uuid varchar(64) COLLATE "C" PRIMARY KEY,
     role_name name UNIQUE,
     seen_at timestamptz,
     absent_since timestamptz,
     lost_at timestamptz,
+    lost_told boolean NOT NULL DEFAULT false,
     was_lost_at timestamptz
 );
 COMMENT ON COLUMN decnet_reaper_host.seen_at IS 'when a daemon of it last opened its session';
 COMMENT ON COLUMN decnet_reaper_host.absent_since IS 'when no daemon of it was seen first';
 COMMENT ON COLUMN decnet_reaper_host.lost_at IS 'when it was taken for lost; null again when it is back';
+COMMENT ON COLUMN decnet_reaper_host.lost_told IS 'whether a reaper has told that it is lost';
 COMMENT ON COLUMN decnet_reaper_host.was_lost_at IS 'the same of one that is back, until a reaper has told it';
 
 CREATE FUNCTION decnet_reaper_own_host() RETURNS varchar
@@ -75,15 +79,22 @@ CREATE FUNCTION decnet_reaper_is_present(host varchar) RETURNS boolean
         SELECT FROM decnet_reaper_held_lock WHERE key = (SELECT decnet_reaper_lock_key('host', host))
     ) $$;
 
+CREATE FUNCTION decnet_reaper_is_lost(host varchar) RETURNS boolean
+    LANGUAGE sql VOLATILE SET search_path FROM CURRENT AS $$
+    SELECT NOT decnet_reaper_is_present(host)
+        AND EXISTS (SELECT FROM decnet_reaper_host WHERE host_uuid = host AND lost_at IS NOT NULL)
+    $$;
+
 CREATE FUNCTION decnet_reaper_hold_presence(host varchar) RETURNS boolean
     LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
 BEGIN
     IF coalesce(decnet_reaper_own_host(), host) <> host THEN
         RAISE EXCEPTION USING MESSAGE = 'this role belongs to another host', ERRCODE = 'insufficient_privilege';
     END IF;
-    INSERT INTO decnet_reaper_host (host_uuid, seen_at) VALUES (host, now())
-        ON CONFLICT (host_uuid) DO UPDATE SET seen_at = now(), absent_since = NULL, lost_at = NULL,
-            was_lost_at = coalesce(decnet_reaper_host.lost_at, decnet_reaper_host.was_lost_at);
+    INSERT INTO decnet_reaper_host AS known (host_uuid, seen_at) VALUES (host, now())
+        ON CONFLICT (host_uuid) DO UPDATE SET seen_at = now(), absent_since = NULL,
+            lost_at = NULL, lost_told = false,
+            was_lost_at = CASE WHEN known.lost_told THEN known.lost_at ELSE known.was_lost_at END;
     RETURN pg_try_advisory_lock_shared(decnet_reaper_lock_key('host', host));
 END $$;
 

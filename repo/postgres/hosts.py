@@ -27,6 +27,13 @@ WHERE host_uuid = %(host)s AND NOT decnet_reaper_is_present(host_uuid)
 """
 _KNOWN = "SELECT FROM decnet_reaper_host WHERE host_uuid = %(host)s"
 
+FORGET = """
+DELETE FROM decnet_reaper_host h WHERE role_name IS NULL AND seen_at IS NULL AND NOT EXISTS (
+    SELECT FROM decky_lifecycle l WHERE l.host_uuid = h.host_uuid AND l.status IN ('pending', 'running')
+)
+"""
+"""Hosts that were removed, once their last open row has ended."""
+
 
 async def list_hosts(connection: Connection) -> list[Host]:
     """What `BaseRepository.list_hosts` returns."""
@@ -72,9 +79,17 @@ async def lose_host(server: Server, host_uuid: str | None) -> None:
         raise explained(error, server.name) from None
     finally:
         await connection.close()
-    whom = "the master's own host" if host_uuid is None else f"host {host_uuid}"
-    raise InvalidHost(
-        f"{whom}: not known, decnet-reaper hosts shows those that are"
-        if known is None
-        else f"{whom} is present: its own reaper judges its rows; stop its daemons first"
+    if known is not None:
+        raise still_present(host_uuid)
+    raise InvalidHost(f"{_named(host_uuid)}: not known, decnet-reaper hosts shows those that are")
+
+
+def still_present(host_uuid: str | None) -> InvalidHost:
+    """A host that is there can neither be given up nor forgotten."""
+    return InvalidHost(
+        f"{_named(host_uuid)} is present: its own reaper judges its rows; stop its daemons first"
     )
+
+
+def _named(host_uuid: str | None) -> str:
+    return "the master's own host" if host_uuid is None else f"host {host_uuid}"

@@ -7,11 +7,13 @@ one unbroken session of its own.
 import time
 from collections.abc import Callable
 from datetime import datetime
+from typing import NamedTuple
 
 import psycopg
 
 from repo.lifecycle import Returned, Sighting
 from repo.postgres.errors import explained
+from repo.postgres.hosts import FORGET
 from repo.postgres.presence import open_session
 from repo.postgres.server import Connection, Server, close
 
@@ -20,7 +22,8 @@ _MAY_LOOK = "SELECT has_table_privilege('decnet_reaper_host', 'UPDATE')"
 _LOOK = """
 WITH held AS MATERIALIZED (SELECT DISTINCT key FROM decnet_reaper_held_lock)
 SELECT host_uuid, decnet_reaper_lock_key('host', host_uuid) IN (SELECT key FROM held),
-    seen_at, lost_at IS NOT NULL, was_lost_at IS NOT NULL FROM decnet_reaper_host
+    seen_at, lost_at IS NOT NULL, lost_told, was_lost_at IS NOT NULL, role_name IS NOT NULL
+FROM decnet_reaper_host
 """
 
 # A captured host may hold a lock on its own line, and makes nobody wait.
@@ -33,10 +36,12 @@ UPDATE decnet_reaper_host SET absent_since = now() WHERE host_uuid IN (
 
 # Not one that was there since the look: it may have come and gone again while the observer stood still.
 _LOST = """
-UPDATE decnet_reaper_host SET lost_at = now(), was_lost_at = NULL WHERE host_uuid IN (
-    SELECT host_uuid FROM decnet_reaper_host
-    WHERE (host_uuid, seen_at) IN (SELECT * FROM unnest(%s::text[], %s::timestamptz[])) AND lost_at IS NULL
-    AND NOT decnet_reaper_is_present(host_uuid) FOR UPDATE SKIP LOCKED
+UPDATE decnet_reaper_host SET lost_at = coalesce(lost_at, now()), lost_told = true, was_lost_at = NULL
+WHERE host_uuid IN (
+    SELECT host_uuid FROM decnet_reaper_host h
+    JOIN unnest(%s::text[], %s::timestamptz[]) AS looked (host, at)
+    ON h.host_uuid = looked.host AND h.seen_at IS NOT DISTINCT FROM looked.at
+    WHERE NOT lost_told AND NOT decnet_reaper_is_present(host_uuid) FOR UPDATE OF h SKIP LOCKED
 ) RETURNING host_uuid
 """
 _RETURNED = """
@@ -50,6 +55,23 @@ RETURNING h.host_uuid, greatest(0, extract(epoch FROM now() - back.was_lost_at))
 
 LONGEST_GAP = 10.0
 """Seconds between two looks after which the count begins anew: who did not look can't know who was there."""
+
+
+class _Line(NamedTuple):
+    """What a look finds of one host.
+
+    Attributes:
+        told: a reaper has told that it is lost.
+        was_lost: it is back, and no reaper has told that yet.
+    """
+
+    host: str
+    present: bool
+    seen_at: datetime | None
+    lost: bool
+    told: bool
+    was_lost: bool
+    has_role: bool
 
 
 class Observer:
@@ -78,8 +100,9 @@ class Observer:
         self._connection: Connection | None = None
         self._looked_at = 0.0
         self._absent: dict[str, float] = {}
-        self._newly_lost: dict[str, datetime] = {}
+        self._newly_lost: dict[str, datetime | None] = {}
         self._back: set[str] = set()
+        self._removed = False
 
     async def may_look(self) -> bool:
         """Whether this role may know of other hosts; one that `hosts add` made may not.
@@ -102,35 +125,41 @@ class Observer:
         """
         try:
             connection = await self._opened()
-            rows = await (await connection.execute(_LOOK)).fetchall()
-            self._count({host for host, present, *_ in rows if not present})
-            await self._note({host for host, present, *_ in rows if not present and not self._absent[host]})
+            lines = [_Line(*found) for found in await (await connection.execute(_LOOK)).fetchall()]
+            self._count({line.host for line in lines if not line.present})
+            await self._note({host for host, absent_for in self._absent.items() if not absent_for})
         except psycopg.Error as error:
             await self.close()
             raise explained(error, self._server.name) from None
-        found = {host: self._sighting(host, *facts) for host, *facts, _ in rows}
+        found = {line.host: self._sighting(line) for line in lines}
         self._newly_lost = {
-            host: seen_at for host, _, seen_at, lost, _ in rows if found[host].lost and not lost
+            line.host: line.seen_at for line in lines if found[line.host].lost and not line.told
         }
-        self._back = {host for host, present, *_, was_lost in rows if present and was_lost}
+        self._back = {line.host for line in lines if line.present and line.was_lost}
+        self._removed = any(not line.has_role and line.seen_at is None for line in lines)
         return {host or None: sighting for host, sighting in found.items()}
 
     async def changes(self) -> tuple[list[str | None], list[Returned]]:
         """Write down which hosts the last look found lost, and which were lost and are back.
 
+        Those that were removed are forgotten, once they have no open row any more.
+
         Returns:
-            The hosts of both kinds. Of several observers one is told of each.
+            The hosts that are lost, by the count or by an operator's word, and those that are back. Of
+            several observers one is told of each.
 
         Raises:
             StoreUnavailable: nothing was written, and the count begins anew.
         """
-        if not self._newly_lost and not self._back:
+        if not self._newly_lost and not self._back and not self._removed:
             return [], []
         try:
             connection = await self._opened()
             newly_lost = (list(self._newly_lost), list(self._newly_lost.values()))
             lost = await (await connection.execute(_LOST, newly_lost)).fetchall()
             back = await (await connection.execute(_RETURNED, (list(self._back),))).fetchall()
+            if self._removed:
+                await connection.execute(FORGET)
         except psycopg.Error as error:
             await self.close()
             raise explained(error, self._server.name) from None
@@ -158,10 +187,10 @@ class Observer:
         if absent and self._connection is not None:
             await self._connection.execute(_ABSENT, (list(absent),))
 
-    def _sighting(self, host: str, present: bool, seen_at: datetime | None, lost: bool) -> Sighting:
-        if present:
+    def _sighting(self, line: _Line) -> Sighting:
+        if line.present:
             return Sighting(True)
-        absent_for = self._absent[host]
+        absent_for = self._absent[line.host]
         # One that was never there can't be lost: `hosts add` has just made its role.
-        counted = seen_at is not None and self.lost_after is not None and absent_for >= self.lost_after
-        return Sighting(False, absent_for, lost or counted)
+        counted = line.seen_at is not None and self.lost_after is not None and absent_for >= self.lost_after
+        return Sighting(False, absent_for, line.lost or counted)

@@ -17,6 +17,7 @@ from psycopg import sql
 
 from repo.errors import StoreUnusable
 from repo.postgres.errors import explained, first_line
+from repo.postgres.hosts import FORGET, still_present
 from repo.postgres.server import Connection, Server
 
 CONNECTIONS = 20
@@ -58,6 +59,17 @@ SELECT n.nspname, current_database(), pg_get_userbyid(c.relowner) FROM pg_class 
 ON n.oid = c.relnamespace WHERE c.oid = to_regclass('decky_lifecycle')
 """
 _OWNERS_LOCKS = "pg_advisory_xact_lock(bigint), pg_try_advisory_lock_shared(bigint)"
+
+
+_KNOWN = """
+SELECT role_name FROM decnet_reaper_host
+WHERE host_uuid = %s AND (role_name IS NOT NULL OR seen_at IS NOT NULL)
+"""
+_END_SESSIONS = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE usename = %s"
+_REMOVED = """
+UPDATE decnet_reaper_host SET role_name = NULL, seen_at = NULL, lost_at = coalesce(lost_at, now())
+WHERE host_uuid = %s AND NOT decnet_reaper_is_present(host_uuid)
+"""
 
 
 class HostRole(NamedTuple):
@@ -107,18 +119,20 @@ async def add_host(server: Server, host_uuid: str) -> HostRole:
 
 
 async def remove_host(server: Server, host_uuid: str) -> bool:
-    """End the host's sessions and take its role away; its open rows are then a lost host's.
+    """Forget a host: its role goes, its sessions end, its running rows are then a lost host's.
+
+    It is shown until its last open row has ended.
 
     Returns:
-        Whether it had a role.
+        Whether it was known.
 
     Raises:
-        StoreUnusable, StoreUnreachable: as for `add_host`.
+        InvalidHost: it has no role that could be taken away, and is present.
+        StoreUnusable, StoreUnreachable: as for `add_host`; try again.
     """
     connection = await server.connect()
     try:
-        async with connection.transaction():
-            return await _remove(connection, host_uuid)
+        return await _remove(connection, host_uuid)
     except psycopg.Error as error:
         raise explained(error, server.name) from None
     finally:
@@ -149,7 +163,8 @@ async def _add(connection: Connection, host_uuid: str, role: str, password: str)
     )
     await connection.execute(
         "INSERT INTO decnet_reaper_host (host_uuid, role_name) VALUES (%s, %s)"
-        " ON CONFLICT (host_uuid) DO UPDATE SET role_name = excluded.role_name, lost_at = NULL",
+        " ON CONFLICT (host_uuid) DO UPDATE SET role_name = excluded.role_name, lost_at = NULL,"
+        " lost_told = false",
         (host_uuid, role),
     )
     for statement in (*_GRANTS, *_TAKEN):
@@ -174,25 +189,21 @@ async def _free_functions(connection: Connection) -> list[str]:
 
 
 async def _remove(connection: Connection, host_uuid: str) -> bool:
-    cursor = await connection.execute(
-        "SELECT role_name FROM decnet_reaper_host WHERE host_uuid = %s AND role_name IS NOT NULL",
-        (host_uuid,),
-    )
-    found = await cursor.fetchone()
+    found = await (await connection.execute(_KNOWN, (host_uuid,))).fetchone()
     if found is None:
         return False
-    role = sql.Identifier(found[0])
-    await connection.execute(sql.SQL("ALTER ROLE {} NOLOGIN").format(role))
-    await connection.execute(
-        "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE usename = %s", (found[0],)
-    )
-    await connection.execute(sql.SQL("DROP OWNED BY {}").format(role))
-    await connection.execute(sql.SQL("DROP ROLE {}").format(role))
-    await connection.execute(
-        "UPDATE decnet_reaper_host SET role_name = NULL, lost_at = coalesce(lost_at, now())"
-        " WHERE host_uuid = %s",
-        (host_uuid,),
-    )
+    (name,) = found
+    if name is not None:
+        # Committed before its sessions end, or it would open another one meanwhile.
+        await connection.execute(sql.SQL("ALTER ROLE {} NOLOGIN").format(sql.Identifier(name)))
+        await connection.execute(_END_SESSIONS, (name,))
+    async with connection.transaction():
+        if name is not None:
+            for statement in ("DROP OWNED BY {}", "DROP ROLE {}"):
+                await connection.execute(sql.SQL(statement).format(sql.Identifier(name)))
+        if not (await connection.execute(_REMOVED, (host_uuid,))).rowcount:
+            raise still_present(host_uuid)
+        await connection.execute(FORGET)
     return True
 
 

@@ -12,6 +12,7 @@ from repo.base import (
     Claim,
     Deployed,
     Ending,
+    HostState,
     Lifecycle,
     Outcome,
     Status,
@@ -130,7 +131,7 @@ class SqlRepository(Reads, LookingBack):
         deployed: Deployed | None = None,
         undeploy: bool = False,
         retry: bool = False,
-        if_absent: bool = False,
+        if_host: HostState | None = None,
     ) -> Ending:
         if error is not None and outcome == "succeeded":
             raise InvalidLifecycle("error: only a status of failed brings one")
@@ -145,7 +146,7 @@ class SqlRepository(Reads, LookingBack):
             "keeps_outcome": int(outcome in {"succeeded", "failed"}),
             "next_id": ids.id_after(lifecycle_id) if retry else None,
         }
-        end = writes.END_IF_ABSENT if if_absent else writes.END
+        end = writes.END if if_host is None else writes.END_IF_HOST[if_host]
         steps = [Step(end, row)]
         if deployed is not None:
             document = validation.to_json(deployed.document, "deployed.document")
@@ -168,7 +169,7 @@ class SqlRepository(Reads, LookingBack):
                 return ended({"more": True}) if was == outcome else Ending(True, was, found["error"])
             if found["status"] != expect or (expect == "running" and found["owner"] != owner):
                 return Ending(False)
-            if if_absent and await transaction.first(reads.IS_ABSENT, row) is None:
+            if if_host and await transaction.first(reads.HOST_IS[if_host], row) is None:
                 return Ending(False)
             if found["cancel_requested_at"] is not None and not row["keeps_outcome"]:
                 cancelled = {"to_outcome": "cancelled", "reason": CANCELLED, "next_id": None}

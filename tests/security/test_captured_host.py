@@ -7,6 +7,7 @@ the queue: test_captured_queue.py.
 import asyncio
 import threading
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Any
 
 import psycopg
@@ -311,6 +312,32 @@ async def test_removed_host_is_out_at_once(captured: Captured) -> None:
     with pytest.raises(StoreUnusable, match="there already"):
         await add_host(administrator, "h2")
     await add_host(administrator, "h1")
+
+
+async def test_removed_host_that_connects_again_and_again_is_out_all_the_same(captured: Captured) -> None:
+    held: list[psycopg.Connection] = []
+
+    removed = threading.Event()
+
+    def connect() -> None:
+        while not removed.is_set():
+            with suppress(psycopg.Error):
+                held.append(psycopg.connect(captured.url, autocommit=True))
+                held[-1].execute("SELECT decnet_reaper_hold_presence('h1')")
+
+    connecting = asyncio.create_task(asyncio.to_thread(connect))
+    while not held:
+        await asyncio.sleep(0.01)
+    try:
+        assert await remove_host(Server(captured.server.tcp_url(captured.database)), "h1")
+    finally:
+        removed.set()
+        await connecting
+    assert captured.truth("SELECT decnet_reaper_is_present('h1')") == "f"
+    for connection in held:
+        with pytest.raises(psycopg.OperationalError):
+            connection.execute("SELECT 1")
+    await add_host(Server(captured.server.tcp_url(captured.database)), "h1")
 
 
 async def test_who_may_not_make_roles_is_told_so(captured: Captured) -> None:

@@ -140,7 +140,8 @@ EVENTS: Final[dict[str, Event]] = {
     ),
     "host.lost": Event(
         ERROR,
-        "no daemon of a host was seen for `host_lost_after`; its running rows are closed as lost",
+        "no daemon of a host was seen for `host_lost_after`, or an operator gave it up; its running rows are"
+        " closed as lost",
         "look after the host and its network; its rows wait or are retried, and run when it is back",
         ("host_uuid", "absent_s"),
     ),

@@ -32,8 +32,9 @@ def command(action: str | None, uuid: str | None, as_json: bool) -> int:
     rows and the retries wait for it.
 
     `add` makes a database role and a queue user that can touch this host's rows and jobs alone, and prints,
-    once, the settings that go onto the host; it needs an administrator of both. `remove` takes both away and
-    ends the sessions that they have. `lost` says of a host that is not there that it is lost, at once.
+    once, the settings that go onto the host; it needs an administrator of both. `remove` takes both away,
+    ends the sessions that they have, and forgets the host once its last open row has ended. `lost` says of a
+    host that is not there that it is lost, at once.
 
     \b
     Examples:
@@ -163,14 +164,14 @@ async def _remove(settings: ReaperSettings, uuid: str, as_json: bool) -> int:
     from repo.postgres.roles import remove_host
     from worker.queue.users import remove_user
 
-    had_role = await remove_host(server_of(settings), uuid)
+    was_known = await remove_host(server_of(settings), uuid)
     had_user = await remove_user(settings.redis, uuid)
     if as_json:
-        click.echo(to_json({"host_uuid": uuid, "role": had_role, "queue_user": had_user}))
-    elif had_role or had_user:
+        click.echo(to_json({"host_uuid": uuid, "known": was_known, "queue_user": had_user}))
+    elif was_known or had_user:
         click.echo(f"{uuid}: removed; its running rows are closed as lost by a reaper's next sweep")
     else:
-        say_empty(f"{uuid} has neither a role nor a queue user")
+        say_empty(f"{uuid} is not known, and has no queue user")
     return 0
 
 

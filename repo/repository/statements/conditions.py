@@ -7,6 +7,7 @@ from sqlalchemy import (
     and_,
     bindparam,
     exists,
+    false,
     func,
     literal_column,
     select,
@@ -14,6 +15,7 @@ from sqlalchemy import (
     true,
 )
 
+from repo.lifecycle import HostState
 from repo.models.tables import deployed, lifecycle
 
 _t = lifecycle.c
@@ -76,9 +78,11 @@ def host_key(host_uuid: str | None) -> str:
     return host_uuid or ""
 
 
-def is_absent(dialect: str) -> ColumnElement[bool]:
-    """Nobody has a session for the row's host at this moment. On SQLite nobody ever has one."""
-    return ~func.decnet_reaper_is_present(host) if dialect == "postgresql" else true()
+def host_is(state: HostState, dialect: str) -> ColumnElement[bool]:
+    """The row's host is that at this moment. On SQLite each is absent, and none is written down as lost."""
+    if dialect != "postgresql":
+        return true() if state == "absent" else false()
+    return func.decnet_reaper_is_lost(host) if state == "lost" else ~func.decnet_reaper_is_present(host)
 
 
 def on_hosts(dialect: str) -> ColumnElement[bool]:

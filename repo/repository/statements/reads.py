@@ -17,6 +17,7 @@ from sqlalchemy import (
 
 from repo.base import ANY_HOST
 from repo.engine import Statement
+from repo.lifecycle import HostState
 from repo.models.tables import deployed, lifecycle, store
 from repo.models.validation import time
 from repo.repository.statements.conditions import (
@@ -27,8 +28,8 @@ from repo.repository.statements.conditions import (
     RUNNING,
     first_in_line,
     host,
+    host_is,
     host_key,
-    is_absent,
     matching,
     of_ids,
     on_host,
@@ -104,7 +105,10 @@ LIST_OPEN_ON_HOST = Statement(_list_open.where(on_host))
 LIST_OPEN_ELSEWHERE = Statement(lambda dialect: _list_open.where(~on_hosts(dialect)))
 """Open rows of all hosts but `hosts`."""
 LIST_LOST = Statement(select(*without_payload).where(LOST, on_host).order_by(_in_order))
-IS_ABSENT = Statement(lambda dialect: select(_t.id).where(this_row, is_absent(dialect)))
+HOST_IS: dict[HostState, Statement] = {
+    "absent": Statement(lambda dialect: select(_t.id).where(this_row, host_is("absent", dialect))),
+    "lost": Statement(lambda dialect: select(_t.id).where(this_row, host_is("lost", dialect))),
+}
 FIND_READY = Statement(
     select(*without_payload)
     .where(PENDING, on_host, first_in_line)

@@ -23,6 +23,7 @@ from sqlalchemy import (
 )
 
 from repo.engine import Clause, Statement
+from repo.lifecycle import HostState
 from repo.models.tables import deployed, lifecycle
 from repo.repository.statements.conditions import (
     ONE,
@@ -32,7 +33,7 @@ from repo.repository.statements.conditions import (
     TERMINAL,
     first_in_line,
     host,
-    is_absent,
+    host_is,
     is_pending,
     on_host,
     same_decky,
@@ -168,8 +169,11 @@ _end = (
 END = Statement(_end)
 """End a row of this owner, unless a cancel was accepted and the outcome yields to it."""
 
-END_IF_ABSENT = Statement(lambda dialect: _end.where(is_absent(dialect)))
-"""The same, if the row's host is not present at this moment."""
+END_IF_HOST: dict[HostState, Statement] = {
+    "absent": Statement(lambda dialect: _end.where(host_is("absent", dialect))),
+    "lost": Statement(lambda dialect: _end.where(host_is("lost", dialect))),
+}
+"""The same, if the row's host is that at this moment."""
 
 
 def _deployed(dialect: str) -> Clause:

@@ -446,7 +446,7 @@ async def test_rows_elsewhere_and_rows_that_were_lost(repository: BaseRepository
     assert len(await repository.list_open_elsewhere([])) == 3
     for lifecycle_id in (ours, first):
         await repository.claim_lifecycle(lifecycle_id, "w")
-        ending = await repository.end_lifecycle(lifecycle_id, outcome="lost", owner="w", if_absent=True)
+        ending = await repository.end_lifecycle(lifecycle_id, outcome="lost", owner="w", if_host="absent")
         assert ending.applied, "nobody has a session for it"
     assert [row["id"] for row in await repository.list_lost_lifecycles("host-1")] == [first]
     assert [row["id"] for row in await repository.list_lost_lifecycles(None)] == [ours]

@@ -292,17 +292,17 @@ async def test_captured_host_that_locks_its_own_line_keeps_no_observer_waiting(
             await until_absent(seen, "h1")
 
 
-async def test_a_row_is_not_lost_while_its_host_is_present(
+async def test_a_row_is_lost_only_while_its_host_is_written_down_as_lost(
     postgres: PostgresServer, database: str, repository: BaseRepository
 ) -> None:
-    """Its host came back between the look and the write."""
+    """Its host came back between the look and the write; and went again."""
     data = {"decky_name": "d1", "operation": "deploy", "host_uuid": "h1"}
     lifecycle_id = await repository.create_lifecycle(data)
     await repository.claim_lifecycle(lifecycle_id, "w")
 
     async def lose() -> bool:
         ending = await repository.end_lifecycle(
-            lifecycle_id, outcome="lost", owner="w", retry=True, if_absent=True
+            lifecycle_id, outcome="lost", owner="w", retry=True, if_host="lost"
         )
         return ending.applied
 
@@ -316,6 +316,8 @@ async def test_a_row_is_not_lost_while_its_host_is_present(
     await host.close()
     async with observer(Server(postgres.tcp_url(database))) as seen:
         await until_absent(seen, "h1")
+        assert not await lose(), "nobody has counted it out since it was there"
+        await lose_host(Server(postgres.tcp_url(database)), "h1")
         assert await lose()
 
 
@@ -333,7 +335,8 @@ async def test_an_operator_s_word_is_told_once_and_holds_until_the_host_is_back(
             await lose_host(server, "h2")
         for each in (seen, other):
             assert (await each.look())["h1"].lost
-            assert await each.changes() == ([], []), "the operator said it himself"
+        assert await seen.changes() == (["h1"], [])
+        assert await other.changes() == ([], [])
         await host.open()
         for each in (seen, other):
             assert await each.look() == {"h1": PRESENT}
