@@ -199,7 +199,7 @@ async def test_what_a_dead_worker_left_under_an_old_lock_is_ended_before_its_row
 
 
 @as_root
-@pytest.mark.parametrize("directory", ["run", "state"])
+@pytest.mark.parametrize("directory", ["run", pytest.param("state", marks=sqlite_only)])
 async def test_a_directory_that_somebody_else_made_is_refused(fleet: Fleet, directory: str) -> None:
     os.chown(fleet.root / directory, 12345, 12345)
     status, _, err = await fleet.run("reaper", DECNET_REAPER_LOG_FORMAT="console")

@@ -10,7 +10,7 @@ pytestmark = pytest.mark.anyio
 async def test_the_second_store_s_daemons_are_refused_and_its_clients_warned(fleet: Fleet) -> None:
     worker = await fleet.worker()
     async with running_fleet(redis=fleet.settings.redis) as other, fleet.client() as client:
-        names = (fleet.settings.database, other.settings.database)
+        names = (fleet.settings.database_name, other.settings.database_name)
         for daemon in ("worker", "reaper"):
             refused = await other.start(daemon)
             assert await refused.process.wait() == 3
