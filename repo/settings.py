@@ -28,6 +28,14 @@ _UNITS = {"": 1, "ms": 0.001, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400,
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]*)")
 
 
+def as_setting(seconds: float) -> str:
+    """A duration as it is written in the settings: 1h, 5m, 90s."""
+    for unit in ("d", "h", "m"):
+        if seconds >= _UNITS[unit] and seconds % _UNITS[unit] == 0:
+            return f"{seconds / _UNITS[unit]:g}{unit}"
+    return f"{seconds:g}s"
+
+
 class SettingsError(DecnetReaperError, ValueError):
     """A setting that can't be used: which one, its value, and what would do."""
 

@@ -10,6 +10,7 @@ from typing import Literal, NamedTuple
 import msgspec
 
 from repo.base import CANCELLED, Lifecycle, Outcome
+from repo.settings import as_setting
 
 WORKER_DIED = "worker died during operation"
 HOST_LOST = "host lost during operation; what became of it is not known"
@@ -138,11 +139,11 @@ def _decide_running(row: Lifecycle, facts: Facts, policy: Policy) -> Action:
 
 def _decide_unseen(facts: Facts, policy: Policy) -> Action:
     stale = facts.age > policy.stale_after
-    return Action(Do.FAIL, f"not seen for {duration(policy.stale_after)}") if stale else LEAVE
+    return Action(Do.FAIL, f"not seen for {as_setting(policy.stale_after)}") if stale else LEAVE
 
 
 def _not_started(row: Lifecycle, facts: Facts, policy: Policy) -> str:
-    reason = f"not started within {duration(policy.pending_ttl)}"
+    reason = f"not started within {as_setting(policy.pending_ttl)}"
     if facts.served:
         return reason
     if facts.host in {"absent", "lost"}:
@@ -180,11 +181,3 @@ def _may_repeat(row: Lifecycle, policy: Policy) -> bool:
 def backoff(deliveries: int) -> float:
     """Seconds from the n-th delivery to the next: 5, 10, 20, 40, 60, 60 ... (none before the first)."""
     return min(LAST_BACKOFF_S, FIRST_BACKOFF_S * 2 ** min(deliveries - 1, 5)) if deliveries else 0.0
-
-
-def duration(seconds: float) -> str:
-    """Seconds as people write them: 1h, 5m, 90s."""
-    for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
-        if seconds >= size and seconds % size == 0:
-            return f"{seconds / size:g}{unit}"
-    return f"{seconds:g}s"

@@ -1,8 +1,7 @@
 """Logs the ends that a killed process committed and could not log any more (`worker.logging.unreported`)."""
 
-from datetime import datetime
-
 from repo.base import BaseRepository, Lifecycle
+from worker.clock import seconds_since
 from worker.liveness.lock_directory import LockDirectory
 from worker.logging.emit import emit, emit_end
 from worker.logging.unreported import abandoned, ended_as_noted
@@ -35,20 +34,15 @@ async def report_abandoned(repository: BaseRepository, directory: LockDirectory)
 
 
 def _log_end(row: Lifecycle, retry: Lifecycle | None) -> None:
-    claimed = row["claimed_at"]
+    claimed, ended = row["claimed_at"], row["completed_at"] or row["updated_at"]
     emit_end(
         row,
         row["outcome"] or "failed",
         owner=row["owner"],
-        queue_wait_s=None if claimed is None else _seconds(row["started_at"], claimed),
-        duration_s=None if claimed is None else _seconds(claimed, row["completed_at"] or row["updated_at"]),
+        queue_wait_s=None if claimed is None else seconds_since(row["started_at"], claimed),
+        duration_s=None if claimed is None else seconds_since(claimed, ended),
         error=row["error"],
         retry_id=row["retry_id"],
     )
     if retry is not None:
         emit("lifecycle.accepted", retry, started_at=retry["started_at"])
-
-
-def _seconds(since: str, until: str) -> float:
-    took = datetime.fromisoformat(until) - datetime.fromisoformat(since)
-    return max(0.0, round(took.total_seconds(), 3))

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final
 
+from worker.clock import exact_span
 from worker.liveness.owner import Owner
 
 Line = Mapping[str, Any]
@@ -129,6 +130,4 @@ def printable(text: str) -> str:
 
 
 def _span(seconds: object) -> str:
-    if not isinstance(seconds, int | float):
-        return "?"
-    return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"
+    return exact_span(seconds) if isinstance(seconds, int | float) else "?"

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import get_args
 
 from reaper.settings import ReaperSettings
-from reaper.sweep.rules import duration
 from repo.errors import StoreError
 from repo.factory import repository_of
+from repo.settings import as_setting
 from repo.sqlite.location import sqlite_path
 from worker.liveness.directories import host_of
 from worker.liveness.lock_directory import Daemon
@@ -103,8 +103,8 @@ async def rows(settings: ReaperSettings) -> str:
             raise Doubtful(
                 f"{count} open rows are of {f'host {host_uuid}' if host_uuid else 'the master itself'}, which"
                 f" nobody serves here: those that wait end as not started within"
-                f" {duration(settings.pending_ttl)}, those that run as not seen for"
-                f" {duration(settings.stale_after)}; `decnet-reaper sweep --older-than 1s` ends them now"
+                f" {as_setting(settings.pending_ttl)}, those that run as not seen for"
+                f" {as_setting(settings.stale_after)}; `decnet-reaper sweep --older-than 1s` ends them now"
             )
     ours = DeckyLocks.of(settings).directory
     for row in found:

@@ -3,18 +3,18 @@
 import asyncio
 import json
 from collections.abc import Iterable
-from datetime import datetime
 from typing import Any, NamedTuple
 
 import click
 
 from reaper.cli.options import json_option
 from reaper.cli.output.away import state_of
-from reaper.cli.output.table import Column, print_table, say_empty, seconds_since, span, to_json
+from reaper.cli.output.table import Column, print_table, say_empty, to_json
 from reaper.cli.session import load_settings
 from reaper.settings import ReaperSettings
 from repo.base import ID, Host, Lifecycle
 from repo.factory import repository_of, server_of
+from worker.clock import seconds_since, short_span
 from worker.logging.console import printable
 
 _PROGRAM = "decnet-reaper "
@@ -60,7 +60,7 @@ class _Shown(NamedTuple):
 
     @property
     def oldest_s(self) -> float | None:
-        accepted = [seconds_since(datetime.fromisoformat(row["started_at"])) for row in self.rows]
+        accepted = [seconds_since(row["started_at"]) for row in self.rows]
         return max(accepted, default=None)
 
 
@@ -113,13 +113,13 @@ def _columns(found: list[_Shown]) -> list[Column]:
         Column("daemons", [_daemons(host["daemons"]) for host in hosts], may_cut=True),
         Column("running", [str(each.running) for each in found], number=True),
         Column("pending", [str(len(each.rows) - each.running) for each in found], number=True),
-        Column("oldest", [span(each.oldest_s) for each in found], number=True, may_drop=1),
+        Column("oldest", [short_span(each.oldest_s) for each in found], number=True, may_drop=1),
     ]
 
 
 def _since(host: Host) -> str:
     since = host["seen_at"] if host["present"] else host["lost_at"] or host["absent_since"]
-    return "-" if since is None else span(seconds_since(datetime.fromisoformat(since)))
+    return "-" if since is None else short_span(seconds_since(since))
 
 
 def _daemons(names: Iterable[str]) -> str:

@@ -1,17 +1,17 @@
 """`decnet-reaper deckies`: what each decky runs now, and what is asked of it."""
 
 from collections.abc import Sequence
-from datetime import datetime
 from typing import NamedTuple
 
 import click
 
 from reaper.cli.options import json_option
 from reaper.cli.output.away import hosts_away
-from reaper.cli.output.table import Column, print_table, say_empty, seconds_since, span, to_json
+from reaper.cli.output.table import Column, print_table, say_empty, to_json
 from reaper.cli.selection import decky_option
 from reaper.cli.session import with_repository
 from repo.base import ANY_HOST, BaseRepository, DeployedDecky, Lifecycle
+from worker.clock import seconds_since, short_span
 from worker.logging.console import printable, tail
 
 
@@ -109,7 +109,7 @@ def _columns(deckies: Sequence[Decky]) -> list[Column]:
 
 
 def _since(deployed: DeployedDecky | None) -> str:
-    return span(seconds_since(datetime.fromisoformat(deployed["deployed_at"]))) if deployed else "-"
+    return short_span(seconds_since(deployed["deployed_at"])) if deployed else "-"
 
 
 def _services(decky: Decky) -> str:

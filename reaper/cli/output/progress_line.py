@@ -20,9 +20,10 @@ from rich.progress import (
 from rich.table import Column
 from rich.text import Text
 
-from reaper.cli.output.table import span, spans
+from reaper.cli.output.table import spans
 from repo.base import Lifecycle
 from worker.client import LifecycleClient
+from worker.clock import short_span
 from worker.logging.console import printable
 
 _PATIENCE_S = 5.0
@@ -78,7 +79,7 @@ class ProgressLine:
             line += f", attempt {row['attempt']}"
         if row["status"] != "pending":
             wait = spans(row).wait or 0.0
-            return line if wait < _LEAST_WAIT_S else f"{line}, waited {span(wait)}"
+            return line if wait < _LEAST_WAIT_S else f"{line}, waited {short_span(wait)}"
         why = waits_for(row, await self._client.repository.list_open_lifecycles())
         if not why and time.monotonic() - self._begun > _PATIENCE_S:
             why = "no worker takes it, is one running? See decnet-reaper doctor"

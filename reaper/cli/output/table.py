@@ -10,13 +10,14 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, NamedTuple
 
 import click
 
 from reaper.cli.output.away import NONE_AWAY, Away, state_with_host
 from repo.base import OPEN, Lifecycle
+from worker.clock import seconds_since, short_span
 from worker.logging.console import printable, tail
 
 COLOURS = {"pending": "yellow", "running": "cyan", "succeeded": "green", "failed": "red"}
@@ -70,11 +71,6 @@ class Column(NamedTuple):
         return max(map(len, (self.heading, *self.texts)))
 
 
-def seconds_since(moment: datetime, now: datetime | None = None) -> float:
-    """Seconds from a moment until now, not below zero."""
-    return max(0.0, round(((now or datetime.now(UTC)) - moment).total_seconds(), 3))
-
-
 def spans(row: Lifecycle, moment: datetime | None = None) -> Spans:
     """How long a row has been there.
 
@@ -82,14 +78,11 @@ def spans(row: Lifecycle, moment: datetime | None = None) -> Spans:
         row: from the store.
         moment: the time to measure open rows at, aware; default now.
     """
-    now = datetime.now(UTC) if moment is None else moment
-    accepted = datetime.fromisoformat(row["started_at"])
-    claimed = None if row["claimed_at"] is None else datetime.fromisoformat(row["claimed_at"])
-    ended = None if row["completed_at"] is None else datetime.fromisoformat(row["completed_at"])
-    age = seconds_since(accepted, now)
+    at = None if moment is None else moment.isoformat()
+    age, claimed, ended = seconds_since(row["started_at"], at), row["claimed_at"], row["completed_at"]
     if claimed is None:
         return Spans(age, None if ended else age, None)
-    return Spans(age, seconds_since(accepted, claimed), seconds_since(claimed, ended or now))
+    return Spans(age, seconds_since(row["started_at"], claimed), seconds_since(claimed, ended or at))
 
 
 def public(row: Lifecycle, moment: datetime | None = None, away: Away = NONE_AWAY) -> dict[str, Any]:
@@ -181,9 +174,9 @@ def _columns(rows: Sequence[Lifecycle], moment: datetime | None, away: Away) -> 
         *([Column("host", hosts, may_cut=True)] if any(row["host_uuid"] for row in rows) else []),
         Column("operation", [row["operation"] for row in rows]),
         Column("state", [state_with_host(row, away) for row in rows], coloured=True),
-        Column("age", [span(each.age) for each in measured], number=True, may_drop=1),
-        Column("wait", [span(each.wait) for each in measured], number=True, may_drop=3),
-        Column("took", [span(each.took) for each in measured], number=True, may_drop=2),
+        Column("age", [short_span(each.age) for each in measured], number=True, may_drop=1),
+        Column("wait", [short_span(each.wait) for each in measured], number=True, may_drop=3),
+        Column("took", [short_span(each.took) for each in measured], number=True, may_drop=2),
         Column("try", [str(row["attempt"]) for row in rows], number=True, may_drop=4),
     ]
 
@@ -241,15 +234,3 @@ def _beneath(error: str, width: int, *, whole: bool) -> list[str]:
     else:
         parts = [_cut(error, room)]
     return [_INDENT + click.style(part, fg="red") for part in parts]
-
-
-def span(seconds: float | None) -> str:
-    """Seconds, short: 0.4s, 12s, 3m, 2h, 5d; - for None."""
-    if seconds is None:
-        return "-"
-    if seconds < 9.95:
-        return f"{seconds:.1f}s"
-    for size, unit in ((86400, "d"), (3600, "h"), (60, "m")):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.0f}{unit}"
-    return f"{seconds:.0f}s"

@@ -11,9 +11,10 @@ import click
 from reaper.cli import exit_status
 from reaper.cli.options import Wait
 from reaper.cli.output.streams import OutputLost
-from reaper.cli.output.table import public, span, spans, to_json
+from reaper.cli.output.table import public, spans, to_json
 from repo.base import OPEN, Lifecycle
 from worker.client import LifecycleClient
+from worker.clock import short_span
 from worker.liveness.errors import LocksUnusable
 from worker.liveness.lock_directory import LockDirectory
 from worker.logging.console import printable, tail
@@ -76,7 +77,7 @@ def _print(
         for row in rows:
             if row["status"] == "failed":
                 click.echo(_summary(row))
-        click.echo(f"{len(rows)} deckies: {_counts(rows)}, in {span(time.monotonic() - begun)}")
+        click.echo(f"{len(rows)} deckies: {_counts(rows)}, in {short_span(time.monotonic() - begun)}")
     elif not gave_up:
         click.echo(_summary(rows[0]))
 
@@ -169,7 +170,7 @@ class _Waiting:
     async def _check_patience(self, open_rows: Sequence[Lifecycle]) -> None:
         now = time.monotonic()
         if self._timeout is not None and now - self._begun > self._timeout:
-            raise GaveUp(f"not ended after {span(self._timeout)}; the work goes on: {self._hint()}")
+            raise GaveUp(f"not ended after {short_span(self._timeout)}; the work goes on: {self._hint()}")
         if now - self._moved_at > _NO_WORKER_S:
             if not await self._somebody_works(open_rows):
                 raise GaveUp(await self._why_nobody_works(open_rows[0]))
@@ -232,4 +233,4 @@ def _summary(row: Lifecycle) -> str:
 def _how_long(row: Lifecycle) -> str:
     found = spans(row)
     attempt = f", attempt {row['attempt']}" if row["attempt"] > 1 else ""
-    return ("never started" if found.took is None else span(found.took)) + attempt
+    return ("never started" if found.took is None else short_span(found.took)) + attempt

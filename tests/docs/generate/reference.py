@@ -12,9 +12,9 @@ from sqlmodel import SQLModel
 from reaper.cli import exit_status
 from reaper.cli.main import cli
 from reaper.settings import ReaperSettings, Seconds, SettingsError
-from reaper.sweep.rules import duration
 from repo import errors as store
 from repo.models.tables import HEAD, VERSION_TABLE, DeckyDeployed, DeckyLifecycle
+from repo.settings import as_setting
 from repo.sqlite.guards import REFUSED
 from worker.client import InvalidDocument, InvalidRequest
 from worker.liveness.errors import LocksUnusable
@@ -84,7 +84,7 @@ def _settings() -> Iterator[str]:
 
 def _shown(value: object) -> str:
     if isinstance(value, Seconds):
-        return f"`{duration(value)}`"
+        return f"`{as_setting(value)}`"
     return "none" if value in (None, "") else f"`{value}`"
 
 

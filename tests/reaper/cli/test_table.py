@@ -7,8 +7,9 @@ import click
 import pytest
 
 from reaper.cli.output.progress_line import in_short, waits_for
-from reaper.cli.output.table import Spans, span, spans, table
+from reaper.cli.output.table import Spans, spans, table
 from repo.base import Lifecycle
+from worker.clock import short_span
 
 NOON = datetime(2026, 5, 4, 12, tzinfo=UTC)
 NOW = NOON + timedelta(seconds=100)
@@ -44,7 +45,7 @@ def row(number: int = 1, decky_name: str = "decky-01", status: str = "pending", 
     ],
 )
 def test_spans_are_short(seconds: float | None, said: str) -> None:
-    assert span(seconds) == said
+    assert short_span(seconds) == said
 
 
 @pytest.mark.parametrize(

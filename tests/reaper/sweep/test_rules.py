@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from reaper.sweep.rules import Action, Do, Facts, Policy, backoff, decide, duration
+from reaper.sweep.rules import Action, Do, Facts, Policy, backoff, decide
+from repo.settings import as_setting
 
 POLICY = Policy(max_attempts=2, pending_ttl=3600, stale_after=3600, overdue_grace=30)
 
@@ -177,7 +178,7 @@ def test_without_redis_nothing_is_rung_and_the_other_rules_hold() -> None:
     ("seconds", "text"), [(3600, "1h"), (5400, "90m"), (90, "90s"), (86400, "1d"), (0.5, "0.5s")]
 )
 def test_durations_read_as_people_write_them(seconds: float, text: str) -> None:
-    assert duration(seconds) == text
+    assert as_setting(seconds) == text
 
 
 def test_a_running_row_of_a_lost_host_is_lost_and_retried() -> None:

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Literal
 
 from reaper.cli.output.away import NONE_AWAY, Away, state_with_host
-from reaper.cli.output.table import span, spans
+from reaper.cli.output.table import spans
 from reaper.cli.output.timeline.chart import draw, nice
 from reaper.cli.output.timeline.lanes import lanes_of, was_swept
 from repo.base import Lifecycle
+from worker.clock import short_span
 from worker.logging.console import printable, tail
 
 _PAGE = """<!DOCTYPE html>
@@ -145,6 +146,6 @@ def _row(row: Lifecycle, now: datetime, away: Away) -> str:
         f"<td>{text(decky)}<td>{text(row['operation'])}"
         f'<td><b class="{text(row["status"])}">{text(state_with_host(row, away))}</b>'
         f'<td class="time">{accepted:%Y-%m-%d %H:%M:%S}'
-        f'<td class="n">{span(wait)}<td class="n">{span(took)}<td class="n">{row["attempt"]}'
+        f'<td class="n">{short_span(wait)}<td class="n">{short_span(took)}<td class="n">{row["attempt"]}'
         f'<td class="error">{text(row["error"] or "")}</tr>'
     )
