@@ -58,6 +58,9 @@ _STORE = """
 SELECT n.nspname, current_database(), pg_get_userbyid(c.relowner) FROM pg_class c JOIN pg_namespace n
 ON n.oid = c.relnamespace WHERE c.oid = to_regclass('decky_lifecycle')
 """
+# Two administrators at once would change the same grants ("tuple concurrently updated"). No host's role can
+# take this lock, and nobody else does.
+_ONE_AT_A_TIME = "LOCK TABLE decnet_reaper_host IN SHARE UPDATE EXCLUSIVE MODE"
 _OWNERS_LOCKS = "pg_advisory_xact_lock(bigint), pg_try_advisory_lock_shared(bigint)"
 
 
@@ -161,6 +164,7 @@ async def _add(connection: Connection, host_uuid: str, role: str, password: str)
             " CONNECTION LIMIT {} PASSWORD {}"
         ).format(names["role"], sql.Literal(CONNECTIONS), sql.Literal(verifier))
     )
+    await connection.execute(_ONE_AT_A_TIME)
     await connection.execute(
         "INSERT INTO decnet_reaper_host (host_uuid, role_name) VALUES (%s, %s)"
         " ON CONFLICT (host_uuid) DO UPDATE SET role_name = excluded.role_name, lost_at = NULL,"
@@ -198,6 +202,7 @@ async def _remove(connection: Connection, host_uuid: str) -> bool:
         await connection.execute(sql.SQL("ALTER ROLE {} NOLOGIN").format(sql.Identifier(name)))
         await connection.execute(_END_SESSIONS, (name,))
     async with connection.transaction():
+        await connection.execute(_ONE_AT_A_TIME)
         if name is not None:
             for statement in ("DROP OWNED BY {}", "DROP ROLE {}"):
                 await connection.execute(sql.SQL(statement).format(sql.Identifier(name)))

@@ -1,5 +1,6 @@
 """The daemons of a host do all their work with the role that was made for it."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 
@@ -85,3 +86,11 @@ async def test_pruning_is_the_master_s(host: BaseRepository, repository: BaseRep
     tomorrow = datetime.now(UTC) + timedelta(days=1)
     assert await host.prune_lifecycles(tomorrow) == 0
     assert await repository.prune_lifecycles(tomorrow) == 1
+
+
+async def test_hosts_that_are_added_and_removed_at_once(postgres: PostgresServer, database: str) -> None:
+    administrator = Server(postgres.tcp_url(database))
+    names = [f"at-once-{number}" for number in range(6)]
+    made = await asyncio.gather(*(add_host(administrator, name) for name in names))
+    assert len({each.password for each in made}) == len(names)
+    assert all(await asyncio.gather(*(remove_host(administrator, name) for name in names)))
