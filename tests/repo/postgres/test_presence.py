@@ -18,7 +18,7 @@ from repo.postgres.hosts import lose_host
 from repo.postgres.observer import Observer
 from repo.postgres.presence import Presence
 from repo.postgres.server import Server
-from tests.support.network.namespaces import Namespace
+from tests.support.network.namespaces import Namespace, need_network
 from tests.support.store.pgbouncer import PgBouncer
 from tests.support.store.postgres_server import PostgresServer
 from tests.support.store.stores import made
@@ -102,9 +102,9 @@ async def test_killed_daemon_leaves_its_host_absent(postgres: PostgresServer, da
 
 async def test_cut_cable_is_noticed_and_a_stopped_daemon_is_none() -> None:
     """The keep-alives find the idle session, the user time-out the one whose answer was under way."""
-    with Namespace() as far, PostgresServer(listen="*") as server:
+    with need_network() as network, Namespace(network, "far") as far, PostgresServer(listen="*") as server:
         database = made(server)
-        url = server.tcp_url(database, at=far.here)
+        url = server.tcp_url(database, at=network.address)
         async with (
             observer(Server(server.url(database))) as seen,
             daemon(*holding(server.tcp_url(database), "stopped")) as stopped,
