@@ -12,6 +12,7 @@ from pathlib import Path
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from examples.fleet.network import BOTH
 from tests.storm.stores import Store
 from tests.support.fleet import Daemon, Fleet
 from tests.support.machine.wall_clock import WallClock, find_libfaketime
@@ -197,10 +198,11 @@ async def _trouble_store(storm: Storm) -> None:
 
 
 async def _cut_cable(storm: Storm) -> None:
-    """A host's packets are dropped, out or in or both: for less or more than it takes to be lost."""
+    """A host's packets are dropped, out, in, all or some: for less or more than it takes to be lost."""
     if storm.store.hosts:
         host = storm.chance.choice(storm.store.hosts)
-        host.cut(*storm.chance.choice([(), ("INPUT",), ("OUTPUT",)]))
+        chains = storm.chance.choice([BOTH, ("INPUT",), ("OUTPUT",), ()])
+        host.cut(*chains) if chains else host.lose(0.3)
         storm.in_background(_mend(host, storm.chance.choice([0.5, 3.0, 12.0, 25.0])))
 
 

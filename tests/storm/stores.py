@@ -8,7 +8,7 @@ import subprocess
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -19,7 +19,7 @@ from repo.factory import get_repository
 from tests.storm.checker import HISTORY, HISTORY_POSTGRES, Unreadable
 from tests.support.fleet import Fleet
 from tests.support.machine.small_disk import fill, mount_memory
-from tests.support.network.namespaces import Namespace
+from tests.support.network.namespaces import Namespace, need_network
 from tests.support.network.ports import free_port
 from tests.support.store.postgres_server import PostgresServer
 
@@ -212,7 +212,9 @@ class HostsStore(PostgresStore):
     async def make(self, fleet: Fleet) -> None:
         self._server = PostgresServer(_SMALL_LOG, listen="*")
         await self._make(fleet)
-        self.hosts = [Namespace().__enter__() for _ in range(2)]
+        self._machines = ExitStack()
+        network = self._machines.enter_context(need_network())
+        self.hosts = [self._machines.enter_context(Namespace(network, f"h{number}")) for number in range(2)]
         port = free_port("*")
         self.queue_options = ("--port", f"{port}", "--bind", "*", "--protected-mode", "no")
         self._places = []
@@ -224,8 +226,8 @@ class HostsStore(PostgresStore):
                 "host_lost_after": "4",
                 "state_dir": str(root / "state"),
                 "runtime_dir": str(root / "run"),
-                "database": self._server.tcp_url(self._database, at=host.here),
-                "redis": f"redis://{host.here}:{port}",
+                "database": self._server.tcp_url(self._database, at=network.address),
+                "redis": f"redis://{network.address}:{port}",
             }
             environment = {f"DECNET_REAPER_{name.upper()}": value for name, value in own.items()}
             self._places.append(Place(tuple(host.command()), environment))
@@ -234,8 +236,7 @@ class HostsStore(PostgresStore):
         return self._places[number % len(self._places)]
 
     def remove(self) -> None:
-        for host in self.hosts:
-            host.__exit__(None, None, None)
+        self._machines.close()
         super().remove()
 
 
