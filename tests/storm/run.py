@@ -163,7 +163,7 @@ async def _submitter(weather: Storm, number: str, life: int) -> asyncio.subproce
 async def _calm(weather: Storm, read: checker.Read, seconds: float) -> None:
     """Nothing more goes wrong: the masters are silent, a worker and a reaper are there, all rows may end.
 
-    However slow the machine is: until no commit has moved a row for so many seconds.
+    However slow the machine is: until these two are ready, and no commit has moved a row for so many seconds.
     """
     for process in weather.submitters.values():
         send(process.pid, signal.SIGKILL)
@@ -174,6 +174,7 @@ async def _calm(weather: Storm, read: checker.Read, seconds: float) -> None:
     for kind in ("worker", "reaper"):  # those of the storm may be stopped for good
         for number in range(len(weather.store.hosts) or 1):
             _start_keeping(weather, f"{kind}-{number + 2}")
+            await _ready(weather, f"{kind}-{number + 2}", f"{kind}.started")
     unended = "SELECT id FROM decky_lifecycle WHERE status IN ('pending', 'running')"
     commits, end = -1, 0.0
     while read(unended):
@@ -183,6 +184,13 @@ async def _calm(weather: Storm, read: checker.Read, seconds: float) -> None:
         if time.monotonic() > end:
             break
         await asyncio.sleep(0.2)
+
+
+async def _ready(weather: Storm, name: str, event: str) -> None:
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_PATIENCE_S):
+            while name not in weather.places or not weather.places[name].logged(event):
+                await asyncio.sleep(0.1)
 
 
 async def _end(weather: Storm) -> None:
