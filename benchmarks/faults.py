@@ -219,6 +219,18 @@ FAULTS = (
         ("test_a_daemon_behind_a_pooler", "test_a_host_with_a_role_of_its_own_judges_no_other"),
     ),
     Fault(
+        "cables of whole hosts cut by dropped packets, both ways or one way, while rows wait, are claimed, at"
+        " work, at their end",
+        "lost; a write that arrived stands, one that is late is refused and told; each host is said once, all"
+        " retries run",
+        ("tests/e2e/test_several_hosts.py",),
+    ),
+    Fault(
+        "a slow line that loses every tenth packet; PostgreSQL's primary killed and its standby promoted",
+        "no host is lost by it; one that is cut off at that moment is",
+        ("tests/e2e/test_several_hosts.py",),
+    ),
+    Fault(
         "disk full while operations run",
         "clear error; rows wait with their lock held; goes on without a restart",
         ("test_a_full_disk",),

@@ -74,15 +74,10 @@ def test_it_is_gone_with_whoever_started_it() -> None:
     need_network()
     if find_postgres() is None:
         lacking("postgresql")
-    process = subprocess.Popen(
-        COMMAND, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    )
-    assert process.stdout is not None
-    for line in process.stdout:
-        if "h3  " in line:
-            break
-    assert left()
-    process.kill()
-    process.wait()
-    process.stdout.read()  # until the last of them has closed it
+    with subprocess.Popen(COMMAND, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert any("decnet-reaper hosts" in line for line in process.stdout)
+        assert left()
+        process.kill()
+        process.stdout.read()  # until the last of them has closed it
     assert left() == []
