@@ -12,6 +12,8 @@ from worker.liveness.owner import Owner
 Line = Mapping[str, Any]
 
 _EVENT_WIDTH: Final = 18
+_NARROW: Final = 72
+"""Columns below which events are not padded to the longest of the usual ones, but to `succeeded`."""
 _DECKY_WIDTH: Final = 9
 _INDENT: Final = " " * 13
 _ESCAPES: Final = re.compile(r"\x1b\[\d+m")
@@ -40,6 +42,7 @@ class ConsoleLine:
     def __init__(self, *, colours: bool, width: int = 0) -> None:
         self._colours = colours
         self._width = width
+        self._event_width = _EVENT_WIDTH if not width or width >= _NARROW else len("succeeded")
 
     def __call__(self, logger: object, method: str, line: Line) -> str:
         """A structlog processor: the last of its chain."""
@@ -47,7 +50,7 @@ class ConsoleLine:
         # A library's text stands where our own events have their fields.
         name, text = (str(line["logger"]), event) if "logger" in line else (event, "")
         colour = _BY_LEVEL.get(str(line.get("level")), _BY_EVENT.get(event, 0))
-        shown = self._paint(f"{printable(name.removeprefix('lifecycle.')):<{_EVENT_WIDTH}}", colour)
+        shown = self._paint(f"{printable(name.removeprefix('lifecycle.')):<{self._event_width}}", colour)
         head = " ".join(filter(None, [self._paint(clock(line), _DIM), shown, self._about(line)]))
         why = str(line.get("error") or line.get("reason") or line.get("line") or "")
         below: list[str] = []

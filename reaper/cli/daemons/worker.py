@@ -11,7 +11,7 @@ def command() -> int:
     """Run one worker.
 
     It takes jobs off the queue and runs them, ten at a time unless set otherwise. SIGTERM lets it
-    finish what it runs, for STOP_GRACE at most.
+    finish what it runs, for the setting stop_grace at most.
 
     \b
     Examples:
