@@ -1,8 +1,8 @@
 """Signals to the reaper, which would find out later: datagrams to a socket in the runtime directory.
 
 A worker says that it goes to work, so that the reaper watches its process from then on (pidfd_open(2)), and
-ExecStopPost= of its unit says how it ended. A signal that nobody receives costs time and no truth: the next
-sweep finds the same.
+ExecStopPost= of its unit says how it ended (`worker/service/after_stop.py`). A signal that nobody receives
+costs time and no truth: the next sweep finds the same. Each is a line of words.
 """
 
 import contextlib
@@ -11,19 +11,19 @@ import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
-import msgspec
+from worker.service.systemd import death_reason
 
 SOCKET: Final = "reaper.sock"
 SWEPT: Final = b"swept"
 """The answer to an `Ended`: the rows are closed."""
 
 _AGAIN_S: Final = 1.0
-_ANSWER_PATIENCE_S: Final = 3.0
+_TOLD: Final = ("SERVICE_RESULT", "EXIT_CODE", "EXIT_STATUS")
 
 
-class AtWork(msgspec.Struct, tag=True):
+class AtWork(NamedTuple):
     """A worker is about to claim a row.
 
     Attributes:
@@ -33,7 +33,7 @@ class AtWork(msgspec.Struct, tag=True):
     owner: str
 
 
-class Ended(msgspec.Struct, tag=True):
+class Ended(NamedTuple):
     """systemd saw the end of a unit's run.
 
     Attributes:
@@ -45,20 +45,18 @@ class Ended(msgspec.Struct, tag=True):
     reason: str
 
 
-Signal = AtWork | Ended
-
-_decoder: "msgspec.json.Decoder[Signal]" = msgspec.json.Decoder(Signal)
-
-
-def read_signal(data: bytes) -> Signal | None:
+def read_signal(data: bytes) -> AtWork | Ended | None:
     """What a datagram says; None if it is no signal."""
-    with contextlib.suppress(msgspec.MsgspecError):
-        return _decoder.decode(data)
+    match data.decode(errors="replace").split(" "):
+        case ["at-work", owner]:
+            return AtWork(owner)
+        case ["ended", run, result, code, status]:
+            return Ended(run, death_reason(dict(zip(_TOLD, (result, code, status), strict=True))))
     return None
 
 
 class Signals:
-    """Tells the reaper of this host, if one listens. Never raises, never waits but for the answer of `ended`.
+    """Tells the reaper of this host, if one listens. Never raises, never waits.
 
     Args:
         runtime_dir: where the reaper's socket is.
@@ -73,28 +71,13 @@ class Signals:
         if time.monotonic() - self._sent_at < _AGAIN_S:
             return
         self._sent_at = time.monotonic()
-        with contextlib.suppress(OSError), self._channel() as channel:
+        with (
+            contextlib.suppress(OSError),
+            socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel,
+            short(self._runtime_dir) as place,
+        ):
             channel.setblocking(False)
-            channel.send(msgspec.json.encode(AtWork(owner)))
-
-    def ended(self, run: str, reason: str) -> bool:
-        """Say how a unit's run ended, and wait until its rows are closed.
-
-        Returns:
-            False if no reaper said in a few seconds that they are: whoever asks has to close them.
-        """
-        with contextlib.suppress(OSError), self._channel() as channel:
-            channel.settimeout(_ANSWER_PATIENCE_S)
-            channel.send(msgspec.json.encode(Ended(run, reason)))
-            return channel.recv(len(SWEPT)) == SWEPT
-        return False
-
-    @contextlib.contextmanager
-    def _channel(self) -> Iterator[socket.socket]:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel, short(self._runtime_dir) as place:
-            channel.bind("")  # a name to be answered at, of the kernel's choice; see "autobind" in unix(7)
-            channel.connect(f"{place}/{SOCKET}")
-            yield channel
+            channel.sendto(f"at-work {owner}".encode(), f"{place}/{SOCKET}")
 
 
 @contextlib.contextmanager

@@ -5,6 +5,7 @@ to build. The protocol is sd_notify(3) and sd_watchdog_enabled(3); systemd.exec(
 Without systemd everything here does nothing, so no caller asks whether it is there.
 """
 
+import asyncio
 import contextlib
 import os
 import socket
@@ -56,8 +57,6 @@ class Notifier:
 
         Runs in the event loop, twice in each period, so that a loop that is blocked is killed.
         """
-        import asyncio  # takes 0.03 s, which ExecStopPost= need not wait for
-
         while self.watchdog_interval:
             if is_well():
                 self._send("WATCHDOG=1")

@@ -8,11 +8,14 @@ import click
 
 from reaper.cli.logging import settings_of_daemon
 from reaper.cli.options import Duration, dry_run_option, json_option
-from reaper.cli.session import load_settings
 from reaper.settings import ReaperSettings, SettingsError
+from reaper.sweep.hosts import Hosts
 from reaper.sweep.report import Report, Scope
 from reaper.sweep.rules import Do
-from worker.liveness.signals import Signals
+from reaper.sweep.sweeper import Sweeper
+from repo.factory import repository_of
+from worker.liveness.locks import DeckyLocks
+from worker.queue import Queue
 from worker.service.systemd import death_reason, invocation_id
 
 
@@ -37,8 +40,6 @@ def command(older_than: float | None, after_stop: bool, dry_run: bool, as_json: 
       decnet-reaper sweep --older-than 10m
     """
     ended_run = _ended_run() if after_stop else None
-    if ended_run is not None and not dry_run and _left_to_the_reaper(ended_run):
-        return 0
     settings = settings_of_daemon()
     return asyncio.run(run_sweep(settings, older_than, ended_run=ended_run, dry_run=dry_run, as_json=as_json))
 
@@ -47,10 +48,6 @@ def _ended_run() -> str:
     if (ended_run := invocation_id()) is None:
         raise SettingsError("--after-stop is for a unit's ExecStopPost=, and systemd does not run this")
     return ended_run
-
-
-def _left_to_the_reaper(ended_run: str) -> bool:
-    return Signals(load_settings().runtime_dir).ended(ended_run, death_reason())
 
 
 async def run_sweep(
@@ -68,14 +65,6 @@ async def run_sweep(
     Returns:
         The exit status, 0.
     """
-    # Here: systemd starts a worker again when its ExecStopPost= ends, which needs none of it where a reaper
-    # answers, and is 0.4 s shorter without.
-    from reaper.sweep.hosts import Hosts
-    from reaper.sweep.sweeper import Sweeper
-    from repo.factory import repository_of
-    from worker.liveness.locks import DeckyLocks
-    from worker.queue import Queue
-
     died_of = death_reason() if ended_run else ""
     queue = Queue(settings.redis)
     async with repository_of(settings) as repository, aclosing(Hosts(settings)) as hosts:

@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import click
@@ -10,9 +11,13 @@ from reaper.cli.output.table import to_json
 from repo.errors import DecnetReaperError
 from repo.settings import SYSTEM_STATE_DIR
 from repo.sqlite.files import SERVICE_USER, give_to_service
+from worker.service import after_stop
 
 COMMAND = Path("/usr/bin/decnet-reaper")
 """What the units as shipped call; replaced by where the command really is."""
+_PYTHON = "/usr/bin/python3"
+_AFTER_STOP = "/usr/lib/decnet-reaper/after_stop.py"
+"""Called by the worker's unit, and replaced likewise."""
 
 UNITS = Path("etc/systemd/system")
 CONFIG = Path("etc/decnet-reaper/config.toml")
@@ -39,11 +44,14 @@ def shipped(name: str) -> Path:
 
 def files(command: Path = COMMAND) -> dict[Path, str]:
     """Units, sysusers.d and tmpfiles.d, by their places below the root; the units call `command`."""
-    quoted = str(command).replace("%", "%%")
-    found = {
-        UNITS / name: (shipped("systemd/system") / name).read_text().replace(str(COMMAND), quoted)
-        for name in UNIT_NAMES
-    }
+    found = {UNITS / name: (shipped("systemd/system") / name).read_text() for name in UNIT_NAMES}
+    for shipped_as, path in (
+        (COMMAND, command),
+        (_PYTHON, sys.executable),
+        (_AFTER_STOP, after_stop.__file__),
+    ):
+        quoted = str(path).replace("%", "%%")
+        found = {target: text.replace(str(shipped_as), quoted) for target, text in found.items()}
     for kind in ("sysusers.d", "tmpfiles.d"):
         name = f"{kind}/decnet-reaper.conf"
         found[Path("etc") / name] = (shipped("systemd") / name).read_text()

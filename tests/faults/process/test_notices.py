@@ -12,11 +12,14 @@ import pytest
 from tests.support.audit import audit
 from tests.support.fleet import Daemon, Fleet, gated, running_fleet
 from worker.client import LifecycleClient
+from worker.service import after_stop
 
 pytestmark = pytest.mark.anyio
 
 RUN = "0123456789abcdef" * 2
-AS_UNIT = ("sh", "-c", 'SYSTEMD_EXEC_PID=$$ exec "$@"', "sh", sys.executable, "-m", "reaper")
+AS_UNIT = ("sh", "-c", 'SYSTEMD_EXEC_PID=$$ exec "$@"', "sh", sys.executable)
+COMMAND = ("-m", "reaper")
+HOOK = ("-IS", after_stop.__file__, sys.executable, *COMMAND, "sweep", "--after-stop")
 
 
 async def unit(fleet: Fleet, *arguments: str, **environment: str) -> Daemon:
@@ -37,16 +40,16 @@ async def unit(fleet: Fleet, *arguments: str, **environment: str) -> Daemon:
 
 async def lose_a_unit(fleet: Fleet, client: LifecycleClient) -> str:
     """A worker's unit is killed in mid-operation; the row."""
-    worker = await unit(fleet, "worker")
+    worker = await unit(fleet, *COMMAND, "worker")
     await worker.log("worker.started")
     lost = await gated(fleet, client)
     await worker.kill()
     return lost
 
 
-async def after_stop(fleet: Fleet) -> Daemon:
+async def ended(fleet: Fleet) -> Daemon:
     """ExecStopPost=, run to its end."""
-    process = await unit(fleet, "sweep", "--after-stop", SERVICE_RESULT="oom-kill")
+    process = await unit(fleet, *HOOK, SERVICE_RESULT="oom-kill")
     assert await process.process.wait() == 0
     return process
 
@@ -68,7 +71,7 @@ async def test_the_reaper_closes_a_run_s_rows_with_systemd_s_reason_before_the_u
     reaper = await fleet.reaper()
     async with fleet.client() as client:
         lost = await lose_a_unit(fleet, client)
-        told = await after_stop(fleet)
+        told = await ended(fleet)
         row = await client.get(lost)
         assert (row["status"], row["error"]) == ("failed", "worker died during operation (oom-kill)")
         assert len(reaper.logged("lifecycle.swept", lifecycle_id=lost)) == 1
@@ -86,7 +89,7 @@ async def test_without_a_reaper_that_answers_the_unit_closes_its_own_rows(fleet:
             daemon.signal(signal.SIGSTOP)
         if reaper == "killed":
             await daemon.kill()
-        await after_stop(fleet)
+        await ended(fleet)
         row = await client.get(lost)
         assert (row["status"], row["error"]) == ("failed", "worker died during operation (oom-kill)")
         if reaper == "stopped":
@@ -99,13 +102,13 @@ async def test_what_is_no_notice_is_not_heard(fleet: Fleet) -> None:
     path = fleet.root / "run" / "reaper.sock"
     assert path.stat().st_mode & 0o777 == 0o600
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
-        for rubbish in (b"", b"\xff", b"\x80pickle", b'{"type":"AtWork","owner":"x"}', b'{"type":"Ended"}'):
+        for rubbish in (b"", b"\xff", b"\x80pickle", b"at-work x", b"ended", b"ended x"):
             channel.sendto(rubbish, str(path))
         # Of another process than the owner of any row: watched, dies, and nothing comes of it.
-        channel.sendto(f'{{"type":"AtWork","owner":"h/b/{os.getpid()}/1/t"}}'.encode(), str(path))
+        channel.sendto(f"at-work h/b/{os.getpid()}/1/t".encode(), str(path))
     async with fleet.client() as client:
         lost = await lose_a_unit(fleet, client)
-        await after_stop(fleet)
+        await ended(fleet)
         assert (await client.get(lost))["status"] == "failed"
         bad = {line["event"] for line in reaper.lines if line["level"] in {"warning", "error"}}
         # A healthcheck that was just being started when its worker was killed is a survivor.

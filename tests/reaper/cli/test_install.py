@@ -3,6 +3,7 @@
 import os
 import re
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -42,7 +43,11 @@ def test_the_units_run_the_command_that_was_given(prefix: Path) -> None:
     units = {name: text for name, text in files_below(prefix).items() if name.endswith(".service")}
     assert len(units) == 4
     started = [line for text in units.values() for line in text.splitlines() if line.startswith("Exec")]
-    assert {line.split("=", 1)[1].lstrip("-").split()[0] for line in started} == {"/bin/sh", "/bin/kill"}
+    assert {line.split("=", 1)[1].lstrip("-").split()[0] for line in started} == {
+        "/bin/sh",
+        "/bin/kill",
+        sys.executable,
+    }
 
 
 def test_the_man_pages_are_where_man_looks_and_gone_after_uninstall(prefix: Path) -> None:
