@@ -17,7 +17,7 @@ from benchmarks.report import Result, command
 from benchmarks.store import each, fill
 from repo.base import BaseRepository
 from repo.factory import get_repository
-from repo.models.tables import to_text
+from repo.models.times import to_text
 from repo.repository.ids import new_id
 
 DECKIES = 1_000

@@ -1,7 +1,8 @@
 """From the command to the first job, peak memory, and `--help`: `python -m benchmarks.startup [--quick]`.
 
-The job is queued already. Beside us: plain arq as it is, and plain arq that has imported what our worker
-imports and does nothing with it. The store is there already, as after every start but the very first.
+The job is queued already. Beside us: plain arq as it is, and plain arq that has imported the other packages
+that our worker is made of (SQLModel, aiosqlite, structlog) and does nothing with them. The store is there
+already, as after every start but the very first.
 """
 
 import asyncio
@@ -16,7 +17,7 @@ from benchmarks.contest import ROOT, Contest, Lines, begun, contest
 from benchmarks.report import Result, command
 
 OURS = "decnet-reaper"
-CONTENDERS = ("arq, same imports", "arq")
+CONTENDERS = ("arq, same packages", "arq")
 
 
 async def first_job(ring: Contest, system: str) -> tuple[float, float]:

@@ -22,7 +22,7 @@ from uuid import uuid4
 from benchmarks.report import Result, command
 from repo.base import BaseRepository
 from repo.factory import get_repository
-from repo.models.tables import to_text
+from repo.models.times import to_text
 from repo.repository.ids import new_id
 from repo.sqlite.connection import Synchronous
 

@@ -115,11 +115,13 @@ class ArqTight(Arq):
     poll = 0.02
 
 
-class ArqSameImports(Arq):
-    """arq in a process that has imported what our worker imports."""
+class ArqSamePackages(Arq):
+    """arq in a process that has imported the other packages that our worker is made of."""
 
     async def work(self) -> None:
-        import reaper.cli.daemons  # noqa: F401 - without rich, as ours
+        import aiosqlite  # noqa: F401
+        import sqlmodel  # noqa: F401
+        import structlog  # noqa: F401
 
         await super().work()
 
@@ -176,7 +178,7 @@ SYSTEMS: Final[dict[str, Any]] = {
     "decnet-reaper": Ours,
     "arq": Arq,
     "arq, poll 0.02": ArqTight,
-    "arq, same imports": ArqSameImports,
+    "arq, same packages": ArqSamePackages,
     "SAQ": Saq,
     "taskiq": Taskiq,
 }

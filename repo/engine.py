@@ -1,101 +1,22 @@
 """What a database has to do for the repository: the interface beside `sqlite/` and `postgres/`.
 
-A statement is written once, with SQLAlchemy Core from the models, compiled once per dialect, and executed on
-the driver itself: SQLAlchemy's own execution costs ten times what SQLite does (measured: 150 of 170
-microseconds for a row by its id).
+A statement (`repo.models.statement`) is executed on the driver itself: SQLAlchemy's own execution costs ten
+times what SQLite does (measured: 150 of 170 microseconds for a row by its id).
 """
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, NamedTuple, TypeVar
 
-from sqlalchemy import CompoundSelect, Dialect, Integer, Select, UpdateBase
-from sqlalchemy.types import TypeEngine
-
 from repo.errors import StoreError
 from repo.lifecycle import Host
+from repo.models.statement import Compiled, Dialect, Statement, Values
 
 _log = logging.getLogger(__name__)
 
-Clause = UpdateBase | Select[Any] | CompoundSelect[Any]
-Values = Mapping[str, Any]
 T = TypeVar("T")
-
-
-class Compiled:
-    """A statement in the words of one driver, its parameters by position.
-
-    Attributes:
-        text: the SQL.
-        names: which value stands at which position.
-        columns: what a row of it consists of; none for a write.
-    """
-
-    def __init__(self, clause: Clause, dialect: Dialect) -> None:
-        compiled = clause.compile(dialect=dialect, compile_kwargs={"render_postcompile": True})
-        self.text = str(compiled)
-        self.names = compiled.positiontup or []
-        self._constants = {name: value for name, value in compiled.params.items() if value is not None}
-        selected = list(clause.selected_columns) if isinstance(clause, Select | CompoundSelect) else []
-        self.columns = [column.name for column in selected]
-        found = [(column.name, _converter(column.type, dialect)) for column in selected]
-        self._converted = [(name, convert) for name, convert in found if convert is not None]
-
-    def parameters(self, values: Values) -> tuple[Any, ...]:
-        """The values that the statement takes, in its order; it may be given more."""
-        given = {**self._constants, **values}
-        return tuple([given[name] for name in self.names])
-
-    def row(self, found: Sequence[Any]) -> dict[str, Any]:
-        """A row as the store hands it out, from one of the driver's.
-
-        Raises:
-            ValueError, TypeError: it holds what no row of ours can hold.
-        """
-        row = dict(zip(self.columns, found, strict=True))
-        for name, convert in self._converted:
-            if (value := row[name]) is not None:
-                row[name] = convert(value)
-        return row
-
-
-def _converter(kind: TypeEngine[Any], dialect: Dialect) -> Callable[[Any], Any] | None:
-    return (
-        _number if isinstance(kind, Integer) else kind.dialect_impl(dialect).result_processor(dialect, None)
-    )
-
-
-def _number(value: Any) -> int:
-    if not isinstance(value, int):
-        raise TypeError(f"{value!r} is no number")
-    return value
-
-
-class Statement:
-    """A write or a read, built once.
-
-    Args:
-        clause: the statement; or, where dialects differ in more than words, what makes it from a dialect's
-            name ("sqlite", "postgresql"). Its parameters must not be called like a column that it sets.
-        one_at_a_time: values of it; two transactions in which they are the same come one after the other, as
-            if the database had one writer only.
-    """
-
-    def __init__(
-        self, clause: Clause | Callable[[str], Clause], *, one_at_a_time: tuple[str, ...] = ()
-    ) -> None:
-        self._clause = clause
-        self.one_at_a_time = one_at_a_time
-        self._compiled: dict[str, Compiled] = {}
-
-    def on(self, dialect: Dialect) -> Compiled:
-        """The statement as this dialect has it."""
-        if (found := self._compiled.get(dialect.name)) is None:
-            clause = self._clause(dialect.name) if callable(self._clause) else self._clause
-            found = self._compiled[dialect.name] = Compiled(clause, dialect)
-        return found
 
 
 class Step(NamedTuple):
@@ -172,7 +93,7 @@ class Engine(Reader):
 
     Attributes:
         name: how messages call the store: a path, or a URL without its password.
-        dialect: SQLAlchemy's, with `paramstyle` "qmark" or "format".
+        dialect: which texts of a statement it runs.
         patience: seconds for which a write is tried again whose row another session holds; 0 where the
             database itself waits.
         prunes: whether this user may remove rows.

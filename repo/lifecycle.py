@@ -28,6 +28,11 @@ ANY_HOST: Final = "*"
 """In place of a host id: rows of every host. (None is a host: the master's own.)"""
 
 
+def host_key(host_uuid: str | None) -> str:
+    """How the store compares hosts: the master's own is one host too."""
+    return host_uuid or ""
+
+
 class Lifecycle(TypedDict):
     """One row, JSON-ready; times are ISO 8601 in aware UTC. What each column means: repo.models.tables."""
 

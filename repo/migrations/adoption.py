@@ -13,7 +13,8 @@ from sqlalchemy import Connection, Row, column, inspect, select, table, text
 
 from repo.base import OPEN, OPERATIONS, TERMINAL
 from repo.errors import InvalidLifecycle, StoreUnusable
-from repo.models.tables import lifecycle, to_text
+from repo.models.tables import lifecycle
+from repo.models.times import to_text
 from repo.models.validation import check
 
 COLUMNS = (

@@ -7,9 +7,11 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Table, bindparam, func, insert, select, tuple_
 
-from repo.engine import Engine, Reader, Statement, Step, Transaction
+from repo.engine import Engine, Reader, Step, Transaction
 from repo.errors import StoreUnusable
-from repo.models.tables import Json, UtcTime, deployed, lifecycle, to_text
+from repo.models.clauses import statement
+from repo.models.tables import Json, UtcTime, deployed, lifecycle
+from repo.models.times import to_text
 from repo.models.validation import to_json
 
 _PAGE = 1_000
@@ -32,10 +34,10 @@ class _Copied:
         self._documents = [column.name for column in table.columns if isinstance(column.type, Json)]
         after = tuple_(*(bindparam(f"after_{name}", type_=table.c[name].type) for name in self._key))
         keys = tuple_(*table.primary_key)
-        self._first = Statement(select(table).order_by(*table.primary_key).limit(_PAGE))
-        self._next = Statement(select(table).where(keys > after).order_by(*table.primary_key).limit(_PAGE))
-        self._count = Statement(select(func.count().label("rows")).select_from(table))
-        self.insert = Statement(insert(table).values({c.name: bindparam(c.name) for c in table.columns}))
+        self._first = statement(select(table).order_by(*table.primary_key).limit(_PAGE))
+        self._next = statement(select(table).where(keys > after).order_by(*table.primary_key).limit(_PAGE))
+        self._count = statement(select(func.count().label("rows")).select_from(table))
+        self.insert = statement(insert(table).values({c.name: bindparam(c.name) for c in table.columns}))
 
     async def pages(self, reader: Reader) -> AsyncIterator[list[dict[str, Any]]]:
         """All rows, as many at a time as a page holds."""

@@ -2,7 +2,8 @@
 
 from alembic import context
 
-from repo.models.tables import VERSION_TABLE, metadata
+from repo.migrations.revision import VERSION_TABLE
+from repo.models.tables import metadata
 
 context.configure(
     connection=context.config.attributes["connection"],

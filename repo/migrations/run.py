@@ -1,17 +1,11 @@
 """Bring the schema up. Alembic is imported only when there is something to do, since that takes 0.2 s."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from sqlalchemy import Connection, inspect, text
 
 from repo.errors import SchemaNewer
-from repo.models.tables import HEAD, VERSION_TABLE
-
-
-def is_current(versions: Sequence[str]) -> bool:
-    """Whether a store whose version table holds these needs no migration."""
-    return list(versions) == [HEAD]
+from repo.migrations.revision import HEAD, VERSION_TABLE
 
 
 def upgrade(connection: Connection) -> None:

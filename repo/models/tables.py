@@ -4,9 +4,8 @@ A registry of their own keeps these models apart from DECNET's, which has a clas
 Constraints, indexes and triggers: migrations/versions, and `guards` beside each engine.
 """
 
-import json
-from datetime import UTC, datetime
-from typing import Annotated, Any, ClassVar, Final
+from datetime import datetime
+from typing import Annotated, Any, ClassVar
 
 from annotated_types import Ge
 from pydantic import StringConstraints
@@ -17,32 +16,8 @@ from sqlmodel import Field, SQLModel
 
 from repo.base import DECKY_NAME, ID, Operation, Outcome, Status
 
-HEAD: Final = "0001"
-"""The revision that this code writes; a store that says so needs no migration, and no Alembic."""
-
-VERSION_TABLE: Final = "decnet_reaper_version"
-"""Not Alembic's usual name: DECNET keeps that one, for its own schema, in the same file."""
-
 Id = Annotated[str, StringConstraints(pattern=ID.pattern)]
 DeckyName = Annotated[str, StringConstraints(pattern=DECKY_NAME.pattern)]
-
-
-def to_text(moment: datetime) -> str:
-    """As DECNET writes a time, and so that text sorts like time: `2026-05-04 10:11:12.123456`, UTC."""
-    return moment.astimezone(UTC).isoformat(" ", "microseconds")[:26]
-
-
-def to_iso(found: str | datetime) -> str:
-    """ISO 8601 in aware UTC, from what the database holds.
-
-    Raises:
-        ValueError, TypeError: that is no time as `to_text` writes it.
-    """
-    if isinstance(found, datetime):
-        return found.astimezone(UTC).isoformat(timespec="microseconds")
-    if len(found) != 26 or datetime.fromisoformat(found).tzinfo is not None:
-        raise ValueError(f"{found!r} is no time")
-    return f"{found[:10]}T{found[11:]}+00:00"
 
 
 class _Datetime(UserDefinedType[Any]):
@@ -55,7 +30,7 @@ class _Datetime(UserDefinedType[Any]):
 
 
 class UtcTime(TypeDecorator[str]):
-    """In goes text as `to_text` writes it, out comes ISO 8601 text, since rows are JSON-ready."""
+    """In goes text as `repo.models.times` writes it, out comes ISO 8601 text, since rows are JSON-ready."""
 
     impl = Text
     cache_ok = True
@@ -63,10 +38,6 @@ class UtcTime(TypeDecorator[str]):
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
         """`timestamptz`, or the text that SQLite has in its place."""
         return DateTime(timezone=True) if dialect.name == "postgresql" else _Datetime()
-
-    def process_result_value(self, value: Any, dialect: Dialect) -> str | None:
-        """Never asked about a null."""
-        return to_iso(value)
 
 
 class Json(TypeDecorator[Any]):
@@ -82,10 +53,6 @@ class Json(TypeDecorator[Any]):
         from sqlalchemy.dialects.postgresql import JSONB  # takes 0.03 s, which SQLite needn't wait for
 
         return JSONB()
-
-    def process_result_value(self, value: Any, dialect: Dialect) -> Any:
-        """Never asked about a null."""
-        return json.loads(value) if isinstance(value, str) else value
 
 
 class Base(SQLModel, registry=registry()):

@@ -6,11 +6,11 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeVar
 
 import psycopg
-from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 
-from repo.engine import Compiled, Engine, Statement, Step, Transaction, TransactionLost, Values, Work
+from repo.engine import Engine, Step, Transaction, TransactionLost, Work
 from repo.errors import StoreError, StoreUnavailable
 from repo.lifecycle import Host
+from repo.models.statement import Compiled, Dialect, Statement, Values
 from repo.postgres.errors import explained, is_lost, is_refusal, is_repeatable
 from repo.postgres.hosts import list_hosts
 from repo.postgres.migrate import bring_up, schema_of
@@ -19,7 +19,7 @@ from repo.postgres.session import Session
 
 T = TypeVar("T")
 
-_dialect = PGDialect_psycopg(paramstyle="format")  # type: ignore[no-untyped-call]
+_dialect: Dialect = "postgresql"
 _MAY_PRUNE = "SELECT has_table_privilege('decky_lifecycle', 'DELETE')"
 _LOCK = "SELECT decnet_reaper_lock_deckies(%s::text[], %s::text[])"
 

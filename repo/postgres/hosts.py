@@ -4,7 +4,7 @@ import psycopg
 
 from repo.errors import InvalidHost, StoreUnusable
 from repo.lifecycle import Host
-from repo.models.tables import to_iso
+from repo.models.times import to_iso
 from repo.postgres.errors import explained
 from repo.postgres.server import Connection, Server
 

@@ -3,19 +3,12 @@
 import asyncio
 
 import psycopg
-from sqlalchemy import Engine, create_engine
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.pool import NullPool
 
 from repo.errors import StoreError, StoreUnusable
-from repo.migrations.run import upgrade
-from repo.models.tables import HEAD, VERSION_TABLE
+from repo.migrations.revision import HEAD, VERSION_TABLE
 from repo.postgres.errors import explained
 from repo.postgres.server import Connection, Server
 from repo.postgres.session import Session
-
-_ONE_AT_A_TIME = "SELECT pg_advisory_xact_lock(7305808869229538353)"
-_OURS = "SELECT to_regclass('decky_lifecycle') IS NULL OR to_regclass(%s) IS NOT NULL"
 
 
 async def schema_of(connection: Connection) -> str | None:
@@ -44,30 +37,12 @@ async def bring_up(server: Server, session: Session, create: bool) -> None:
         return
     if found is None and not create:
         raise StoreUnusable("no store is there; to have it made, type: decnet-reaper doctor --create")
+    from repo.postgres.upgrade import upgrade  # SQLAlchemy and the tables: 0.3 s, for a new store
+
     try:
-        await asyncio.to_thread(_upgrade, server)
+        await asyncio.to_thread(upgrade, server)
     except psycopg.errors.InsufficientPrivilege as error:
         raise _may_not(server, found, error) from None
-
-
-def _upgrade(server: Server) -> None:
-    engine = create_engine("postgresql+psycopg://", poolclass=NullPool, creator=server.connect_blocking)
-    try:
-        _upgrade_with(engine)
-    except DBAPIError as error:
-        raise error.orig or error from None
-
-
-def _upgrade_with(engine: Engine) -> None:
-    with engine.begin() as connection:
-        connection.exec_driver_sql("SET LOCAL lock_timeout = '30s'")
-        connection.exec_driver_sql(_ONE_AT_A_TIME)
-        if connection.exec_driver_sql(_OURS, (VERSION_TABLE,)).scalar() is not True:
-            raise StoreUnusable(
-                "its table decky_lifecycle is somebody else's: name another database, or a schema of its own"
-                " with ?options=-csearch_path%3Ddecnet_reaper"
-            )
-        upgrade(connection)
 
 
 def _may_not(server: Server, found: str | None, error: psycopg.Error) -> StoreError:

@@ -2,10 +2,11 @@
 
 from typing import Any
 
-from repo.engine import Statement, Step, Transaction
+from repo.engine import Step, Transaction
 from repo.errors import LifecycleExists
+from repo.models.statement import Statement
 from repo.repository import ids
-from repo.repository.statements import reads
+from repo.repository.prepared import reads
 from repo.repository.steps import busy, decky_key, follow_newest, must
 
 

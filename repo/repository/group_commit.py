@@ -18,8 +18,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from repo.engine import Engine, Statement, Step, Transaction, TransactionLost
+from repo.engine import Engine, Step, Transaction, TransactionLost
 from repo.errors import StoreBusy, StoreError, StoreUnavailable
+from repo.models.statement import Statement
 
 T = TypeVar("T")
 Found = dict[str, Any]

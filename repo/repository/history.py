@@ -7,7 +7,7 @@ from repo.base import Lifecycle
 from repo.history import EndedFilter, Hour, Spread
 from repo.models import validation
 from repo.repository.opened import OpenedRepository
-from repo.repository.statements import history
+from repo.repository.prepared import history
 from repo.repository.steps import decky_key
 
 

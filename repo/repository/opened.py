@@ -10,10 +10,11 @@ from repo.base import (
     BaseRepository,
     Lifecycle,
 )
-from repo.engine import Engine, Statement, Values
+from repo.engine import Engine
 from repo.errors import (
     StoreUnusable,
 )
+from repo.models.statement import Statement, Values
 from repo.repository.group_commit import GroupCommit, Write
 
 T = TypeVar("T")

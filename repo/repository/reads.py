@@ -13,9 +13,9 @@ from repo.base import (
     Lifecycle,
     StoreIdentity,
 )
+from repo.lifecycle import host_key
 from repo.repository.opened import OpenedRepository
-from repo.repository.statements import reads
-from repo.repository.statements.conditions import host_key
+from repo.repository.prepared import reads
 from repo.repository.steps import decky_key
 
 

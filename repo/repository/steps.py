@@ -12,10 +12,10 @@ from repo.errors import (
     LifecycleClosed,
     LifecycleNotFound,
 )
+from repo.lifecycle import host_key
 from repo.repository import ids
 from repo.repository.group_commit import Found, Refused, Write
-from repo.repository.statements import reads, writes
-from repo.repository.statements.conditions import host_key
+from repo.repository.prepared import reads, writes
 
 T = TypeVar("T")
 

@@ -17,20 +17,21 @@ from repo.base import (
     Outcome,
     Status,
 )
-from repo.engine import Statement, Step, Transaction, Values
+from repo.engine import Step, Transaction
 from repo.errors import (
     InvalidLifecycle,
     TransitionRefused,
 )
+from repo.lifecycle import host_key
 from repo.models import validation
-from repo.models.tables import to_iso
+from repo.models.statement import Statement, Values
+from repo.models.times import to_iso
 from repo.repository import ids
 from repo.repository.acceptance import Acceptance
 from repo.repository.group_commit import Found, Write
 from repo.repository.history import LookingBack
+from repo.repository.prepared import reads, writes
 from repo.repository.reads import Reads
-from repo.repository.statements import reads, writes
-from repo.repository.statements.conditions import host_key
 from repo.repository.steps import busy, by_itself, follow_newest, is_written, must, open_state, state
 
 

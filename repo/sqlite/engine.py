@@ -7,20 +7,18 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeVar
 
 import aiosqlite
-from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 
-from repo.engine import Compiled, Engine, Statement, Step, Transaction, Values, Work
+from repo.engine import Engine, Step, Transaction, Work
 from repo.errors import StoreError, StoreUnavailable
-from repo.migrations.run import is_current
-from repo.models.tables import VERSION_TABLE
+from repo.migrations.revision import HEAD, VERSION_TABLE
+from repo.models.statement import Compiled, Dialect, Statement, Values
 from repo.sqlite.checkpoint import Checkpoints
 from repo.sqlite.connection import SqliteFile
-from repo.sqlite.errors import SqliteError, explained, is_refusal
-from repo.sqlite.migrate import bring_up
+from repo.sqlite.errors import explained, is_refusal
 
 T = TypeVar("T")
 
-_dialect = SQLiteDialect_pysqlite(paramstyle="qmark")
+_dialect: Dialect = "sqlite"
 
 
 class SqliteEngine(Engine):
@@ -55,6 +53,8 @@ class SqliteEngine(Engine):
         try:
             self._writer = await self._connect()
             if not await self._is_current():
+                from repo.sqlite.migrate import bring_up  # SQLAlchemy and the tables: 0.3 s, for a new store
+
                 await asyncio.to_thread(bring_up, self._file)
         finally:
             self._checkpoints.release()
@@ -87,7 +87,7 @@ class SqliteEngine(Engine):
             if "no such table" in str(error):
                 return False
             raise
-        return is_current([str(version) for (version,) in found])
+        return [version for (version,) in found] == [HEAD]
 
     async def close(self) -> None:
         for connection in self._connections:
@@ -147,7 +147,7 @@ class SqliteEngine(Engine):
         return is_refusal(error)
 
     def explained(self, error: Exception) -> StoreError | None:
-        if isinstance(error, SqliteError):
+        if isinstance(error, sqlite3.Error):
             return explained(error, self._file.path, self._file.busy_timeout)
         return None
 

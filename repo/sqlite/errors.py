@@ -4,12 +4,7 @@ import os
 import sqlite3
 from pathlib import Path
 
-from sqlalchemy.exc import DBAPIError
-
 from repo.errors import StoreBusy, StoreError, StoreFull, StoreUnusable
-
-SqliteError = (DBAPIError, sqlite3.Error)
-"""What to catch: SQLAlchemy wraps most of SQLite's errors, but not those that its event handlers raise."""
 
 _LEAST_FREE = 1 << 20
 """With less than this many bytes free, an I/O error is taken for a full disk: SQLite says either."""
@@ -17,8 +12,7 @@ _LEAST_FREE = 1 << 20
 
 def code_of(error: Exception) -> int:
     """SQLite's primary result code; 0 if this is no error of SQLite's."""
-    cause = error.orig if isinstance(error, DBAPIError) else error
-    return int(getattr(cause, "sqlite_errorcode", 0)) & 0xFF
+    return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF
 
 
 def is_refusal(error: Exception) -> bool:
@@ -30,11 +24,10 @@ def explained(error: Exception, path: Path, waited: float) -> StoreError:
     """The store's own error for one that SQLite raised.
 
     Args:
-        error: as sqlite3 or SQLAlchemy raised it.
+        error: as sqlite3 raised it.
         path: of the store.
         waited: seconds that a lock was waited for.
     """
-    cause = error.orig if isinstance(error, DBAPIError) else error
     match code_of(error):
         case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
             return StoreBusy(
@@ -53,13 +46,13 @@ def explained(error: Exception, path: Path, waited: float) -> StoreError:
             return StoreUnusable(f"{path}: not an SQLite database; name another file, or move this one away")
         case sqlite3.SQLITE_CORRUPT:
             return StoreUnusable(
-                f"{path}: damaged ({cause}); stop everything that uses it, then restore a copy"
+                f"{path}: damaged ({error}); stop everything that uses it, then restore a copy"
                 " or salvage it with `sqlite3 ... .recover`"
             )
         case sqlite3.SQLITE_IOERR:
-            return StoreUnusable(f"{path}: the disk answered with an error ({cause}); see the kernel's log")
+            return StoreUnusable(f"{path}: the disk answered with an error ({error}); see the kernel's log")
         case _:
-            return StoreUnusable(f"{path}: SQLite refused ({cause})")
+            return StoreUnusable(f"{path}: SQLite refused ({error})")
 
 
 def _full(path: Path) -> StoreFull:

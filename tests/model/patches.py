@@ -126,6 +126,8 @@ def copy(patch: Patch, to: Path) -> None:
             shutil.copytree(source, to / name, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy(source, to)
+    # So that statements are those of the patched sources.
+    (to / "repo/repository/prepared.json").write_text("{}")
     file = to / patch.file
     text = file.read_text()
     assert text.count(patch.old) == 1, f"{patch.name}: {patch.file} has {text.count(patch.old)} such places"

@@ -9,7 +9,8 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 
 import repo
-from repo.models.tables import HEAD, metadata
+from repo.migrations.revision import HEAD
+from repo.models.tables import metadata
 
 
 def test_head_is_the_newest_revision() -> None:

@@ -1,15 +1,41 @@
 """Our models, beside DECNET's and beside what the migrations make."""
 
+import json
+import re
 import sqlite3
 from datetime import UTC, datetime
-from typing import get_type_hints
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
+import pytest
+from annotated_types import Ge
+from pydantic import StringConstraints
 from sqlalchemy import create_engine, inspect
 from sqlmodel import SQLModel
 
 from repo.base import Lifecycle
+from repo.errors import InvalidLifecycle
 from repo.models.tables import DeckyDeployed, DeckyLifecycle, lifecycle, metadata
+from repo.models.validation import check
+from repo.repository import prepared
+from repo.repository.statements.__main__ import prepared as compiled_now
 from tests.support.decnet import store as decnet
+
+_VALUES: tuple[Any, ...] = (
+    "x",
+    "-x",
+    "x" * 65,
+    "x" * 129,
+    "deploy",
+    "running",
+    "lost",
+    "",
+    0,
+    1,
+    -1,
+    {},
+    datetime.now(UTC),
+)
 
 
 def test_decnets_model_lives_in_the_same_process() -> None:
@@ -54,3 +80,37 @@ def test_defaults_are_the_databases_too(shell: sqlite3.Connection) -> None:
     found = shell.execute("SELECT status, attempt, deliveries FROM decky_lifecycle").fetchone()
     fields = DeckyLifecycle.model_fields
     assert found == tuple(fields[name].default for name in ("status", "attempt", "deliveries"))
+
+
+def test_the_statements_that_were_compiled_ahead_are_those_of_the_models() -> None:
+    now = json.loads(json.dumps(compiled_now()))
+    assert json.loads(prepared.FILE.read_text()) == now, "type: ./run docs"
+
+
+@pytest.mark.parametrize("name", DeckyLifecycle.model_fields)
+def test_what_is_checked_of_a_column_is_what_its_annotation_says(name: str) -> None:
+    hint = get_type_hints(DeckyLifecycle, include_extras=True)[name]
+    for value in _VALUES:
+        try:
+            check(name, value)
+        except InvalidLifecycle:
+            taken = False
+        else:
+            taken = True
+        assert taken == _may_hold(hint, value), value
+
+
+def _may_hold(hint: Any, value: object) -> bool:
+    if get_origin(hint) in {Union, UnionType}:
+        hint, _ = get_args(hint)  # or None
+    constraint = None
+    if get_origin(hint) is Annotated:
+        hint, constraint = get_args(hint)
+    match constraint:
+        case StringConstraints(pattern=str(pattern)):
+            return isinstance(value, str) and re.fullmatch(pattern, value) is not None
+        case Ge(ge=int(least)):
+            return isinstance(value, int) and value >= least
+    if get_origin(hint) is Literal:
+        return value in get_args(hint)
+    return isinstance(value, get_origin(hint) or hint)

@@ -16,6 +16,7 @@ from sqlalchemy import (
 )
 
 from repo.lifecycle import HostState
+from repo.models.statement import Dialect
 from repo.models.tables import deployed, lifecycle
 
 _t = lifecycle.c
@@ -73,26 +74,21 @@ def matching(
     return conditions
 
 
-def host_key(host_uuid: str | None) -> str:
-    """How a host is compared: the master's own is one host too."""
-    return host_uuid or ""
-
-
-def host_is(state: HostState, dialect: str) -> ColumnElement[bool]:
+def host_is(state: HostState, dialect: Dialect) -> ColumnElement[bool]:
     """The row's host is that at this moment. On SQLite each is absent, and none is written down as lost."""
     if dialect != "postgresql":
         return true() if state == "absent" else false()
     return func.decnet_reaper_is_lost(host) if state == "lost" else ~func.decnet_reaper_is_present(host)
 
 
-def on_hosts(dialect: str) -> ColumnElement[bool]:
+def on_hosts(dialect: Dialect) -> ColumnElement[bool]:
     """Of one of the hosts whose keys (see `host_key`) are in `hosts`, one JSON array."""
     if dialect == "postgresql":
         return host.in_(select(text("value FROM jsonb_array_elements_text(:hosts ::jsonb)")))
     return host.in_(select(func.json_each(bindparam("hosts")).table_valued("value").c.value))
 
 
-def of_ids(dialect: str) -> ColumnElement[bool]:
+def of_ids(dialect: Dialect) -> ColumnElement[bool]:
     """Of the rows whose ids are in `ids`, one JSON array, since SQLite takes 32,766 parameters at most."""
     if dialect == "postgresql":
         # an array, of which PostgreSQL expects few elements: from a query it would expect a hundred

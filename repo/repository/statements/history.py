@@ -22,13 +22,14 @@ from sqlalchemy import (
 from sqlalchemy.types import NullType
 
 from repo.base import ANY_HOST
-from repo.engine import Statement
+from repo.lifecycle import host_key
+from repo.models.clauses import statement
+from repo.models.statement import Dialect, Statement
 from repo.models.tables import lifecycle
 from repo.models.validation import time
 from repo.repository.statements.conditions import (
     any_row_of,
     host,
-    host_key,
     matching,
     on_host,
     without_payload,
@@ -58,27 +59,27 @@ def ended(
     if until is not None:
         conditions.append(_t.completed_at < time("until", until))
     latest_first = (_t.completed_at.desc(), _t.id.desc())
-    return Statement(select(*without_payload).where(*conditions).order_by(*latest_first).limit(limit))
+    return statement(select(*without_payload).where(*conditions).order_by(*latest_first).limit(limit))
 
 
 _place = tuple_(_t.started_at, _t.id)
 _of_decky = select(lifecycle).where(any_row_of == bindparam("decky_name"), on_host)
 _at = tuple_(bindparam("started_at", type_=_t.started_at.type), bindparam("row_id", type_=_t.id.type))
-UP_TO = Statement(
+UP_TO = statement(
     _of_decky.where(_place <= _at).order_by(_t.started_at.desc(), _t.id.desc()).limit(bindparam("most"))
 )
 """A row and those of its decky before it, the newest first."""
-AFTER = Statement(_of_decky.where(_place > _at).order_by(_t.started_at, _t.id).limit(bindparam("most")))
+AFTER = statement(_of_decky.where(_place > _at).order_by(_t.started_at, _t.id).limit(bindparam("most")))
 """Those of its decky after it."""
 
 
-def _hour(dialect: str) -> ColumnElement[str]:
+def _hour(dialect: Dialect) -> ColumnElement[str]:
     if dialect == "postgresql":
         return func.to_char(func.timezone("UTC", _t.completed_at), "YYYY-MM-DD HH24", type_=String)
     return func.substr(_t.completed_at, 1, 13, type_=String)
 
 
-def _seconds(dialect: str, start: ColumnElement[Any], end: ColumnElement[Any]) -> ColumnElement[float]:
+def _seconds(dialect: Dialect, start: ColumnElement[Any], end: ColumnElement[Any]) -> ColumnElement[float]:
     if dialect == "postgresql":
         return cast(extract("epoch", end), Float) - cast(extract("epoch", start), Float)
     return (func.julianday(end, type_=Float) - func.julianday(start, type_=Float)) * 86400
@@ -89,13 +90,13 @@ def _as_it_is(number: ColumnElement[Any]) -> ColumnElement[Any]:
     return type_coerce(number, NullType())
 
 
-def _outcomes(dialect: str) -> Select[Any]:
+def _outcomes(dialect: Dialect) -> Select[Any]:
     hour, outcome = _hour(dialect).label("hour"), func.coalesce(_t.outcome, _t.status).label("outcome")
     columns: list[ColumnElement[Any]] = [hour, outcome, func.count().label("rows")]
     return select(*columns).where(_since).group_by(literal_column("1"), literal_column("2"))
 
 
-def _spread(dialect: str, what: str, start: ColumnElement[Any], end: ColumnElement[Any]) -> Select[Any]:
+def _spread(dialect: Dialect, what: str, start: ColumnElement[Any], end: ColumnElement[Any]) -> Select[Any]:
     taken = (
         select(_hour(dialect).label("hour"), _seconds(dialect, start, end).label("seconds"))
         .where(_since, _t.claimed_at.is_not(None))
@@ -115,8 +116,8 @@ def _spread(dialect: str, what: str, start: ColumnElement[Any], end: ColumnEleme
     ).group_by(ranked.c.hour)
 
 
-OUTCOMES = Statement(_outcomes)
-SPREADS = Statement(
+OUTCOMES = statement(_outcomes)
+SPREADS = statement(
     lambda dialect: union_all(
         _spread(dialect, "wait", _t.started_at, _t.claimed_at),
         _spread(dialect, "took", _t.claimed_at, _t.completed_at),

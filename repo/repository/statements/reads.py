@@ -16,8 +16,9 @@ from sqlalchemy import (
 )
 
 from repo.base import ANY_HOST
-from repo.engine import Statement
-from repo.lifecycle import HostState
+from repo.lifecycle import HostState, host_key
+from repo.models.clauses import statement
+from repo.models.statement import Statement
 from repo.models.tables import deployed, lifecycle, store
 from repo.models.validation import time
 from repo.repository.statements.conditions import (
@@ -29,7 +30,6 @@ from repo.repository.statements.conditions import (
     first_in_line,
     host,
     host_is,
-    host_key,
     matching,
     of_ids,
     on_host,
@@ -42,7 +42,7 @@ from repo.repository.statements.conditions import (
 _t = lifecycle.c
 _d = deployed.c
 
-STATE = Statement(
+STATE = statement(
     select(
         *(_t.status, _t.decky_name, _t.owner, _t.cancel_requested_at, _t.operation),
         *(_t.outcome, _t.error, _t.payload.is_not(None).label("has_payload")),
@@ -50,7 +50,7 @@ STATE = Statement(
     .where(this_row)
     .with_for_update()  # SQLite has one writer, and leaves it out
 )
-STAMPED = Statement(
+STAMPED = statement(
     select(_t.id).where(
         this_row,
         bindparam("now", type_=_t.updated_at.type).in_(
@@ -59,13 +59,13 @@ STAMPED = Statement(
     )
 )
 """A row that was written at this very moment."""
-BY_ID = Statement(select(*without_payload).where(this_row))
+BY_ID = statement(select(*without_payload).where(this_row))
 _oldest_first = (_t.started_at, _t.id)
-BY_IDS = Statement(lambda dialect: select(lifecycle).where(of_ids(dialect)).order_by(*_oldest_first))
-BY_IDS_WITHOUT_PAYLOAD = Statement(
+BY_IDS = statement(lambda dialect: select(lifecycle).where(of_ids(dialect)).order_by(*_oldest_first))
+BY_IDS_WITHOUT_PAYLOAD = statement(
     lambda dialect: select(*without_payload).where(of_ids(dialect)).order_by(*_oldest_first)
 )
-CLAIMED = Statement(
+CLAIMED = statement(
     lambda dialect: (
         select(lifecycle, _d.document, _d.services)
         .select_from(lifecycle.outerjoin(deployed, and_(_d.decky_name == _t.decky_name, _d.host == host)))
@@ -84,7 +84,7 @@ _more = exists(
         func.coalesce(_other.c.host_uuid, text("''")) == host,
     )
 ).correlate(lifecycle)
-MORE = Statement(lambda dialect: select(_t.id, _more.label("more")).where(of_ids(dialect)))
+MORE = statement(lambda dialect: select(_t.id, _more.label("more")).where(of_ids(dialect)))
 """Of rows by `ids`, whether their deckies have another open row."""
 
 _find_open = (
@@ -93,34 +93,34 @@ _find_open = (
     .order_by(_t.started_at.desc(), _t.id.desc())
     .limit(1)
 )
-FIND_OPEN = Statement(_find_open)
-FIND_OPEN_ON_HOST = Statement(_find_open.where(on_host))
-FIND_RUNNING = Statement(select(_t.id).where(RUNNING, same_decky))
-FIND_NEXT = Statement(select(*without_payload).where(OPEN, same_decky).order_by(_t.id).limit(1))
+FIND_OPEN = statement(_find_open)
+FIND_OPEN_ON_HOST = statement(_find_open.where(on_host))
+FIND_RUNNING = statement(select(_t.id).where(RUNNING, same_decky))
+FIND_NEXT = statement(select(*without_payload).where(OPEN, same_decky).order_by(_t.id).limit(1))
 
 _in_order = _t.id.concat("")  # by id alone, SQLite would walk all rows
 _list_open = select(*without_payload).where(OPEN).order_by(_in_order)
-LIST_OPEN = Statement(_list_open)
-LIST_OPEN_ON_HOST = Statement(_list_open.where(on_host))
-LIST_OPEN_ELSEWHERE = Statement(lambda dialect: _list_open.where(~on_hosts(dialect)))
+LIST_OPEN = statement(_list_open)
+LIST_OPEN_ON_HOST = statement(_list_open.where(on_host))
+LIST_OPEN_ELSEWHERE = statement(lambda dialect: _list_open.where(~on_hosts(dialect)))
 """Open rows of all hosts but `hosts`."""
-LIST_LOST = Statement(select(*without_payload).where(LOST, on_host).order_by(_in_order))
+LIST_LOST = statement(select(*without_payload).where(LOST, on_host).order_by(_in_order))
 HOST_IS: dict[HostState, Statement] = {
-    "absent": Statement(lambda dialect: select(_t.id).where(this_row, host_is("absent", dialect))),
-    "lost": Statement(lambda dialect: select(_t.id).where(this_row, host_is("lost", dialect))),
+    "absent": statement(lambda dialect: select(_t.id).where(this_row, host_is("absent", dialect))),
+    "lost": statement(lambda dialect: select(_t.id).where(this_row, host_is("lost", dialect))),
 }
-FIND_READY = Statement(
+FIND_READY = statement(
     select(*without_payload)
     .where(PENDING, on_host, first_in_line)
     .order_by(_in_order)
     .limit(bindparam("most"))
 )
-FIND_CANCELLED = Statement(
+FIND_CANCELLED = statement(
     select(_t.id).where(RUNNING, _t.cancel_requested_at.is_not(None), _t.owner == bindparam("by_owner"))
 )
-STORE = Statement(select(store.c.id))
+STORE = statement(select(store.c.id))
 
-DOCUMENTS = Statement(
+DOCUMENTS = statement(
     union_all(
         select(_t.id, _t.operation, _t.payload.label("value")).where(OPEN, same_decky),
         select(
@@ -131,7 +131,7 @@ DOCUMENTS = Statement(
     )
 )
 """What the decky's open rows ask for; and what it runs, under no id and no operation."""
-FIND_DEPLOYED = Statement(
+FIND_DEPLOYED = statement(
     select(_d.document, _d.services).where(
         _d.decky_name == bindparam("decky_name"), _d.host == bindparam("host")
     )
@@ -145,7 +145,7 @@ def deployed_deckies(host_uuid: str | None, decky_name: str | None) -> Statement
         found = found.where(_d.host == host_key(host_uuid))
     if decky_name is not None:
         found = found.where(_d.decky_name == decky_name)
-    return Statement(found.order_by(_d.decky_name, _d.host))
+    return statement(found.order_by(_d.decky_name, _d.host))
 
 
 def listing(
@@ -159,4 +159,4 @@ def listing(
         conditions.append(_t.started_at >= time("since", since))
     newest_first = (_t.started_at.desc(), _t.id.desc())
     found: Select[Any] = select(*without_payload).where(*conditions).order_by(*newest_first).limit(limit)
-    return Statement(found)
+    return statement(found)

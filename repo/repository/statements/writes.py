@@ -22,8 +22,9 @@ from sqlalchemy import (
     update,
 )
 
-from repo.engine import Clause, Statement
 from repo.lifecycle import HostState
+from repo.models.clauses import Clause, statement
+from repo.models.statement import Dialect, Statement
 from repo.models.tables import deployed, lifecycle
 from repo.repository.statements.conditions import (
     ONE,
@@ -63,7 +64,7 @@ _is_newest = ~exists(
 )
 """No id of version 7 up to `horizon` is greater. (A row that DECNET wrote has one of version 4.)"""
 
-INSERT = Statement(insert(lifecycle).from_select(_INSERTED, select(*_given.values()).where(_is_newest)))
+INSERT = statement(insert(lifecycle).from_select(_INSERTED, select(*_given.values()).where(_is_newest)))
 """A row as `validation.accepted` returns it, with `horizon`."""
 
 _newest = (
@@ -83,7 +84,7 @@ def _asks_for_it(row: Any) -> ColumnElement[bool]:
     )
 
 
-INSERT_UNLESS_ASKED = Statement(
+INSERT_UNLESS_ASKED = statement(
     insert(lifecycle).from_select(
         _INSERTED,
         select(*_given.values()).where(
@@ -94,12 +95,12 @@ INSERT_UNLESS_ASKED = Statement(
 )
 """The same, with `host`, unless the decky's newest open row asks for it already and nobody cancelled that."""
 
-FIND_ASKED = Statement(
+FIND_ASKED = statement(
     select(_t.id)
     .where(_t.id.in_(select(_t.id).where(OPEN, same_decky).order_by(_t.id.desc()).limit(1)))
     .where(_asks_for_it(_t))
 )
-FIND_NEWEST = Statement(
+FIND_NEWEST = statement(
     select(_t.id)
     .where(_t.id < bindparam("horizon"), func.substr(_t.id, 15, 1) == text("'7'"))
     .order_by(_t.id.desc())
@@ -119,7 +120,7 @@ def _again(attempt: ColumnElement[int]) -> Statement:
         "enqueued_at": bindparam("now", type_=_t.started_at.type),
     }
     columns: list[Any] = [copied.get(name, _t[name]) for name in _INSERTED]
-    return Statement(insert(lifecycle).from_select(_INSERTED, select(*columns).where(this_row)))
+    return statement(insert(lifecycle).from_select(_INSERTED, select(*columns).where(this_row)))
 
 
 RETRY = _again(_t.attempt + ONE)
@@ -136,10 +137,10 @@ def update_open(names: frozenset[str], status: str | None) -> Statement:
     """Set these columns of an open row that may move to `status`."""
     values: dict[str, Any] = {name: bindparam(name) for name in names}
     movable = false() if status == "pending" else OPEN
-    return Statement(update(lifecycle).where(this_row, movable).values(values))
+    return statement(update(lifecycle).where(this_row, movable).values(values))
 
 
-CLAIM = Statement(
+CLAIM = statement(
     update(lifecycle)
     .where(this_row, is_pending, first_in_line)
     .values(
@@ -166,17 +167,17 @@ _end = (
         **_ended,
     )
 )
-END = Statement(_end)
+END = statement(_end)
 """End a row of this owner, unless a cancel was accepted and the outcome yields to it."""
 
 END_IF_HOST: dict[HostState, Statement] = {
-    "absent": Statement(lambda dialect: _end.where(host_is("absent", dialect))),
-    "lost": Statement(lambda dialect: _end.where(host_is("lost", dialect))),
+    "absent": statement(lambda dialect: _end.where(host_is("absent", dialect))),
+    "lost": statement(lambda dialect: _end.where(host_is("lost", dialect))),
 }
 """The same, if the row's host is that at this moment."""
 
 
-def _deployed(dialect: str) -> Clause:
+def _deployed(dialect: Dialect) -> Clause:
     if dialect == "postgresql":  # here, since the dialect takes 0.03 s, which SQLite needn't wait for
         from sqlalchemy.dialects.postgresql import insert as upsert
     else:
@@ -193,11 +194,11 @@ def _deployed(dialect: str) -> Clause:
     )
 
 
-DEPLOYED = Statement(_deployed)
+DEPLOYED = statement(_deployed)
 """What the decky of this row runs now."""
 
 
-def _undeployed(dialect: str) -> Clause:
+def _undeployed(dialect: Dialect) -> Clause:
     if dialect == "postgresql":  # where a host's role may not delete
         return select(func.decnet_reaper_undeploy(host, _t.decky_name)).where(this_row)
     return delete(deployed).where(
@@ -206,20 +207,20 @@ def _undeployed(dialect: str) -> Clause:
     )
 
 
-UNDEPLOYED = Statement(_undeployed)
+UNDEPLOYED = statement(_undeployed)
 """The decky of this row runs nothing any more."""
 
-NOTE_DELIVERY = Statement(
+NOTE_DELIVERY = statement(
     update(lifecycle)
     .where(this_row, is_pending, _t.deliveries == bindparam("seen"))
     .values(deliveries=_t.deliveries + ONE, enqueued_at=bindparam("now"))
 )
-CANCEL_PENDING = Statement(
+CANCEL_PENDING = statement(
     update(lifecycle)
     .where(this_row, PENDING)
     .values(status="failed", outcome="cancelled", error=bindparam("reason"), **_ended)
 )
-CANCEL_RUNNING = Statement(
+CANCEL_RUNNING = statement(
     update(lifecycle)
     .where(this_row, RUNNING)
     .values(
@@ -237,9 +238,9 @@ _sweep = (
     .where(OPEN, _t.started_at < bindparam("older_than"))
     .values(status="failed", outcome="swept", error=bindparam("reason"), **_ended)
 )
-SWEEP = Statement(_sweep)
-SWEEP_ON_HOST = Statement(_sweep.where(on_host))
-PRUNE = Statement(
+SWEEP = statement(_sweep)
+SWEEP_ON_HOST = statement(_sweep.where(on_host))
+PRUNE = statement(
     delete(lifecycle).where(
         _t.id.in_(
             select(_t.id)

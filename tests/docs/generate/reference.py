@@ -13,7 +13,8 @@ from reaper.cli import exit_status
 from reaper.cli.main import cli
 from reaper.settings import ReaperSettings, Seconds, SettingsError
 from repo import errors as store
-from repo.models.tables import HEAD, VERSION_TABLE, DeckyDeployed, DeckyLifecycle
+from repo.migrations.revision import HEAD, VERSION_TABLE
+from repo.models.tables import DeckyDeployed, DeckyLifecycle
 from repo.settings import as_setting
 from repo.sqlite.guards import REFUSED
 from worker.client import InvalidDocument, InvalidRequest

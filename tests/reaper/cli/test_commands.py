@@ -293,6 +293,7 @@ async def test_a_store_that_cannot_be_used_is_one_line(fleet: Fleet) -> None:
     [
         (["--help"], {"asyncio", "sqlalchemy", "arq", "redis", "structlog", "rich", "msgspec"}),
         (["list"], {"arq", "redis", "structlog", "rich", "yaml", "alembic"}),
+        (["sweep"], {"sqlalchemy", "sqlmodel", "pydantic"}),
     ],
 )
 async def test_commands_import_what_they_use(fleet: Fleet, arguments: list[str], unwanted: set[str]) -> None:

@@ -10,9 +10,8 @@ from typing import Any
 import psycopg
 import pytest
 
-from repo.engine import Statement
-from repo.models.tables import to_text
-from repo.postgres.engine import PostgresEngine
+from repo.models.statement import Statement
+from repo.models.times import to_text
 from repo.postgres.session import SET_UP
 from repo.repository.statements import history, reads, writes
 from tests.support.store.postgres_server import PostgresServer
@@ -116,7 +115,7 @@ def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
 def test_a_statement_looks_at_few_pages(
     shell: psycopg.Connection[Any], statement: Statement, values: dict[str, Any], indexes: set[str]
 ) -> None:
-    compiled = statement.on(PostgresEngine.dialect)
+    compiled = statement.on("postgresql")
     with shell.transaction(force_rollback=True):
         # prepared, and so planned without the values, as the store does it
         cursor = shell.execute(

@@ -26,7 +26,7 @@ from repo.errors import (
     StoreUnusable,
 )
 from repo.factory import get_repository
-from repo.models.tables import HEAD, VERSION_TABLE
+from repo.migrations.revision import HEAD, VERSION_TABLE
 from repo.sqlite.checkpoint import LOG_BYTES
 from repo.sqlite.connection import file_system
 

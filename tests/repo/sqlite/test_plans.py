@@ -5,7 +5,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from sqlalchemy.dialects import sqlite
 
 from repo.repository.statements import history, reads, writes
 
@@ -53,7 +52,7 @@ def test_no_statement_scans_the_table(
     statement: Any,
     expected: set[str],
 ) -> None:
-    text = statement.on(sqlite.dialect()).text
+    text = statement.on("sqlite").text
     plan = shell.execute(f"EXPLAIN QUERY PLAN {text}", [None] * text.count("?"))
     steps = [step for *_, step in plan]
     for step in steps:

@@ -1,0 +1,89 @@
+"""A statement in the words of each database. What writes one is `repo.models.clauses`."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from repo.models.times import to_iso
+
+Dialect = Literal["sqlite", "postgresql"]
+Kind = Literal["time", "json", "number", "flag"]
+Values = Mapping[str, Any]
+
+
+@dataclass(eq=False)
+class Compiled:
+    """A statement in the words of one driver, its parameters by position.
+
+    Attributes:
+        text: the SQL.
+        names: which value stands at which position.
+        constants: those that are always the same.
+        columns: what a row of it consists of, and how each is handed out (None: as it is); none for a write.
+    """
+
+    text: str
+    names: Sequence[str]
+    constants: Values
+    columns: Sequence[tuple[str, Kind | None]]
+
+    def __post_init__(self) -> None:
+        self._columns = [name for name, _ in self.columns]
+        self._converted = [(name, _CONVERTERS[kind]) for name, kind in self.columns if kind is not None]
+
+    def parameters(self, values: Values) -> tuple[Any, ...]:
+        """The values that the statement takes, in its order; it may be given more."""
+        given = {**self.constants, **values}
+        return tuple([given[name] for name in self.names])
+
+    def row(self, found: Sequence[Any]) -> dict[str, Any]:
+        """A row as the store hands it out, from one of the driver's.
+
+        Raises:
+            ValueError, TypeError: it holds what no row of ours can hold.
+        """
+        row = dict(zip(self._columns, found, strict=True))
+        for name, convert in self._converted:
+            if (value := row[name]) is not None:
+                row[name] = convert(value)
+        return row
+
+
+class Statement:
+    """A write or a read.
+
+    Args:
+        compiled: what it is in a dialect; asked once for each.
+        one_at_a_time: values of it; two transactions in which they are the same come one after the other, as
+            if the database had one writer only.
+    """
+
+    def __init__(self, compiled: Callable[[Dialect], Compiled], *, one_at_a_time: Sequence[str] = ()) -> None:
+        self._compile = compiled
+        self.one_at_a_time = one_at_a_time
+        self._compiled: dict[Dialect, Compiled] = {}
+
+    def on(self, dialect: Dialect) -> Compiled:
+        """The statement as this dialect has it."""
+        if (found := self._compiled.get(dialect)) is None:
+            found = self._compiled[dialect] = self._compile(dialect)
+        return found
+
+
+def _number(value: Any) -> int:
+    if not isinstance(value, int):
+        raise TypeError(f"{value!r} is no number")
+    return value
+
+
+def _json(value: Any) -> Any:
+    return json.loads(value) if isinstance(value, str) else value  # PostgreSQL's jsonb is read by the driver
+
+
+_CONVERTERS: Final[Mapping[Kind, Callable[[Any], Any]]] = {
+    "time": to_iso,
+    "json": _json,
+    "number": _number,
+    "flag": bool,
+}

@@ -1,0 +1,47 @@
+"""The statements of `repo.repository.statements`, compiled ahead into prepared.json.
+
+SQLAlchemy and SQLModel, which they are written with, took two thirds of a daemon's start, and are needed for
+nothing else once the schema is there. They are imported for a statement that is not in the file, since it
+depends on what is asked for. `./run docs` makes the file anew, and a test says when.
+"""
+
+import json
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from repo.models.statement import Compiled, Statement
+
+__all__ = ["history", "reads", "writes"]
+
+if TYPE_CHECKING:
+    from repo.repository.statements import history, reads, writes
+
+FILE = Path(__file__).with_suffix(".json")
+
+
+class _Prepared:
+    """Stands for one module of statements."""
+
+    def __init__(self, module: str) -> None:
+        self._module = module
+
+    def __getattr__(self, name: str) -> Any:
+        if (known := _known().get(f"{self._module}.{name}")) is None:
+            return getattr(import_module(f"repo.repository.statements.{self._module}"), name)
+        statement = Statement(
+            lambda dialect: Compiled(**known["on"][dialect]), one_at_a_time=known["one_at_a_time"]
+        )
+        setattr(self, name, statement)
+        return statement
+
+
+@cache
+def _known() -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(FILE.read_text())
+    return found
+
+
+if not TYPE_CHECKING:
+    history, reads, writes = map(_Prepared, ("history", "reads", "writes"))

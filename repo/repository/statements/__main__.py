@@ -1,0 +1,26 @@
+"""Prints prepared.json: `python -m repo.repository.statements`."""
+
+import json
+from dataclasses import asdict
+from typing import Any, get_args
+
+from repo.models.statement import Dialect, Statement
+from repo.repository.statements import history, reads, writes
+
+
+def prepared() -> dict[str, Any]:
+    """Each statement that stands in one of our modules, as every dialect has it."""
+    return {
+        f"{module.__name__.rpartition('.')[2]}.{name}": {
+            "one_at_a_time": statement.one_at_a_time,
+            "on": {dialect: asdict(statement.on(dialect)) for dialect in get_args(Dialect)},
+        }
+        for module in (history, reads, writes)
+        for name, statement in sorted(vars(module).items())
+        if isinstance(statement, Statement)
+    }
+
+
+if __name__ == "__main__":
+    lines = [f"{json.dumps(name)}: {json.dumps(known)}" for name, known in prepared().items()]
+    print("{", ",\n".join(lines), "}", sep="\n")  # noqa: T201
