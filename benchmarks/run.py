@@ -32,6 +32,7 @@ ALL = (
     "growth",
     "restart",
     "recovery",
+    "page",
 )
 _PACKAGES = ("sqlalchemy", "arq", "redis", "msgspec", "structlog")
 

@@ -4,6 +4,8 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -15,10 +17,17 @@ from tests.support.needs import lacking
 pytestmark = [pytest.mark.systemd, pytest.mark.timeout(600)]
 
 WORKER, REAPER, TARGET = "decnet-worker@1.service", "decnet-reaper.service", "decnet-reaper.target"
+WEB, SOCKET = "decnet-reaper-web.service", Path("/run/decnet-reaper-web/web.sock")
 # Shorter than as shipped, so that a test of the watchdog and of the grace ends soon.
 DROP_IN = "[Service]\nWatchdogSec=5\nTimeoutAbortSec=2\nEnvironment=DECNET_REAPER_STOP_GRACE=5s\n"
 # So strict that it drops lines of whoever has no limit of its own.
 JOURNALD = "[Journal]\nRateLimitIntervalSec=30s\nRateLimitBurst=50\n"
+
+LOOK = """
+import sys, urllib.request
+page = urllib.request.urlopen("http://127.0.0.1:8090" + sys.argv[1])
+print(next(line for line in page if sys.argv[2] in line.decode()))
+"""
 
 COUNT = """
 echo 0
@@ -57,6 +66,18 @@ def journal(host: Machine, *arguments: str, since: str = "-1d") -> list[str]:
     """Messages of the journal, a text a line."""
     host.run("journalctl", "--sync")
     return host.run("journalctl", "-o", "cat", f"--since={since}", *arguments).stdout.splitlines()
+
+
+@contextmanager
+def drop_in(host: Machine, unit: str, lines: str) -> Iterator[None]:
+    """A unit that has these lines in its section Service."""
+    file = host.root / f"etc/systemd/system/{unit}.d/of-a-test.conf"
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(f"[Service]\n{lines}\n")
+    host.run("systemctl", "daemon-reload")
+    yield
+    file.unlink()
+    host.run("systemctl", "daemon-reload")
 
 
 def sandboxed(host: Machine, unit: str) -> dict[str, str]:
@@ -109,6 +130,7 @@ def test_the_sandbox_keeps_a_service_from_what_it_tries(running: Machine) -> Non
     }
     # Compose may fetch from anywhere; who only looks after rows talks to the queue on this machine.
     assert sweep == worker | {"send elsewhere": "PermissionError"}
+    assert sandboxed(running, WEB) == sweep
 
 
 def test_a_second_install_changes_nothing_and_disturbs_nobody(running: Machine) -> None:
@@ -318,6 +340,48 @@ def test_a_store_on_postgresql_serves_the_same(running: Machine) -> None:
     assert deploy.row()["outcome"] == "swept"
     config.write_text(in_a_file)
     running.run("systemctl", "restart", REAPER, WORKER)
+
+
+def test_the_live_page_is_a_service_as_the_others_are(running: Machine) -> None:
+    deploy = Deploy(running, gated=False)
+    deploy.event("lifecycle.succeeded")
+    running.run("systemctl", "start", WEB)
+    assert running.show(WEB, "User", "StatusText")["StatusText"] == "listens on 127.0.0.1:8090"
+    running.run("python3", "-c", LOOK, "/", "<title>Deckies</title>")
+    running.run("python3", "-c", LOOK, "/events", deploy.id)
+    running.run("systemctl", "stop", WEB)
+    assert running.show(WEB, "Result")["Result"] == "success"
+
+
+def test_the_live_page_on_a_unix_socket_is_the_web_server_s_alone(running: Machine) -> None:
+    (running.root / "etc/tmpfiles.d/web.conf").write_text(
+        f"d {SOCKET.parent} 2750 decnet-reaper www-data -\n"
+    )
+    running.run("systemd-tmpfiles", "--create", "web.conf")
+    with drop_in(running, WEB, f"ExecStart=\nExecStart={COMMAND} web --listen unix:{SOCKET}"):
+        running.run("systemctl", "start", WEB)
+        reach = ("python3", "-c", f"import socket; socket.socket(socket.AF_UNIX).connect('{SOCKET}')")
+        running.run("runuser", "--user", "www-data", "--", *reach)
+        assert (
+            "PermissionError" in running.run("runuser", "--user", "nobody", "--", *reach, check=False).stderr
+        )
+        running.run("systemctl", "stop", WEB)
+
+
+def test_a_token_that_cannot_be_used_is_one_line(running: Machine) -> None:
+    secret = running.root / "etc/credstore/decnet-reaper.web_tokens"
+    secret.parent.mkdir(exist_ok=True)
+    secret.write_text("ada:hunter2")
+    with drop_in(running, WEB, f"ExecStart=\nExecStart={COMMAND} web --actions"):
+        since = running.now()
+        assert running.run("systemctl", "start", WEB, check=False).returncode != 0
+        state = running.show(WEB, "ActiveState", "ExecMainStatus")
+        assert state == {"ActiveState": "failed", "ExecMainStatus": "2"}, "it is not tried again and again"
+        (line,) = journal(running, "-tdecnet-reaper-web", since=since)
+        assert "the setting web_tokens can't be used: its entry 1 is not NAME:TOKEN" in line
+        assert "hunter2" not in line
+    secret.unlink()
+    running.run("systemctl", "reset-failed", WEB)
 
 
 def test_uninstalling_keeps_the_rows(running: Machine) -> None:

@@ -16,11 +16,11 @@ function svg(name, attributes, text) {
 
 function chart(title, said, most, draw) {
   const figure = make("figure");
-  const picture = svg("svg", {viewBox: `0 0 ${WIDTH} ${HEIGHT + 16}`, role: "img", "aria-label": `${title}: ${said}`});
+  const picture = svg("svg", {viewBox: `0 0 ${WIDTH} ${HEIGHT + 18}`, role: "img", "aria-label": `${title}: ${said}`});
   picture.append(svg("line", {x1: 0, x2: WIDTH, y1: HEIGHT, y2: HEIGHT, class: "axis"}));
   draw(picture);
-  picture.append(svg("text", {x: 0, y: 10}, most), svg("text", {x: 0, y: HEIGHT + 13}, "24 h ago"),
-    svg("text", {x: WIDTH, y: HEIGHT + 13, class: "end"}, "now"));
+  picture.append(svg("text", {x: 0, y: 11}, most), svg("text", {x: 0, y: HEIGHT + 14}, "24 h ago"),
+    svg("text", {x: WIDTH, y: HEIGHT + 14, class: "end"}, "now"));
   figure.append(make("figcaption", title), picture, make("p", said));
   return figure;
 }
@@ -40,7 +40,7 @@ export function show_hours(hours) {
   const operations = chart("Operations an hour", told, `${most}`, picture => slots.forEach((slot, n) => {
     let y = HEIGHT;
     for (const word of OUTCOMES) {
-      const height = (slot.outcomes[word] ?? 0) / most * (HEIGHT - 14);
+      const height = (slot.outcomes[word] ?? 0) / most * (HEIGHT - 20);
       if (!height) continue;
       y -= height;
       const bar = svg("rect", {x: n * 20 + 1, y, width: 18, height, class: `bar ${word}`});
@@ -70,7 +70,8 @@ function spread(title, what, slots, label) {
   const told = last ? `in the hour from ${label(last)} p50 ${span(last[what][0])}, p99 ${span(last[what][1])}` : "nothing has run";
   return chart(title, told, span(most), picture => {
     [["p99", 1], ["p50", 0]].forEach(([name, which]) => {
-      const points = slots.map((slot, n) => slot[what] && [n * 20 + 10, HEIGHT - slot[what][which] / most * (HEIGHT - 14)]);
+      picture.append(svg("text", {x: 110 - 40 * which, y: 11, class: name}, name));
+      const points = slots.map((slot, n) => slot[what] && [n * 20 + 10, HEIGHT - slot[what][which] / most * (HEIGHT - 20)]);
       picture.append(svg("path", {class: `line ${name}`, d: points.map((point, n) =>
         point ? `${points[n - 1] ? "L" : "M"}${point[0]} ${point[1]}` : "").join("")}));
       points.forEach((point, n) => {

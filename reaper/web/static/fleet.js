@@ -52,7 +52,7 @@ function show_hosts() {
   const hosts = new Map(state.hosts.map(each => [host_name(each.host), each]));
   fill("hosts", [...hosts.keys()], name => {
     const each = hosts.get(name);
-    const word = each.present === null ? "not told" : each.present ? "present" : "absent";
+    const word = each.present === null ? "not known" : each.present ? "present" : "absent";
     return [
       {text: name, href: `/?host=${encodeURIComponent(each.host ?? "-")}`}, {text: word, class: `state ${word}`},
       {text: `${each.deckies}`, class: "n"}, {text: `${each.running}`, class: "n"}, {text: `${each.pending}`, class: "n"},

@@ -67,8 +67,9 @@ async function why_closed() {
 }
 
 setInterval(() => {
-  tick();
-  if (Date.now() - heard < SILENCE_MS) return;
+  const silent = Date.now() - heard;
+  if (silent > 1500) tick(); // else what was heard has set the clocks
+  if (silent < SILENCE_MS) return;
   lose();
   connect();
 }, 1000);

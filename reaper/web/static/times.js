@@ -5,6 +5,7 @@ import {make} from "./elements.js";
 export function span(seconds) {
   if (seconds === null || Number.isNaN(seconds)) return "";
   const s = Math.max(0, seconds);
+  if (s < .0995) return `${Math.round(s * 1000)} ms`;
   if (s < 9.95) return `${s.toFixed(1)} s`;
   for (const [size, unit] of [[86400, "d"], [3600, "h"], [60, "min"]])
     if (s >= 2 * size) return `${Math.floor(s / size)} ${unit}`;

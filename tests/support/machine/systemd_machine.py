@@ -97,7 +97,7 @@ def wheels(directory: Path, python: str) -> None:
     _call(
         sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check",
         "--only-binary=:all:", f"--python-version={python}", f"--constraint={constraints}",
-        f"--dest={directory}", *(f"{ours}[postgresql]" for ours in directory.glob("decnet_reaper-*.whl")),
+        f"--dest={directory}", *(f"{ours}[postgresql,web]" for ours in directory.glob("decnet_reaper-*.whl")),
         *other_patch_level,
     )  # fmt: skip
 
@@ -221,7 +221,7 @@ def machine(directory: Path) -> Iterator[Machine]:
             "--quiet",
             "--no-index",
             "--find-links=/root/wheels",
-            "decnet-reaper[postgresql]",
+            "decnet-reaper[postgresql,web]",
         )
         yield booted
     finally:
