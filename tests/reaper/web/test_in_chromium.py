@@ -183,7 +183,7 @@ async def test_an_action_asks_first_and_for_a_token(fleet: Fleet, page: LivePage
         await tab.js("document.querySelector('#token').select()")
         await tab.type(TOKEN)
         await tab.press("Enter")
-        await tab.until(says("#row-state", "cancelled"))
+        await tab.until(says("#row-state", "cancelled in"))  # before, it is being cancelled
         await tab.until(says("#steps", "cancel asked for"))
         assert (await client.get(running))["outcome"] == "cancelled"
         assert (await page.daemon.log("web.acted"))["who"] == "ada"
