@@ -25,9 +25,9 @@ from repo.errors import (
 from repo.lifecycle import host_key
 from repo.models import validation
 from repo.models.statement import Statement, Values
-from repo.models.times import to_iso
 from repo.repository import ids
 from repo.repository.acceptance import Acceptance
+from repo.repository.ending import RowEnd
 from repo.repository.group_commit import Found, Write
 from repo.repository.history import LookingBack
 from repo.repository.prepared import reads, writes
@@ -134,54 +134,12 @@ class SqlRepository(Reads, LookingBack):
         retry: bool = False,
         if_host: HostState | None = None,
     ) -> Ending:
-        if error is not None and outcome == "succeeded":
-            raise InvalidLifecycle("error: only a status of failed brings one")
-        row: dict[str, Any] = {
-            "row_id": lifecycle_id,
-            "now": validation.now(),
-            "expect": expect,
-            "by_owner": owner,
-            "to_status": "succeeded" if outcome == "succeeded" else "failed",
-            "to_outcome": validation.check("outcome", outcome),
-            "reason": None if error is None else validation.error_text(error),
-            "keeps_outcome": int(outcome in {"succeeded", "failed"}),
-            "next_id": ids.id_after(lifecycle_id) if retry else None,
-        }
-        end = writes.END if if_host is None else writes.END_IF_HOST[if_host]
-        steps = [Step(end, row)]
+        end = RowEnd(lifecycle_id, outcome, expect, owner, error, if_host, retry=retry)
         if deployed is not None:
-            document = validation.to_json(deployed.document, "deployed.document")
-            services = validation.to_json(list(deployed.services), "deployed.services")
-            steps.append(Step(writes.DEPLOYED, row | {"document": document, "services": services}))
+            end.deploy(deployed)
         if undeploy:
-            steps.append(Step(writes.UNDEPLOYED, row, exactly_one=False))
-        if retry:
-            steps.append(Step(writes.RETRY, row))
-
-        def ended(found: Found) -> Ending:
-            more = True if retry else bool(found["more"])
-            retried_at = to_iso(row["now"]) if retry else None
-            return Ending(True, outcome, row["reason"], row["next_id"], retried_at, more)
-
-        async def otherwise(transaction: Transaction) -> Ending:
-            found = await state(transaction, lifecycle_id)
-            if await is_written(transaction, lifecycle_id, row["now"]):
-                was = found["outcome"]
-                return ended({"more": True}) if was == outcome else Ending(True, was, found["error"])
-            if found["status"] != expect or (expect == "running" and found["owner"] != owner):
-                return Ending(False)
-            if if_host and await transaction.first(reads.HOST_IS[if_host], row) is None:
-                return Ending(False)
-            if found["cancel_requested_at"] is not None and not row["keeps_outcome"]:
-                cancelled = {"to_outcome": "cancelled", "reason": CANCELLED, "next_id": None}
-                await must(transaction, [Step(end, row | cancelled | {"keeps_outcome": 1})])
-                return Ending(True, "cancelled", CANCELLED)
-            row["next_id"] = ids.new_id()  # what stands behind this id is taken
-            await must(transaction, [step._replace(values=step.values | row) for step in steps])  # type: ignore[operator]
-            return ended({"more": True})
-
-        ask = None if retry else reads.MORE
-        return await self._write(Write(lifecycle_id, lambda: steps, ended, otherwise, ask))
+            end.undeploy()
+        return await self._write(end.write())
 
     async def request_cancel(self, lifecycle_id: str) -> Status:
         row = {"row_id": lifecycle_id, "now": validation.now(), "reason": CANCELLED}
