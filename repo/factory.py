@@ -1,4 +1,7 @@
-"""Where a repository comes from."""
+"""Where a repository comes from.
+
+What PostgreSQL needs is imported where a store turns out to be one: psycopg is an extra, and takes 0.1 s.
+"""
 
 from os import PathLike
 from pathlib import Path
@@ -94,9 +97,10 @@ def presence_of(settings: StoreSettings, host_uuid: str | None, daemon: str) -> 
     """
     if not is_server(settings.database):
         return None
+    server = server_of(settings, settings.presence_database)
     from repo.postgres.presence import Presence
 
-    return Presence(server_of(settings, settings.presence_database), host_uuid, daemon)
+    return Presence(server, host_uuid, daemon)
 
 
 def observer_of(settings: StoreSettings, lost_after: float, longest_gap: float) -> "Observer | None":
@@ -108,9 +112,9 @@ def observer_of(settings: StoreSettings, lost_after: float, longest_gap: float) 
     """
     if not is_server(settings.database):
         return None
+    server = server_of(settings, settings.presence_database)
     from repo.postgres.observer import Observer
 
-    server = server_of(settings, settings.presence_database)
     return Observer(server, lost_after, longest_gap=longest_gap)
 
 
@@ -125,9 +129,7 @@ def server_of(settings: StoreSettings, url: str = "") -> "Server":
         raise StoreUnusable(
             f"{settings.database_name}: a file is the store of one host; several need PostgreSQL"
         )
-    from repo.postgres.server import Server
-
-    return Server(url, settings.database_password)
+    return _server(url, settings.database_password)
 
 
 def is_server(url: str) -> bool:
@@ -136,8 +138,14 @@ def is_server(url: str) -> bool:
 
 
 def _postgres(url: str, password: str | None, *, create: bool, patience: float) -> Engine:
-    try:  # here, since psycopg is an extra, and takes 0.1 s
-        from repo.postgres.engine import PostgresEngine
+    server = _server(url, password)
+    from repo.postgres.engine import PostgresEngine
+
+    return PostgresEngine(server, patience=patience, create=create)
+
+
+def _server(url: str, password: str | None) -> "Server":
+    try:
         from repo.postgres.server import Server
     except ImportError as error:
         if (error.name or "").partition(".")[0] != "psycopg":
@@ -145,7 +153,7 @@ def _postgres(url: str, password: str | None, *, create: bool, patience: float) 
         raise StoreUnusable(
             "postgresql://...: psycopg is not installed; type: pip install 'decnet-reaper[postgresql]'"
         ) from None
-    return PostgresEngine(Server(url, password), patience=patience, create=create)
+    return Server(url, password)
 
 
 def _path_of(url: str) -> Path:

@@ -1,7 +1,6 @@
 """`decnet-reaper hosts`: which hosts are there, and who they are."""
 
 import asyncio
-import json
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
@@ -47,7 +46,11 @@ def command(action: str | None, uuid: str | None, as_json: bool) -> int:
         return asyncio.run(_show(settings, as_json=as_json))
     if uuid is None or not ID.fullmatch(uuid):
         raise click.UsageError(f"hosts {action} wants the host's UUID, as its setting host_uuid has it")
-    return asyncio.run({"add": _add, "remove": _remove, "lost": _lose}[action](settings, uuid, as_json))
+    server = server_of(settings)  # or it is said why there is none
+    from reaper.cli.admin import host_changes  # here, since it needs psycopg, which is an extra
+
+    change = {"add": host_changes.add, "remove": host_changes.remove, "lost": host_changes.lose}[action]
+    return asyncio.run(change(settings, server, uuid, as_json=as_json))
 
 
 class _Shown(NamedTuple):
@@ -126,61 +129,3 @@ def _daemons(names: Iterable[str]) -> str:
     """Without the program's name; a session's own name may be hidden from who is no superuser."""
     shown = [printable(name).removeprefix(_PROGRAM) or "?" for name in names]
     return ", ".join(shown) or "-"
-
-
-async def _add(settings: ReaperSettings, uuid: str, as_json: bool) -> int:
-    # Here, since the listing needs neither.
-    from repo.postgres.roles import add_host, remove_host
-    from worker.queue import QueueUnavailable
-    from worker.queue.users import add_user
-
-    server = server_of(settings)
-    role = await add_host(server, uuid)
-    try:
-        user = await add_user(settings.redis, uuid)
-    except QueueUnavailable:
-        await remove_host(server, uuid)
-        raise
-    given = {"host_uuid": uuid, "database": server.url_of(role.role), "database_password": role.password}
-    if settings.presence_database:
-        given["presence_database"] = server_of(settings, settings.presence_database).url_of(role.role)
-    given["redis"] = user.dsn
-    if as_json:
-        click.echo(to_json(given))
-        return 0
-    click.echo(
-        f"# For {uuid}, and for nobody else to read: into its /etc/decnet-reaper/config.toml, mode 0640."
-    )
-    for name, value in given.items():
-        click.echo(f"{name} = {json.dumps(value)}")
-    if not user.kept:
-        click.echo(
-            "decnet-reaper: Redis keeps its users in no file: they are gone when it restarts", err=True
-        )
-    return 0
-
-
-async def _remove(settings: ReaperSettings, uuid: str, as_json: bool) -> int:
-    from repo.postgres.roles import remove_host
-    from worker.queue.users import remove_user
-
-    was_known = await remove_host(server_of(settings), uuid)
-    had_user = await remove_user(settings.redis, uuid)
-    if as_json:
-        click.echo(to_json({"host_uuid": uuid, "known": was_known, "queue_user": had_user}))
-    elif was_known or had_user:
-        click.echo(f"{uuid}: removed; its running rows are closed as lost by a reaper's next sweep")
-    else:
-        say_empty(f"{uuid} is not known, and has no queue user")
-    return 0
-
-
-async def _lose(settings: ReaperSettings, uuid: str, as_json: bool) -> int:
-    from repo.postgres.hosts import lose_host
-
-    await lose_host(server_of(settings), uuid)
-    if as_json:
-        click.echo(to_json({"host_uuid": uuid, "state": "lost"}))
-    else:
-        click.echo(f"{uuid}: lost; its running rows are closed by a reaper's next sweep")
-    return 0
