@@ -140,7 +140,7 @@ def main() -> None:
     for patch in PATCHES:
         if sys.argv[1:] and patch.name not in sys.argv[1:]:
             continue
-        with tempfile.TemporaryDirectory(prefix="mutant-") as scratch:
+        with tempfile.TemporaryDirectory(prefix="mutant-", ignore_cleanup_errors=True) as scratch:
             copy(patch, Path(scratch))
             with ThreadPoolExecutor() as side_by_side:
                 storm_run = ["-m", "tests.storm", "--seed", _SEED, "--minutes", _MINUTES, "--no-prefix"]
