@@ -14,15 +14,10 @@ export function take_row(news) {
   if (story === null) return say_alert("There is no such row. It may have been pruned.");
   const each = story.row;
   document.title = `${each.operation} of ${each.decky} - Deckies`;
-  $("row-h").replaceChildren(`${each.operation} of `, make("a", each.decky, {href: `/?decky=${encodeURIComponent(each.decky)}`}),
+  if (!$("row-h").firstChild) $("row-h").append(`${each.operation} of `, make("a", each.decky, {href: `/?decky=${encodeURIComponent(each.decky)}`}),
     each.host === null ? "" : ` on ${each.host}`);
   tick_row();
-  $("steps").replaceChildren(...story.steps.map(step => {
-    const item = make("li", undefined, {className: `state ${step.what}`});
-    item.append(time_of(step.at), ` +${span(step.after)} `, make("b", step.what), " ",
-      step.row ? make("a", "the other row", {href: page_of(step.row)}) : "", make("span", step.text));
-    return item;
-  }));
+  show_steps(story.steps);
   set($("request"), story.request ?? "Nobody knows: another program wrote this row.");
   set($("runs"), story.runs.join(", ") || "nothing that is known here");
   const rows = new Map(story.around.map(other => [other.id, other]));
@@ -33,6 +28,20 @@ export function take_row(news) {
   ]);
   show_actions(each, story.actions);
   $("row").hidden = false;
+}
+
+// A step that stands there already is left alone, and so is the focus in it.
+function show_steps(steps) {
+  const list = $("steps");
+  steps.forEach((step, n) => {
+    const shown = list.children[n], key = JSON.stringify(step);
+    if (shown?.key_ === key) return;
+    const item = make("li", undefined, {className: `state ${step.what}`, key_: key});
+    item.append(time_of(step.at), ` +${span(step.after)} `, make("b", step.what), " ",
+      step.row ? make("a", "the other row", {href: page_of(step.row)}) : "", make("span", step.text));
+    if (shown) shown.replaceWith(item); else list.append(item);
+  });
+  while (list.children.length > steps.length) list.lastChild.remove();
 }
 
 export function tick_row() {
