@@ -81,6 +81,7 @@ class Watcher:
         self._lines: dict[str, deque[tuple[str, str]]] = {}
         self._news = asyncio.Event()
         self._counted_at = 0.0
+        self._final_until = datetime.min.replace(tzinfo=UTC)
         self._counting = asyncio.Lock()
 
     async def watch_store(self) -> None:
@@ -140,11 +141,21 @@ class Watcher:
         """
         async with self._counting:
             if self.counted is None or time.monotonic() - self._counted_at > _FIGURES_S:
-                since = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
-                hours = await self.repository.hours(since - timedelta(hours=_HOURS - 1))
+                hours = await self._count_hours()
                 deckies = Counter(each["host_uuid"] for each in await self.repository.list_deployed())
                 self.counted, self._counted_at = Figures(hours, deckies), time.monotonic()
             return self.counted
+
+    async def _count_hours(self) -> list[Hour]:
+        """The last day by the hour; what was over an hour before the last count is not counted again."""
+        hour = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
+        since = max(hour - timedelta(hours=_HOURS - 1), self._final_until)
+        kept = (
+            [each for each in self.counted.hours if each.begins < since.isoformat()] if self.counted else []
+        )
+        hours = [*kept, *await self.repository.hours(since)]
+        self._final_until = hour - timedelta(hours=1)
+        return [each for each in hours if each.begins > (hour - timedelta(hours=_HOURS)).isoformat()]
 
     async def _read_lines(self) -> None:
         hosts: dict[str | None, list[str]] = {}

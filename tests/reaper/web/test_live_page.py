@@ -1,15 +1,17 @@
 """The live page over HTTP: what it tells, what it hides, and how it starts and stops."""
 
 import stat
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import httpx
 import pytest
 
 from reaper.web.overview import waits
+from reaper.web.watcher import Watcher
 from tests.reaper.web.conftest import LivePage
 from tests.support.fleet import Fleet, gated, wait_status
+from worker.queue import Queue
 
 pytestmark = pytest.mark.anyio
 
@@ -210,3 +212,25 @@ async def test_why_a_row_waits(fleet: Fleet) -> None:
         == "no worker of its host takes it; does one run?"
     )
     assert "Redis is away" in waits(rows, now, queue_up=False)[rows[0]["id"]]
+
+
+async def test_hours_that_are_over_are_counted_once(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("reaper.web.watcher._FIGURES_S", 0)
+    async with fleet.client() as client:
+        watcher = Watcher(client.repository, Queue(fleet.settings.redis))
+
+        async def end(ago: timedelta) -> None:
+            data = {"decky_name": "d1", "operation": "deploy", "started_at": datetime.now(UTC) - ago}
+            lifecycle_id = await client.repository.create_lifecycle(data)
+            fields = {"status": "failed", "error": "x", "completed_at": datetime.now(UTC) - ago}
+            await client.repository.update_lifecycle(lifecycle_id, fields)
+
+        async def counted() -> list[int]:
+            return [sum(hour.outcomes.values()) for hour in (await watcher.figures()).hours]
+
+        await end(timedelta(hours=5))
+        assert await counted() == [1]
+        await end(timedelta())
+        assert await counted() == [1, 1]
+        await end(timedelta(days=2))
+        assert await counted() == [1, 1]
