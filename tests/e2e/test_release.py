@@ -83,7 +83,11 @@ def test_the_wheel_has_all_that_is_needed_and_no_tests(dist: Path) -> None:
     }
     assert [name for name in names if re.search(r"/(tests|benchmarks|generate)/", name)] == []
     documentation = {Path(name).suffix for name in names if name.startswith(f"{shared}/docs/")}
-    assert documentation == {".md", ".svg", ".1"}
+    assert documentation == {".md", ".svg", ".png"}
+    pages = {path.name for path in (ROOT / "man").iterdir()}
+    assert sorted(Path(name).name for name in names if name.endswith(".1")) == sorted(pages), (
+        "each of them once"
+    )
     assert "Requires-Python: >=3.11" in metadata
     assert f"## {version}" in (ROOT / "CHANGELOG.md").read_text()
 
@@ -182,6 +186,8 @@ async def test_it_works_in_an_empty_environment(version: str, dist: Path, direct
             "from pathlib import Path; from reaper.cli.admin.install import install;"
             " install(Path('image'), dry_run=False, command=Path('/bin/sh'))",
         )
+        pages = {path.name for path in (directory / "image/usr/local/share/man/man1").iterdir()}
+        assert pages == {path.name for path in (ROOT / "man").iterdir()}
         units = {path.name for path in (directory / "image/etc/systemd/system").iterdir()}
         assert units == {path.name for path in (ROOT / "systemd/system").iterdir()}
         assert (directory / "venv/share/doc/decnet-reaper/docs/tutorial.md").is_file()

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from importlib.metadata import files as files_of
 from pathlib import Path
 
 import click
@@ -60,7 +61,12 @@ def files(command: Path = COMMAND) -> dict[Path, str]:
 
 def manual_pages() -> dict[Path, str]:
     """The man pages, by their places below the root."""
-    return {_MANUAL / page.name: page.read_text() for page in sorted(shipped("docs/man").iterdir())}
+    if (checkout := shipped("man")).is_dir():
+        pages = [*checkout.iterdir()]
+    else:  # where a wheel puts what is not code: once, and found by man(1) in a virtual environment too
+        listed = files_of("decnet-reaper") or ()
+        pages = [Path(str(page.locate())) for page in listed if page.match("share/man/man1/*")]
+    return {_MANUAL / page.name: page.read_text() for page in sorted(pages)}
 
 
 def print_done(done: list[str], *, as_json: bool) -> None:

@@ -1,6 +1,6 @@
 """The man pages, one for each command, from what `--help` says: `python -m tests.docs.generate.manual`.
 
-They are kept in docs/man; a wheel carries them, and `decnet-reaper install` copies them.
+They are kept in man; a wheel carries them, and `decnet-reaper install` copies them.
 """
 
 import inspect
@@ -14,7 +14,7 @@ from reaper.cli import exit_status
 from reaper.cli.main import SECTIONS, cli
 
 PROGRAM = "decnet-reaper"
-DIRECTORY = Path(__file__).parents[3] / "docs/man"
+DIRECTORY = Path(__file__).parents[3] / "man"
 
 _FILES = """\
 .TP
