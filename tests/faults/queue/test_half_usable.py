@@ -1,27 +1,16 @@
 """Redis that can be used for some things and not for others: said once, and no row waits for ever."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 import pytest
-from redis.asyncio import Redis
 
 from tests.support.audit import audit
 from tests.support.fleet import Daemon, Fleet, gated
+from tests.support.queue.redis_server import redis
 
 pytestmark = pytest.mark.anyio
 
 JOBS = "decnet-reaper:-:jobs"
-
-
-@asynccontextmanager
-async def redis(fleet: Fleet) -> AsyncIterator[Redis]:
-    connection = Redis(unix_socket_path=str(fleet.socket))
-    try:
-        yield connection
-    finally:
-        await connection.aclose()
 
 
 def pairs(daemon: Daemon) -> tuple[int, int]:

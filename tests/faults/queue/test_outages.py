@@ -3,14 +3,12 @@
 import asyncio
 import pickle
 import signal
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 import pytest
-from redis.asyncio import Redis
 
 from tests.support.audit import audit
 from tests.support.fleet import Daemon, Fleet, gated
+from tests.support.queue.redis_server import redis
 from tests.support.store.store_locker import locked_by_another
 from worker.client import LifecycleClient
 from worker.queue import Delivery, Queue
@@ -19,15 +17,6 @@ pytestmark = pytest.mark.anyio
 
 outages = pytest.mark.parametrize("outage_s", [0, pytest.param(30, marks=pytest.mark.long)])
 """For how long at least Redis stays as it is; the long one outlives every timeout and pause on the way."""
-
-
-@asynccontextmanager
-async def redis(fleet: Fleet) -> AsyncIterator[Redis]:
-    connection = Redis(unix_socket_path=str(fleet.socket))
-    try:
-        yield connection
-    finally:
-        await connection.aclose()
 
 
 async def submit(fleet: Fleet, client: LifecycleClient, count: int, prefix: str = "decky") -> list[str]:

@@ -1,15 +1,19 @@
 """A real Redis or Valkey server of a test's own, which the test may stop, freeze, kill and restart."""
 
 import asyncio
-import contextlib
 import signal
 import subprocess
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 from redis.asyncio import Redis
 
+from tests.support.fleet import Fleet
 from worker.queue.server import find_server, server_command, wait_ready
+
+
+def redis(fleet: Fleet) -> Redis:
+    """A plain client of a fleet's queue; for `async with`."""
+    return Redis(unix_socket_path=str(fleet.socket))
 
 
 class RedisServer:
@@ -56,14 +60,9 @@ class RedisServer:
         assert self._process
         self._process.send_signal(number)
 
-    @contextlib.asynccontextmanager
-    async def client(self) -> AsyncIterator["Redis"]:
-        """A plain client, to look into the server and to put rubbish there."""
-        client = Redis(unix_socket_path=str(self.socket))
-        try:
-            yield client
-        finally:
-            await client.aclose()
+    def client(self) -> Redis:
+        """A plain client, to look into the server and to put rubbish there; for `async with`."""
+        return Redis(unix_socket_path=str(self.socket))
 
     async def idle_workers(self, count: int) -> None:
         """Return when so many workers wait for a token."""
