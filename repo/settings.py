@@ -1,8 +1,9 @@
 """Where settings come from. The only place that reads the environment.
 
 A setting is looked up as `DECNET_REAPER_<NAME>` in the environment, then as a systemd credential called
-`<name>`, then as `<name>` in the TOML file, then its default applies. Each package adds its own settings to
-the class of the package below it, so that one object serves a whole process.
+`<name>` (root's own commands find the service's in /etc/credstore), then as `<name>` in the TOML file, then
+its default applies. Each package adds its own settings to the class of the package below it, so that one
+object serves a whole process.
 """
 
 import contextlib
@@ -78,6 +79,9 @@ def _home(variable: str, fallback: str) -> Path:
     return Path(os.environ.get(variable) or Path.home() / fallback) / "decnet-reaper"
 
 
+CREDENTIALS = Path("/etc/credstore/decnet-reaper.")
+"""What the units' credentials begin with; the setting's name follows."""
+
 SYSTEM_STATE_DIR = Path("/var/lib/decnet-reaper")
 """Where a system-wide installation keeps what must last."""
 
@@ -105,6 +109,12 @@ def is_system_wide(directory: Path) -> bool:
 def default_state_dir() -> Path:
     """/var/lib/decnet-reaper where `is_system_wide` says so, else below $XDG_STATE_HOME."""
     return SYSTEM_STATE_DIR if is_system_wide(SYSTEM_STATE_DIR) else _home("XDG_STATE_HOME", ".local/state")
+
+
+def without_password(url: str) -> str:
+    """A URL, or a DSN, as everybody may know it: without passwords in its authority or its options."""
+    url = re.sub(r"(://[^/@:]*):[^/]*@", r"\1@", url)
+    return re.sub(r"(?<=[?&])[a-z_]*password=[^&]*&?", "", url).rstrip("?&")
 
 
 class StoreSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -157,14 +167,17 @@ def _convert(kind: type, value: object) -> object:
 
 
 def _credentials(environ: Mapping[str, str], names: set[str]) -> dict[str, str]:
-    directory = environ.get("CREDENTIALS_DIRECTORY")
-    if not directory:
+    if directory := environ.get("CREDENTIALS_DIRECTORY"):
+        start = f"{directory}/"
+    elif environ.get(PREFIX + "CONFIG") or is_private(environ):
         return {}
+    else:  # the service's own settings, asked for by root
+        start = str(CREDENTIALS)
     found = {}
     for name in names:
         # systemd before 256 names the directory to ExecStopPost= too, and lets it read nothing there.
         with contextlib.suppress(FileNotFoundError, PermissionError):
-            found[name] = (Path(directory) / name).read_text().strip()
+            found[name] = Path(start + name).read_text().strip()
     return found
 
 

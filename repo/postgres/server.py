@@ -56,6 +56,12 @@ class Server:
         self._parameters: dict[str, Any] = {**_DEFAULTS, **given}
         self.name = _name(given)
 
+    @property
+    def machines(self) -> list[str]:
+        """Names or addresses of where it may be; none for a unix socket, or what a service file names."""
+        hosts = str(self._given.get("hostaddr") or self._given.get("host") or "")
+        return [host for host in hosts.split(",") if host and not host.startswith(("/", "@"))]
+
     def url_of(self, user: str) -> str:
         """The same server and database for another user, without a password."""
         given = {name: str(value) for name, value in self._given.items() if name not in _PERSONAL}

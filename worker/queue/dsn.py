@@ -41,6 +41,13 @@ class Server:
     sentinel_options: dict[str, Any] = field(default_factory=dict)
     """Arguments of redis-py's connection to a sentinel."""
 
+    @property
+    def machines(self) -> list[str]:
+        """Names or addresses of the server, or of its sentinels; none for a unix socket."""
+        if self.sentinels:
+            return [host for host, _ in self.sentinels]
+        return [] if "path" in self.options else [self.options.get("host", "localhost")]
+
 
 def parse_dsn(dsn: str) -> Server:
     """Check a DSN.

@@ -8,10 +8,12 @@ import os
 import sys
 import sysconfig
 from pathlib import Path
+from typing import IO
 
 import click
 
 from reaper.cli.admin import system_files as system
+from reaper.cli.admin.install_host import HostSettings, install_host
 from reaper.cli.admin.system_files import InstallError
 from reaper.cli.options import dry_run_option, json_option, prefix_option
 
@@ -20,30 +22,54 @@ _HIDDEN = ("/home", "/root", "/run/user", "/tmp", "/var/tmp")  # noqa: S108
 
 
 @click.command()
+@click.option("--host", metavar="UUID", help="Set up a host of a fleet: which.")
+@click.option("--database", metavar="URL", help="Of a host: the fleet's store, without a password.")
+@click.option("--redis", metavar="DSN", help="Of a host: the fleet's queue, without a password.")
+@click.option(
+    "--secrets",
+    type=click.File(),
+    metavar="FILE",
+    help="Of a host: what `hosts add` printed, passwords too; - for stdin.",
+)
 @prefix_option("written")
 @dry_run_option
 @json_option
-def command(prefix: Path, dry_run: bool, as_json: bool) -> None:
-    """Install systemd units, man pages, user.
+def command(
+    host: str | None,
+    database: str | None,
+    redis: str | None,
+    secrets: IO[str] | None,
+    prefix: Path,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Install systemd units, man pages, user; set up a host of a fleet.
 
-    Twice in a row does no harm.
+    Twice in a row does no harm. A host's settings go into config.toml, its secrets into /etc/credstore, and a
+    drop-in lets the reaper's units reach the servers.
 
     \b
     Examples:
       decnet-reaper install --dry-run
       sudo decnet-reaper install
+      ssh master decnet-reaper hosts add h2 | sudo decnet-reaper install --secrets -
       decnet-reaper install --prefix build/image
     """
-    system.print_done(install(prefix, dry_run=dry_run), as_json=as_json)
+    options = {"host_uuid": host, "database": database, "redis": redis}
+    whose = HostSettings.read(options, secrets)
+    system.print_done(install(prefix, dry_run=dry_run, host=whose), as_json=as_json)
 
 
-def install(prefix: Path, *, dry_run: bool, command: Path | None = None) -> list[str]:
+def install(
+    prefix: Path, *, dry_run: bool, command: Path | None = None, host: HostSettings | None = None
+) -> list[str]:
     """Install units, sysusers.d, tmpfiles.d, man pages and the configuration; twice in a row does no harm.
 
     Args:
         prefix: `/`, or the root of an image, where files are written and nothing is run.
         dry_run: say what would be done.
         command: what the units run (default: the `decnet-reaper` beside this interpreter).
+        host: which host of a fleet this is, and where its servers are.
 
     Returns:
         What was done, a line each, and what to do next.
@@ -58,7 +84,9 @@ def install(prefix: Path, *, dry_run: bool, command: Path | None = None) -> list
     pages = [system.write(prefix / page, text, dry_run) for page, text in system.manual_pages().items()]
     done += system.in_short(pages, prefix)
     config = prefix / system.CONFIG
-    if config.exists():
+    if host is not None:
+        done += install_host(prefix, host, dry_run=dry_run)
+    elif config.exists():
         done.append(f"kept {config}")
     else:
         done.append(system.write(config, system.shipped("systemd/config.toml").read_text(), dry_run))

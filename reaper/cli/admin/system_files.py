@@ -1,6 +1,7 @@
 """What `install` puts on a system and `uninstall` takes away: which files, where, and how it is done."""
 
 import os
+import stat
 import subprocess
 import sys
 from importlib.metadata import files as files_of
@@ -30,6 +31,12 @@ UNIT_NAMES = (
     "decnet-reaper-web.service",
     "decnet-worker@.service",
 )
+SERVER_DROP_INS = tuple(
+    UNITS / f"{name}.d" / "servers.conf"
+    for name in ("decnet-reaper.service", "decnet-reaper-sweep.service", "decnet-reaper-web.service")
+)
+"""What lets the units that talk to their own machine only reach the servers of a fleet."""
+
 _MANUAL = Path("usr/local/share/man/man1")
 
 
@@ -104,15 +111,16 @@ def check_root(prefix: Path, dry_run: bool) -> None:
         )
 
 
-def write(path: Path, text: str, dry_run: bool) -> str:
-    """Write a file that everybody may read; returns what was done."""
+def write(path: Path, text: str, dry_run: bool, mode: int = 0o644) -> str:
+    """Write a file, by default one that everybody may read; returns what was done."""
     try:
-        if path.is_file() and path.read_text() == text:
+        if path.is_file() and path.read_text() == text and stat.S_IMODE(path.stat().st_mode) == mode:
             return f"unchanged {path}"
         if not dry_run:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text)
-            path.chmod(0o644)
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o755 if mode & 0o004 else 0o700)
+            with open(path, "w", opener=lambda name, flags: os.open(name, flags, mode)) as file:
+                os.fchmod(file.fileno(), mode)
+                file.write(text)
     except OSError as error:
         raise InstallError(f"{path} can't be written: {error.strerror}") from None
     return f"wrote {path}"

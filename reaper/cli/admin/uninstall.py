@@ -1,5 +1,6 @@
 """`decnet-reaper uninstall`: removes what `install` wrote."""
 
+from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -40,16 +41,20 @@ def uninstall(prefix: Path, *, dry_run: bool) -> list[str]:
     """
     system.check_root(prefix, dry_run)
     done = []
-    written = [path for target in system.files() if (path := prefix / target).exists()]
+    targets = [*system.files(), *system.SERVER_DROP_INS]
+    written = [path for target in targets if (path := prefix / target).exists()]
     if system.booted(prefix) and any(path.parent == prefix / system.UNITS for path in written):
         done.append(
             system.run(dry_run, "systemctl", "stop", *system.UNIT_NAMES[:-1], "decnet-worker@*.service")
         )
         done.append(system.run(dry_run, "systemctl", "disable", "--quiet", *system.UNIT_NAMES))
     done += [system.remove(path, dry_run) for path in written]
+    for path in map(prefix.joinpath, system.SERVER_DROP_INS):
+        with suppress(OSError):  # others may have drop-ins there too
+            path.parent.rmdir()
     pages = [path for page in system.manual_pages() if (path := prefix / page).exists()]
     done += system.in_short([system.remove(path, dry_run) for path in pages], prefix)
     if written and system.booted(prefix):
         done.append(system.run(dry_run, "systemctl", "daemon-reload"))
     kept = [str(prefix / path) for path in ("etc/decnet-reaper", "var/lib/decnet-reaper")]
-    return [*done, f"kept {', '.join(kept)}, the user decnet-reaper"]
+    return [*done, f"kept {', '.join(kept)}, credentials, the user decnet-reaper"]

@@ -29,10 +29,11 @@ Made by `python -m tests.docs.generate.reference > docs/reference.md`. What is l
 """
 
 _SETTINGS = """\
-Each is looked up as `DECNET_REAPER_<NAME>` in the environment, then (`redis`, `database`) as a systemd
-credential of that name, then in lower case in the TOML file that `DECNET_REAPER_CONFIG` names (default
-`/etc/decnet-reaper/config.toml`, if it exists), then the default applies. Durations are numbers of seconds,
-or have a unit: `500ms`, `30s`, `5m`, `1h`, `30d`.
+Each is looked up as `DECNET_REAPER_<NAME>` in the environment, then (those that may hold a secret) as a
+systemd credential of that name, which root's own commands find as `/etc/credstore/decnet-reaper.<name>`
+unless `DECNET_REAPER_CONFIG` is set, then in lower case in the TOML file that `DECNET_REAPER_CONFIG` names
+(default `/etc/decnet-reaper/config.toml`, if it exists), then the default applies. Durations are numbers of
+seconds, or have a unit: `500ms`, `30s`, `5m`, `1h`, `30d`.
 """
 
 _DEFAULTS = {
