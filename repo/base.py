@@ -154,14 +154,14 @@ class BaseRepository(History):
             retry: also accept the same request again as a new pending row (`retry_of`, `attempt` + 1), which
                 the ended row names (`retry_id`). Its id sorts right behind the ended row's, so that it runs
                 before what was accepted later.
-            if_host: only if the row's host is that at this very moment. In a file's store every host is
-                absent, and none is lost.
+            if_host: only if the row's host is that at this very moment, and no other session holds the row.
+                In a file's store every host is absent, and none is lost.
 
         Returns:
             Whether it was applied, as what, and the id of the retry.
 
         Raises:
-            LifecycleNotFound: no such row.
+            LifecycleNotFound: no such row; not where `if_host` is given.
         """
 
     @abstractmethod

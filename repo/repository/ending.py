@@ -72,15 +72,17 @@ class RowEnd:
 
     async def _otherwise(self, transaction: Transaction) -> Ending:
         row = self._row
+        written = await is_written(transaction, row["row_id"], row["now"])
+        if self._if_host and not written:
+            if await transaction.first(reads.HOST_IS[self._if_host], row) is None:
+                return Ending(False)
         found = await state(transaction, row["row_id"])
-        if await is_written(transaction, row["row_id"], row["now"]):
+        if written:
             was = found["outcome"]
             return self._ended({"more": True}) if was == self._outcome else Ending(True, was, found["error"])
         if found["status"] != row["expect"]:
             return Ending(False)
         if row["expect"] == "running" and found["owner"] != row["by_owner"]:
-            return Ending(False)
-        if self._if_host and await transaction.first(reads.HOST_IS[self._if_host], row) is None:
             return Ending(False)
         if found["cancel_requested_at"] is not None and not row["keeps_outcome"]:
             cancelled = {"to_outcome": "cancelled", "reason": CANCELLED, "next_id": None, "keeps_outcome": 1}

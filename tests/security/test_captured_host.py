@@ -7,20 +7,29 @@ the queue: test_captured_queue.py.
 import asyncio
 import threading
 from collections.abc import AsyncIterator
-from contextlib import suppress
+from contextlib import aclosing, suppress
+from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 from psycopg import errors
 
+from reaper.settings import ReaperSettings
+from reaper.sweep.hosts import Hosts
+from reaper.sweep.report import Scope
+from reaper.sweep.sweeper import Sweeper
 from repo.errors import StoreUnusable
+from repo.factory import get_repository
+from repo.postgres.hosts import lose_host
 from repo.postgres.observer import Observer
 from repo.postgres.presence import Presence
 from repo.postgres.roles import CONNECTIONS, HostRole, add_host, remove_host
 from repo.postgres.server import Server
 from tests.support.store.postgres_server import PostgresServer
 from tests.support.store.stores import made
+from worker.liveness.locks import DeckyLocks
+from worker.queue import Queue
 
 pytestmark = pytest.mark.anyio
 
@@ -247,6 +256,30 @@ async def test_other_hosts_go_on_while_it_keeps_everything_locked_that_it_can(ca
             "UPDATE decky_lifecycle SET status = 'failed', completed_at = now() WHERE host_uuid = 'h2'"
         )
     assert captured.truth("SELECT count(*) FROM decky_lifecycle WHERE status = 'failed'") == "2"
+
+
+async def test_the_rows_of_other_lost_hosts_are_closed_while_it_keeps_its_own_locked(
+    captured: Captured, tmp_path: Path
+) -> None:
+    """More rows than a sweep closes side by side, all before the other host's."""
+    many = f"{ROW} SELECT 'h1-' || n, 'd' || n, 'h1', 'deploy', now(), now(), NULL, 'running'"
+    captured.changed(f"{many} FROM generate_series(1, 300) n")
+    url = captured.server.tcp_url(captured.database)
+    for host in ("h1", "h2"):
+        await lose_host(Server(url), host)
+    settings = ReaperSettings(state_dir=tmp_path, runtime_dir=tmp_path / "run", database=url)
+    locks, queue = DeckyLocks.of(settings), Queue(settings.redis)
+    async with get_repository(url=url) as repository, aclosing(Hosts(settings)) as hosts:
+        sweeper = Sweeper(repository, queue, locks, settings, hosts=hosts)
+        with captured.session.transaction():
+            captured.rows("SELECT FROM decky_lifecycle FOR UPDATE")
+            await sweeper.run("command", Scope(with_queue=False))
+            assert captured.truth("SELECT outcome FROM decky_lifecycle WHERE id = 'h21'") == "lost"
+        held = "SELECT count(*) FROM decky_lifecycle WHERE host_uuid = 'h1' AND status = 'running'"
+        assert captured.truth(held) == "301"
+        await sweeper.run("command", Scope(with_queue=False))
+        assert captured.truth(held) == "0"
+    await queue.close()
 
 
 async def test_its_sessions_are_counted(captured: Captured) -> None:

@@ -105,10 +105,12 @@ LIST_OPEN_ON_HOST = statement(_list_open.where(on_host))
 LIST_OPEN_ELSEWHERE = statement(lambda dialect: _list_open.where(~on_hosts(dialect)))
 """Open rows of all hosts but `hosts`."""
 LIST_LOST = statement(select(*without_payload).where(LOST, on_host).order_by(_in_order))
+_free = select(_t.id).where(this_row).with_for_update(skip_locked=True)
 HOST_IS: dict[HostState, Statement] = {
-    "absent": statement(lambda dialect: select(_t.id).where(this_row, host_is("absent", dialect))),
-    "lost": statement(lambda dialect: select(_t.id).where(this_row, host_is("lost", dialect))),
+    "absent": statement(lambda dialect: _free.where(host_is("absent", dialect))),
+    "lost": statement(lambda dialect: _free.where(host_is("lost", dialect))),
 }
+"""This row, if its host is that at this moment, and no other session holds the row."""
 FIND_READY = statement(
     select(*without_payload)
     .where(PENDING, on_host, first_in_line)

@@ -170,11 +170,20 @@ _end = (
 END = statement(_end)
 """End a row of this owner, unless a cancel was accepted and the outcome yields to it."""
 
+_free = lifecycle.alias("free")
+_end_if_free = _end.where(
+    _t.id.in_(
+        select(_free.c.id)
+        .where(_free.c.id == bindparam("row_id"))
+        .with_for_update(skip_locked=True)  # SQLite has one writer, and leaves it out
+    )
+)
 END_IF_HOST: dict[HostState, Statement] = {
-    "absent": statement(lambda dialect: _end.where(host_is("absent", dialect))),
-    "lost": statement(lambda dialect: _end.where(host_is("lost", dialect))),
+    "absent": statement(lambda dialect: _end_if_free.where(host_is("absent", dialect))),
+    "lost": statement(lambda dialect: _end_if_free.where(host_is("lost", dialect))),
 }
-"""The same, if the row's host is that at this moment."""
+"""The same, if the row's host is that at this moment, and no session holds the row: a captured host may hold
+its own for as long as it likes, and makes nobody wait."""
 
 
 def _deployed(dialect: Dialect) -> Clause:
