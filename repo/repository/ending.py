@@ -73,9 +73,9 @@ class RowEnd:
     async def _otherwise(self, transaction: Transaction) -> Ending:
         row = self._row
         written = await is_written(transaction, row["row_id"], row["now"])
-        if self._if_host and not written:
-            if await transaction.first(reads.HOST_IS[self._if_host], row) is None:
-                return Ending(False)
+        is_host = None if written or self._if_host is None else reads.HOST_IS[self._if_host]
+        if is_host is not None and await transaction.first(is_host, row) is None:
+            return Ending(False)
         found = await state(transaction, row["row_id"])
         if written:
             was = found["outcome"]

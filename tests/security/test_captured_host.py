@@ -234,6 +234,11 @@ async def test_no_other_host_is_made_to_look_lost(captured: Captured) -> None:
         captured.changed("UPDATE decnet_reaper_host SET lost_at = now()")
     with pytest.raises(errors.InsufficientPrivilege):
         captured.rows("SELECT * FROM decnet_reaper_host FOR UPDATE")
+    with pytest.raises(StoreUnusable, match="a host's role may not say that of a host"):
+        await lose_host(Server(captured.url), "h2")
+    for administrate in (add_host, remove_host):
+        with pytest.raises(StoreUnusable):
+            await administrate(Server(captured.url), "h2")
 
 
 @pytest.mark.parametrize("mode", ["ACCESS EXCLUSIVE", "EXCLUSIVE", "SHARE", "ROW EXCLUSIVE"])
