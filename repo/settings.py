@@ -137,8 +137,7 @@ class StoreSettings(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def database_name(self) -> str:
         """The database as it may be printed: without a password."""
-        shown = re.sub(r"(://[^/@:]*):[^/@]*@", r"\1@", self.database)
-        return re.sub(r"([?&]password=)[^&]*", r"\1...", shown)
+        return without_password(self.database)
 
     def __post_init__(self) -> None:
         if not self.database:
