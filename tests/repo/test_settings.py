@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from reaper.settings import ReaperSettings
-from repo.settings import Seconds, SettingsError, load
+from repo.settings import Seconds, SettingsError, load, without_password
 from worker.settings import WorkerSettings
 
 
@@ -31,6 +31,33 @@ def test_the_environment_beats_a_credential_beats_the_file(config: Path, tmp_pat
     loaded = load(ReaperSettings, environ)
     assert (loaded.redis, loaded.max_jobs) == ("redis://environment", 3)
     assert loaded.pending_ttl == Seconds(7200)
+
+
+def test_root_s_own_commands_find_what_the_units_are_handed_unless_other_settings_are_named(
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config.write_text('redis = "redis://file"\n')
+    monkeypatch.setattr("repo.settings.DEFAULT_CONFIG", config)
+    monkeypatch.setattr("repo.settings.CREDENTIALS", tmp_path / "decnet-reaper.")
+    (tmp_path / "decnet-reaper.redis").write_text("redis://:secret@credential\n")
+    assert load(ReaperSettings, {}).redis == "redis://:secret@credential"
+    assert load(ReaperSettings, {"DECNET_REAPER_CONFIG": str(config)}).redis == "redis://file"
+    assert "credential" not in load(ReaperSettings, {"DECNET_REAPER_PRIVATE": "1"}).redis
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("postgresql://u:se:c@ret@db1,db2:5433/n", "postgresql://u@db1,db2:5433/n"),
+        ("rediss://:secret@queue/0", "rediss://@queue/0"),
+        ("unix:///run/redis.sock?username=u&password=secret&db=1", "unix:///run/redis.sock?username=u&db=1"),
+        ("redis://q/0?password=secret&sentinel_password=secret", "redis://q/0"),
+        ("redis://[::1]:6379/0", "redis://[::1]:6379/0"),
+        ("/var/lib/store.db", "/var/lib/store.db"),
+    ],
+)
+def test_a_url_is_shown_without_its_passwords(url: str, shown: str) -> None:
+    assert without_password(url) == shown
 
 
 @pytest.mark.parametrize(
