@@ -15,7 +15,7 @@ from typing import NamedTuple
 import psycopg
 from psycopg import sql
 
-from repo.errors import StoreUnusable
+from repo.errors import InvalidHost, StoreUnusable
 from repo.postgres.errors import explained, first_line
 from repo.postgres.hosts import FORGET, still_present
 from repo.postgres.server import Connection, Server
@@ -65,10 +65,11 @@ _OWNERS_LOCKS = "pg_advisory_xact_lock(bigint), pg_try_advisory_lock_shared(bigi
 
 
 _KNOWN = """
-SELECT role_name FROM decnet_reaper_host
+SELECT role_name, r.oid FROM decnet_reaper_host LEFT JOIN pg_roles r ON rolname = role_name
 WHERE host_uuid = %s AND (role_name IS NOT NULL OR seen_at IS NOT NULL)
 """
-_END_SESSIONS = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE usename = %s"
+_END_SESSIONS = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE usesysid = %s"
+_TRIES = 5
 _REMOVED = """
 UPDATE decnet_reaper_host SET role_name = NULL, seen_at = NULL, lost_at = coalesce(lost_at, now())
 WHERE host_uuid = %s AND NOT decnet_reaper_is_present(host_uuid)
@@ -196,11 +197,23 @@ async def _remove(connection: Connection, host_uuid: str) -> bool:
     found = await (await connection.execute(_KNOWN, (host_uuid,))).fetchone()
     if found is None:
         return False
-    (name,) = found
+    name, oid = found
     if name is not None:
         # Committed before its sessions end, or it would open another one meanwhile.
         await connection.execute(sql.SQL("ALTER ROLE {} NOLOGIN").format(sql.Identifier(name)))
-        await connection.execute(_END_SESSIONS, (name,))
+    for left in reversed(range(_TRIES)):
+        await connection.execute(_END_SESSIONS, (oid,))
+        try:
+            await _forget(connection, host_uuid, name)
+            break
+        except InvalidHost:  # a session whose login was under way
+            if name is None or not left:
+                raise
+    await connection.execute(_END_SESSIONS, (oid,))
+    return True
+
+
+async def _forget(connection: Connection, host_uuid: str, name: str | None) -> None:
     async with connection.transaction():
         await connection.execute(_ONE_AT_A_TIME)
         if name is not None:
@@ -209,7 +222,6 @@ async def _remove(connection: Connection, host_uuid: str) -> bool:
         if not (await connection.execute(_REMOVED, (host_uuid,))).rowcount:
             raise still_present(host_uuid)
         await connection.execute(FORGET)
-    return True
 
 
 def _columns(names: tuple[str, ...]) -> sql.Composed:
