@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -79,5 +80,5 @@ def test_it_is_gone_with_whoever_started_it() -> None:
         assert any("decnet-reaper hosts" in line for line in process.stdout)
         assert left()
         process.kill()
-        process.stdout.read()  # until the last of them has closed it
-    assert left() == []
+    while left():  # the kernel ends them one by one
+        time.sleep(0.05)

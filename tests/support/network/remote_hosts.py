@@ -151,7 +151,7 @@ async def behind_cables(
         port = free_port("*")
         await master.start_queue("--port", f"{port}", "--bind", "*", "--protected-mode", "no")
         shared = {"database": database, "redis": f"redis://{network.address}:{port}", **settings}
-        master.set(redis=shared["redis"], reap_interval="500ms")
+        master.set(**{"reap_interval": "500ms", **shared})
         hosts = [RemoteHost(master, cable, name, **shared) for cable, name in zip(cables, names, strict=True)]
         for host in hosts:
             stack.push_async_callback(host.fleet.close)
