@@ -1,9 +1,9 @@
 """How long the rows of a host that is cut off say `running`: `python -m benchmarks.cuts [--quick] [--json]`.
 
 As root: hosts are network namespaces, and a cut drops all packets of one. A sample is from the cut to the
-time that its row is closed with; ten hosts are cut one after the other, in two rounds, at the default settings
-and with HOST_LOST_AFTER=5s. And the way of a row to another host's worker against the same to one on this
-machine, in turns: from before the submit to the line that says that it runs.
+time that its row is closed with: ten hosts are cut one after the other, in two rounds, at the default
+settings and with HOST_LOST_AFTER=5s. And from before a submit to the line that its row runs, on another
+host's worker against one on this machine, in turns.
 """
 
 import asyncio
