@@ -3,7 +3,8 @@
 Regular sweeps are an arq cron job, unique among all reapers. It stops with Redis and follows the wall clock,
 so a backstop on the monotonic clock sweeps whenever the cron stays away. In between the kernel tells of a
 worker's death: a pidfd of each owner becomes readable when its process ends (pidfd_open(2)). An owner is
-known from a sweep, or because it said itself that it goes to work.
+known from a sweep, or because it said itself that it goes to work. And a host that a sweep found absent is
+looked for again when it will have been so for long enough.
 """
 
 import asyncio
@@ -53,7 +54,9 @@ class Sweeps:
         self._one_at_a_time = asyncio.Lock()
         self._last = -interval
         self._watched: dict[Owner, int] = {}
-        self._death = asyncio.Event()
+        self._asked = asyncio.Event()
+        self._asked_by = "death"
+        self._absence: asyncio.TimerHandle | None = None
         self._sign_of_life = SignOfLife()
 
     async def sweep(self, trigger: str) -> None:
@@ -73,6 +76,7 @@ class Sweeps:
                 emit("reaper.sweep_failed", trigger=trigger, reason=str(error))
             finally:
                 self._last = time.monotonic()
+                self._await_absence()
 
     async def cron(self) -> None:
         """What arq's cron calls."""
@@ -85,12 +89,12 @@ class Sweeps:
             if time.monotonic() - self._last >= 1.5 * self._interval:
                 await self.sweep("backstop")
 
-    async def deaths(self) -> None:
-        """Make a sweep whenever an owner has died, for ever."""
+    async def asked(self) -> None:
+        """Make a sweep whenever an owner has died or a host may be lost, for ever."""
         while True:
-            await self._death.wait()
-            self._death.clear()
-            await self.sweep("death")
+            await self._asked.wait()
+            self._asked.clear()
+            await self.sweep(self._asked_by)
 
     async def close_run(self, run: str, reason: str) -> bool:
         """Close the rows of a unit's run that ended, for this reason; False if that has to be tried again.
@@ -115,7 +119,7 @@ class Sweeps:
         except OSError:
             return  # no descriptor is left: the next regular sweep finds its end
         if descriptor is None:
-            self._death.set()
+            self._ask("death")
             return
         self._watched[owner] = descriptor
         asyncio.get_running_loop().add_reader(descriptor, self._died, owner)
@@ -124,7 +128,18 @@ class Sweeps:
         descriptor = self._watched.pop(owner)
         asyncio.get_running_loop().remove_reader(descriptor)
         os.close(descriptor)
-        self._death.set()
+        self._ask("death")
+
+    def _await_absence(self) -> None:
+        if self._absence is not None:
+            self._absence.cancel()
+            self._absence = None
+        if (due_in := self._sweeper.due_in) < self._interval:  # else a regular sweep comes first
+            self._absence = asyncio.get_running_loop().call_later(due_in, self._ask, "absence")
+
+    def _ask(self, trigger: str) -> None:
+        self._asked_by = trigger
+        self._asked.set()
 
 
 async def run_reaper(settings: ReaperSettings) -> None:
@@ -184,7 +199,7 @@ async def _serve(
             )
             service.supervise("cron", cron.run)
             service.supervise("backstop", sweeps.backstop)
-            service.supervise("deaths", sweeps.deaths)
+            service.supervise("asked", sweeps.asked)
             if keep_presence is not None:
                 service.supervise("presence", keep_presence)
             await service.run(f"a sweep every {settings.reap_interval:g} s")

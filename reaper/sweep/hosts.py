@@ -4,6 +4,7 @@ Only where the store is PostgreSQL, and only for a reaper whose role may know of
 role that `hosts add` made knows its own rows, and judges those.
 """
 
+import math
 from collections.abc import Mapping
 
 from reaper.settings import ReaperSettings
@@ -36,6 +37,11 @@ class Hosts:
         """Take over when a host is lost."""
         if self._observer is not None:
             self._observer.lost_after = settings.host_lost_after
+
+    @property
+    def due_in(self) -> float:
+        """Seconds from the last look after which another one may find the next host lost."""
+        return math.inf if self._observer is None else self._observer.due_in
 
     async def look(self) -> Sightings | None:
         """Every host that was ever present; None where nothing is known of other hosts."""

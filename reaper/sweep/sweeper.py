@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import math
 import time
 from collections import Counter
 from dataclasses import replace
@@ -81,6 +82,11 @@ class Sweeper:
         )
         if self._hosts is not None:
             self._hosts.reload(settings)
+
+    @property
+    def due_in(self) -> float:
+        """Seconds after which another sweep may find a host lost that the last one found absent."""
+        return math.inf if self._hosts is None else self._hosts.due_in
 
     def came_back(self) -> None:
         """This host was not seen for a while: the next sweep looks for what others have closed as lost."""

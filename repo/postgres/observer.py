@@ -4,6 +4,7 @@ When the database itself was away nobody was seen, which says nothing about the 
 one unbroken session of its own.
 """
 
+import math
 import time
 from collections.abc import Callable
 from datetime import datetime
@@ -103,6 +104,14 @@ class Observer:
         self._newly_lost: dict[str, datetime | None] = {}
         self._back: set[str] = set()
         self._removed = False
+
+    @property
+    def due_in(self) -> float:
+        """Seconds from the last look to when the next host will have been absent for long enough."""
+        lost_after = math.inf if self.lost_after is None else self.lost_after
+        return min(
+            (lost_after - each for each in self._absent.values() if each < lost_after), default=math.inf
+        )
 
     async def may_look(self) -> bool:
         """Whether this role may know of other hosts; one that `hosts add` made may not.

@@ -98,7 +98,9 @@ FIELDS: Final[dict[str, Field]] = {
     "redelivered": Field(int, "rows enqueued again"),
     "ended": Field(int, "processes ended"),
     "pruned": Field(int, "old rows removed"),
-    "trigger": Field(str, "what caused the sweep: `start`, `cron`, `backstop`, `death`, `unit` or `command`"),
+    "trigger": Field(
+        str, "what caused the sweep: `start`, `cron`, `backstop`, `death`, `absence`, `unit` or `command`"
+    ),
     "listen": Field(str, "where the live page listens: ADDRESS:PORT, or unix:PATH"),
     "actions": Field(bool, "whether it may cancel, retry and tear down"),
     "action": Field(str, "`cancel`, `retry` or `teardown`"),

@@ -45,6 +45,18 @@ async def test_a_host_that_goes_is_lost_and_its_retry_runs_when_it_is_back(maste
         await audit(master, client)
 
 
+async def test_a_host_is_lost_when_it_was_absent_for_long_enough_and_not_a_sweep_later(
+    master: Fleet,
+) -> None:
+    watching = await master.reaper(DECNET_REAPER_REAP_INTERVAL="3s", DECNET_REAPER_HOST_LOST_AFTER="1s")
+    async with master.client() as client, hosts(master, "h2") as (host,):
+        lifecycle_id = await host.deploy(client)
+        await host.kill()
+        await watching.log("lifecycle.lost", lifecycle_id=lifecycle_id)
+        swept = await watching.log("reaper.swept")
+        assert (swept["trigger"], swept["failed"]) == ("absence", 1)
+
+
 async def test_a_late_write_of_a_lost_host_is_refused_and_told(master: Fleet, server: PostgresServer) -> None:
     watching = await master.reaper()
     async with (
