@@ -3,8 +3,8 @@
 Regular sweeps are an arq cron job, unique among all reapers. It stops with Redis and follows the wall clock,
 so a backstop on the monotonic clock sweeps whenever the cron stays away. In between the kernel tells of a
 worker's death: a pidfd of each owner becomes readable when its process ends (pidfd_open(2)). An owner is
-known from a sweep, or because it said itself that it goes to work. And a host that a sweep found absent is
-looked for again when it will have been so for long enough.
+known from a sweep, or because it said itself that it goes to work. And hosts are looked for
+more often where they are soon lost, and when one that was absent will have been so for long enough.
 """
 
 import asyncio
@@ -90,7 +90,7 @@ class Sweeps:
                 await self.sweep("backstop")
 
     async def asked(self) -> None:
-        """Make a sweep whenever an owner has died or a host may be lost, for ever."""
+        """Make a sweep whenever an owner has died or hosts are to be looked for, for ever."""
         while True:
             await self._asked.wait()
             self._asked.clear()

@@ -40,8 +40,8 @@ class Hosts:
 
     @property
     def due_in(self) -> float:
-        """Seconds from the last look after which another one may find the next host lost."""
-        return math.inf if self._observer is None else self._observer.due_in
+        """Seconds from the last look after which another one is wanted; infinity where none is."""
+        return self._observer.due_in if self._observer is not None and self._may_look else math.inf
 
     async def look(self) -> Sightings | None:
         """Every host that was ever present; None where nothing is known of other hosts."""

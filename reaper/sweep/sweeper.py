@@ -85,7 +85,7 @@ class Sweeper:
 
     @property
     def due_in(self) -> float:
-        """Seconds after which another sweep may find a host lost that the last one found absent."""
+        """Seconds after which another sweep is to look for the hosts, whatever the interval."""
         return math.inf if self._hosts is None else self._hosts.due_in
 
     def came_back(self) -> None:
