@@ -41,14 +41,19 @@ async def run_worker(settings: WorkerSettings) -> None:
     ensure_descriptors(settings.max_jobs)
     runtime = await wait_for_runtime(settings)
     queue = Queue(settings.redis)
-    async with repository_of(settings) as repository, present(settings, "worker") as keep_presence:
+    here = asyncio.Event()
+    here.set()
+    async with (
+        repository_of(settings) as repository,
+        present(settings, "worker", here.set, here.clear) as keep_presence,
+    ):
         queue.store = await repository.identify()
         await queue.refuse_others(settings.host_uuid)
         locks = DeckyLocks.for_daemon(settings)
         owner = Owner.mine(locks.directory.id)
         executor = Executor(repository, queue, locks, runtime, settings, owner)
         with locks.directory.joined("worker"):
-            await _Worker(settings, repository, queue, executor, locks).run(
+            await _Worker(settings, repository, queue, executor, locks, here).run(
                 owner, runtime.name, keep_presence
             )
         await queue.close()
@@ -65,10 +70,13 @@ class _Worker:
         queue: Queue,
         executor: Executor,
         locks: DeckyLocks,
+        here: asyncio.Event,
     ) -> None:
         self._settings = settings
+        self._here = here
         self._executor = executor
         self._locks = locks
+        self._stopping = False
         self._redis = queue.name
         self._service = Service(self._reload)
         self._outage = Outage(queue.name)
@@ -118,6 +126,10 @@ class _Worker:
         await self._picker.close()
 
     async def _execute(self, lifecycle_id: str) -> None:
+        if not self._here.is_set():  # where others miss this host, what it begins is closed as lost
+            await self._here.wait()
+            if self._stopping:
+                return
         try:
             await self._executor.execute(lifecycle_id)
         except (StoreReplaced, LocksReplaced) as error:
@@ -140,6 +152,8 @@ class _Worker:
 
     async def _finish(self, owner: Owner, grace: float) -> None:
         """Take no more jobs, and let what runs end; cut short what takes longer than the grace."""
+        self._stopping = True
+        self._here.set()
         self._picker.stop_picking()
         self._service.notifier.extend_timeout(grace + _END_S)
         emit("worker.stopping", owner=str(owner), running=len(self._executor.running))

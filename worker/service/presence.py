@@ -15,7 +15,10 @@ Keep = Callable[[], Awaitable[None]]
 
 @asynccontextmanager
 async def present(
-    settings: WorkerSettings, daemon: str, back: Callable[[], None] = lambda: None
+    settings: WorkerSettings,
+    daemon: str,
+    back: Callable[[], None] = lambda: None,
+    gone: Callable[[], None] = lambda: None,
 ) -> AsyncIterator[Keep | None]:
     """Have this host present from now on.
 
@@ -23,6 +26,7 @@ async def present(
         settings: of this host.
         daemon: `worker` or `reaper`, as `hosts` shows it.
         back: called whenever the session is open again after it was lost.
+        gone: called whenever it was lost.
 
     Yields:
         What keeps the session, to be supervised; None where the store is a file, and knows no hosts.
@@ -37,7 +41,7 @@ async def present(
         return
     await presence.open()
     try:
-        yield partial(presence.keep, Told("own", back))
+        yield partial(presence.keep, Told("own", back, gone))
     finally:
         await presence.close()
 
@@ -48,11 +52,18 @@ class Told:
     Args:
         session: `own` for the one that says that this host is there, `observer` for the one that looks.
         back: called when it is open again.
+        gone: called when it was lost.
     """
 
-    def __init__(self, session: str, back: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        session: str,
+        back: Callable[[], None] = lambda: None,
+        gone: Callable[[], None] = lambda: None,
+    ) -> None:
         self._session = session
         self._back = back
+        self._gone = gone
         self._lost_at: float | None = None
 
     def __call__(self, reason: str | None) -> None:
@@ -63,6 +74,7 @@ class Told:
         """
         if reason is not None and self._lost_at is None:
             self._lost_at = time.monotonic()
+            self._gone()
             emit("presence.lost", session=self._session, reason=reason)
         elif reason is None and self._lost_at is not None:
             down_s, self._lost_at = round(time.monotonic() - self._lost_at, 3), None

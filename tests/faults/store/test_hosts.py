@@ -80,6 +80,34 @@ async def test_a_late_write_of_a_lost_host_is_refused_and_told(master: Fleet, se
         await audit(master, client)
 
 
+async def test_a_host_whose_presence_is_not_back_yet_begins_nothing(
+    master: Fleet, server: PostgresServer
+) -> None:
+    """What it began would be closed as lost too, a retry for good."""
+    watching = await master.reaper()
+    async with (
+        master.client() as client,
+        cable(server, master.settings.database) as (standing, url),
+        hosts(master, "h2", presence_database=url) as (host,),
+    ):
+        running = await host.deploy(client)
+        standing.down = True
+        standing.cut()
+        for daemon in host.daemons:
+            await daemon.log("presence.lost", session="own")
+        gated = host.fleet.document("decky-02", gate=host.fleet.gate())
+        waiting = await client.deploy("decky-02", gated, host_uuid="h2")
+        await watching.log("lifecycle.lost", lifecycle_id=running)
+        host.fleet.gate().touch()
+        await host.worker.log("lifecycle.late_write_refused", lifecycle_id=running)
+        standing.down = False
+        row = await client.wait(running, timeout=60, follow=True)
+        assert (row["status"], row["attempt"]) == ("succeeded", 2)
+        row = await client.wait(waiting, timeout=60)
+        assert (row["status"], row["attempt"]) == ("succeeded", 1)
+        await audit(master, client)
+
+
 async def test_a_reaper_held_up_before_its_write_closes_no_row_of_a_host_that_was_back(
     master: Fleet, server: PostgresServer
 ) -> None:
