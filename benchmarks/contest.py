@@ -90,9 +90,9 @@ class Arena:
         self._reading.append(asyncio.create_task(read()))
         return process
 
-    async def submit(self, count: int, callers: int = 1, pause: float = 0.0) -> Lines:
+    async def submit(self, count: int, callers: int = 1, pause: float = 0.0, name: str = "job") -> Lines:
         """Submit jobs from another process; when each submit began, and when all were done."""
-        process = await self._start("submit", str(count), str(callers), str(pause))
+        process = await self._start("submit", str(count), str(callers), str(pause), name)
         async with asyncio.timeout(_HANG_GUARD_S):
             out, _ = await process.communicate()
         if process.returncode:

@@ -28,13 +28,13 @@ async def drained(ring: Contest, system: str, max_jobs: int, count: int) -> floa
         lines: Lines = {}
         await arena.worker(lines)
         if system == OURS:
-            return count / await _ended(arena.root / "state" / "decnet-reaper.db")
+            return count / await ended(arena.root / "state" / "decnet-reaper.db")
         await begun(lines, count + 1)
         del lines["warm"]
         return count / (max(lines.values()) - min(lines.values())) * 1e9
 
 
-async def _ended(store: Path) -> float:
+async def ended(store: Path) -> float:
     """Wait until all rows have ended; seconds from the first claim to the last end."""
     with closing(sqlite3.connect(store)) as shell:
         async with asyncio.timeout(_HANG_GUARD_S):

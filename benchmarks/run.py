@@ -25,6 +25,7 @@ ALL = (
     "latency",
     "drain",
     "submit",
+    "shared",
     "reap",
     "idle",
     "startup",

@@ -184,8 +184,8 @@ SYSTEMS: Final[dict[str, Any]] = {
 }
 
 
-async def submit(system: Any, count: int, callers: int, pause: float) -> None:
-    """Submit `job-0` ... with so many callers at once, each resting `pause` seconds after each submit."""
+async def submit(system: Any, count: int, callers: int, pause: float, name: str) -> None:
+    """Submit `NAME-0` ... with so many callers at once, each resting `pause` seconds after each submit."""
     async with AsyncExitStack() as stack:
         call: Submit = await stack.enter_async_context(system.submitting())
         await call("warm")
@@ -194,8 +194,8 @@ async def submit(system: Any, count: int, callers: int, pause: float) -> None:
         async def caller(first: int) -> None:
             for number in range(first, count, callers):
                 if pause:
-                    tell(f"job-{number}")
-                await call(f"job-{number}")
+                    tell(f"{name}-{number}")
+                await call(f"{name}-{number}")
                 await asyncio.sleep(pause)
 
         tell("begun")
@@ -204,12 +204,12 @@ async def submit(system: Any, count: int, callers: int, pause: float) -> None:
 
 
 async def main(name: str, role: str, directory: str, *numbers: str) -> None:
-    """Be one worker, or submit COUNT jobs with CALLERS callers and PAUSE seconds between."""
+    """Be one worker, or submit COUNT jobs called NAME with CALLERS callers and PAUSE seconds between."""
     system = SYSTEMS[name](Path(directory))
     if role == "worker":
         await system.work()
     else:
-        await submit(system, int(numbers[0]), int(numbers[1]), float(numbers[2]))
+        await submit(system, int(numbers[0]), int(numbers[1]), float(numbers[2]), numbers[3])
 
 
 if __name__ == "__main__":
