@@ -17,6 +17,9 @@ from worker.service.presence import Told
 LEAST_GAP_S = 10.0
 """Two looks may be so far apart, or five sweeps, before the count of absence begins anew; in seconds."""
 
+_LOOKS = 5
+"""A host is counted from the first look that misses it, so there are a few in the time that is counted."""
+
 Sightings = Mapping[str | None, Sighting]
 
 
@@ -30,6 +33,7 @@ class Hosts:
     def __init__(self, settings: ReaperSettings) -> None:
         gap = max(LEAST_GAP_S, 5 * settings.reap_interval)
         self._observer = observer_of(settings, settings.host_lost_after, gap)
+        self._often = _often(settings)
         self._may_look: bool | None = None
         self._told = Told("observer")
 
@@ -37,11 +41,14 @@ class Hosts:
         """Take over when a host is lost."""
         if self._observer is not None:
             self._observer.lost_after = settings.host_lost_after
+        self._often = _often(settings)
 
     @property
     def due_in(self) -> float:
         """Seconds from the last look after which another one is wanted; infinity where none is."""
-        return self._observer.due_in if self._observer is not None and self._may_look else math.inf
+        if self._observer is None or not self._may_look:
+            return math.inf
+        return min(self._observer.due_in, self._often)
 
     async def look(self) -> Sightings | None:
         """Every host that was ever present; None where nothing is known of other hosts."""
@@ -69,3 +76,9 @@ class Hosts:
         """End the session."""
         if self._observer is not None:
             await self._observer.close()
+
+
+def _often(settings: ReaperSettings) -> float:
+    # Whoever wants his sweeps further apart than that has chosen to be told late.
+    rare = settings.reap_interval > settings.host_lost_after
+    return math.inf if rare else settings.host_lost_after / _LOOKS

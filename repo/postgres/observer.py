@@ -57,9 +57,6 @@ RETURNING h.host_uuid, greatest(0, extract(epoch FROM now() - back.was_lost_at))
 LONGEST_GAP = 10.0
 """Seconds between two looks after which the count begins anew: who did not look can't know who was there."""
 
-_LOOKS = 5
-"""At least so many looks are made in the time after which a host is lost."""
-
 
 class _Line(NamedTuple):
     """What a look finds of one host.
@@ -110,13 +107,10 @@ class Observer:
 
     @property
     def due_in(self) -> float:
-        """Seconds from the last look to the next, at the latest when a host was absent for long enough.
-
-        A host is counted from the look that misses it first, so there are a few in the time that is counted.
-        """
+        """Seconds from the last look to when the next host will have been absent for long enough."""
         lost_after = math.inf if self.lost_after is None else self.lost_after
         missing = [lost_after - each for each in self._absent.values() if each < lost_after]
-        return min([lost_after / _LOOKS, *missing])
+        return min(missing, default=math.inf)
 
     async def may_look(self) -> bool:
         """Whether this role may know of other hosts; one that `hosts add` made may not.
