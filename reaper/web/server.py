@@ -15,7 +15,7 @@ from reaper.settings import ReaperSettings
 from reaper.web.actions import Actions, tokens_of
 from reaper.web.app import build
 from reaper.web.watcher import Watcher
-from repo.errors import DecnetReaperError
+from repo.errors import DecnetReaperError, StoreError
 from repo.factory import repository_of
 from worker.client import LifecycleClient
 from worker.logging.emit import emit
@@ -122,6 +122,8 @@ async def run_web(settings: ReaperSettings, *, listen: Listen, names: Sequence[s
         stack.push_async_callback(queue.close)
         watcher = Watcher(repository, queue)
         await watcher.look()
+        with contextlib.suppress(StoreError):
+            await watcher.figures()  # a whole day: later it is an hour or two
         app = build(
             watcher,
             operation_timeout=settings.operation_timeout,
