@@ -17,12 +17,13 @@ from repo.postgres.server import Connection, Server, close, is_pooled
 
 # What the server does for this session. TCP: keep-alives notice a cable that was cut while the session was
 # idle (5 + 3 * 1 s), the user time-out one that was cut while an answer was under way; on a unix socket they
-# do nothing. The rest: an idle session is what this is. Names that the server doesn't know are left out.
+# do nothing. It is below 8 s, so that Linux, which asks it at each probe, gives up at the one of 8 s and not
+# at the next. The rest: an idle session is what this is. Names that the server doesn't know are left out.
 _SESSION = {
     "tcp_keepalives_idle": "5",
     "tcp_keepalives_interval": "1",
     "tcp_keepalives_count": "3",
-    "tcp_user_timeout": "8000",
+    "tcp_user_timeout": "7500",
     "idle_session_timeout": "0",
     "idle_in_transaction_session_timeout": "0",
     "statement_timeout": "0",
