@@ -43,7 +43,7 @@ def command(
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    """Install systemd units, man pages, user; set up a host of a fleet.
+    """Install systemd units, man pages, user.
 
     Twice in a row does no harm. A host's settings go into config.toml, its secrets into /etc/credstore, and a
     drop-in lets the reaper's units reach the servers.

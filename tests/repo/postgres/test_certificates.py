@@ -12,9 +12,9 @@ from repo.errors import StoreUnavailable
 from repo.factory import get_repository
 from repo.postgres.presence import Presence
 from repo.postgres.server import Server
-from tests.support.needs import need
+from tests.support.needs import lacking, need
 from tests.support.network.certificates import Certificates
-from tests.support.store.postgres_server import PostgresServer
+from tests.support.store.postgres_server import PostgresServer, find_postgres
 
 pytestmark = pytest.mark.anyio
 
@@ -31,6 +31,8 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
 @pytest.fixture(scope="module")
 def server(certificates: Certificates) -> Iterator[PostgresServer]:
     """One that takes nobody over TCP without TLS, a password, and a certificate that the authority signed."""
+    if find_postgres() is None:
+        lacking("postgresql")
     own = Path(tempfile.mkdtemp(prefix="tls-", dir="/tmp"))
     (own / "rules").write_text(_RULES)
     for name in _FILES.values():
