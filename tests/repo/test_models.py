@@ -11,6 +11,7 @@ import pytest
 from annotated_types import Ge
 from pydantic import StringConstraints
 from sqlalchemy import create_engine, inspect
+from sqlalchemy.pool import NullPool
 from sqlmodel import SQLModel
 
 from repo.base import Lifecycle
@@ -59,7 +60,7 @@ def test_every_column_is_described() -> None:
 
 
 def test_the_migrations_make_what_the_models_say(path: str) -> None:
-    engine = create_engine(f"sqlite:///{path}")
+    engine = create_engine(f"sqlite:///{path}", poolclass=NullPool)
     made = inspect(engine)
     for table in metadata.tables.values():
         columns = made.get_columns(table.name)

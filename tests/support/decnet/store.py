@@ -7,6 +7,7 @@ from typing import Any
 from uuid import uuid4
 
 from sqlalchemy import Column, DateTime, Engine, Text, create_engine, delete, select, update
+from sqlalchemy.pool import NullPool
 from sqlmodel import Field, Session, SQLModel
 
 OPEN = ("pending", "running")
@@ -39,7 +40,7 @@ class Decnet:
     """DECNET's repository. Each start makes what tables are missing, as its own does."""
 
     def __init__(self, path: Path) -> None:
-        self.engine: Engine = create_engine(f"sqlite:///{path}")
+        self.engine: Engine = create_engine(f"sqlite:///{path}", poolclass=NullPool)
         with self.engine.connect() as connection:
             connection.exec_driver_sql("PRAGMA journal_mode=WAL")
         SQLModel.metadata.create_all(self.engine)
