@@ -35,8 +35,7 @@ def accepted(data: Mapping[str, Any]) -> dict[str, Any]:
     """
     _known(data, _CREATE, "create")
     moment = now()
-    row = _NEW | {"id": None, "decky_name": None, "operation": None}
-    row |= {"started_at": moment, "updated_at": moment}
+    row = _NEW | {"started_at": moment, "updated_at": moment}
     for name, value in data.items():
         if value is not None:
             row[name] = check(name, value)
