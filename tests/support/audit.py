@@ -3,6 +3,7 @@
 import asyncio
 import signal
 from collections import defaultdict
+from collections.abc import Set
 from typing import Any
 
 from repo.base import OPEN, Lifecycle
@@ -64,14 +65,20 @@ async def audit(fleet: Fleet, client: LifecycleClient) -> None:
 
 
 async def _lines(fleet: Fleet, rows: list[Lifecycle]) -> list[dict[str, Any]]:
-    """All lines, once those of the ends have come through the pipes; or what came in ten seconds."""
+    """All lines, once each row's first and last have come through the pipes; or what came in ten seconds."""
+    accepted = {row["id"] for row in rows}
     ended = {row["id"] for row in rows if row["status"] not in OPEN}
     for _ in range(1000):
         lines = fleet.lines()
-        if ended <= {line["lifecycle_id"] for line in lines if line["event"] in ENDS}:
+        if accepted <= _told(lines, {"lifecycle.accepted"}) and ended <= _told(lines, ENDS.keys()):
             break
         await asyncio.sleep(0.01)
     return lines
+
+
+def _told(lines: list[dict[str, Any]], events: Set[str]) -> set[str]:
+    """The rows that one of these events tells of."""
+    return {line["lifecycle_id"] for line in lines if line["event"] in events}
 
 
 def _each_row_once(rows: list[Lifecycle], history: list[tuple[str, str | None, str | None]]) -> None:

@@ -2,14 +2,14 @@
 
 import os
 import subprocess
-import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
 from tests.support.fleet import Fleet
+from tests.support.programs.other_user import python_as
 
-ROOT = Path(__file__).parents[3]
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="namespaces need root")
 
 # A process of another user at the owner's pid: that was used again, or the worker runs as another user.
@@ -27,15 +27,12 @@ print(owner.alive, exists(pid), owner._replace(pid=2**22 + 1).alive)
 @pytest.mark.parametrize("hidepid", ["noaccess", "invisible"])
 def test_an_owner_that_is_hidden_is_neither_an_error_nor_dead_nor_killed(hidepid: str) -> None:
     other = subprocess.Popen(["sleep", "600"])
+    place = TemporaryDirectory()
     try:
-        drop = "setpriv --reuid 65534 --regid 65534 --clear-groups"
-        inside = f"mount -t proc -o hidepid={hidepid} proc /proc && exec {drop}"
+        Path(place.name).chmod(0o755)
+        python = python_as(65534, Path(place.name), first=f"mount -t proc -o hidepid={hidepid} proc /proc")
         answer = subprocess.run(
-            [
-                *("unshare", "--mount", "sh", "-c", f'{inside} "$@"', "sh"),
-                *(sys.executable, "-c", HIDDEN, str(other.pid)),
-            ],
-            env={"PYTHONPATH": str(ROOT), "PATH": os.environ["PATH"], "PYTHONDONTWRITEBYTECODE": "1"},
+            [*python, "-c", HIDDEN, str(other.pid)],
             capture_output=True,
             text=True,
             check=False,
@@ -43,6 +40,7 @@ def test_an_owner_that_is_hidden_is_neither_an_error_nor_dead_nor_killed(hidepid
         assert (answer.stdout, answer.stderr) == ("True True False\n", "")
         assert other.poll() is None
     finally:
+        place.cleanup()
         other.kill()
         other.wait()
 

@@ -82,7 +82,7 @@ async def test_the_reaper_closes_a_run_s_rows_with_systemd_s_reason_before_the_u
 @pytest.mark.parametrize("reaper", ["none", "stopped", "killed"])
 async def test_without_a_reaper_that_answers_the_unit_closes_its_own_rows(fleet: Fleet, reaper: str) -> None:
     async with fleet.client() as client:
-        # Before the worker dies: a reaper that is stopped in mid-sweep holds the decky, and the row is its own to close.
+        # Before the worker dies: a reaper that is stopped in mid-sweep holds the decky and its row.
         if reaper != "none":
             daemon = await fleet.reaper()
         if reaper == "stopped":

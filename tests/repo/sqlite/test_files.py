@@ -29,6 +29,7 @@ from repo.factory import get_repository
 from repo.migrations.revision import HEAD, VERSION_TABLE
 from repo.sqlite.checkpoint import LOG_BYTES
 from repo.sqlite.connection import file_system
+from tests.support.programs.other_user import python_as
 
 pytestmark = pytest.mark.anyio
 DECKY = {"decky_name": "d1", "operation": "deploy"}
@@ -178,9 +179,8 @@ def test_a_store_in_a_directory_of_a_group_is_its_members_and_nobody_elses() -> 
         path = shared / "store.db"
 
         def act(user: int, *, member: bool) -> str:
-            groups = ["--groups", str(group)] if member else ["--clear-groups"]
-            become = ["setpriv", "--reuid", str(user), "--regid", str(user), *groups] if user else []
-            command = [*become, sys.executable, "-c", IN_GROUP, str(path)]
+            python = python_as(user, Path(directory), groups=[group] if member else [])
+            command = [*(python if user else [sys.executable]), "-c", IN_GROUP, str(path)]
             done = subprocess.run(command, capture_output=True, text=True, check=True, umask=0o077)
             return str(done.stdout)
 
