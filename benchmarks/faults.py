@@ -246,6 +246,11 @@ FAULTS = (
         ("test_copies_at", "test_a_disk_whose"),
     ),
     Fault(
+        "power loss between a commit and its fdatasync",
+        "the row was not acknowledged; a claim is on the disk soon after, or is made again",
+        ("test_what_a_power", "test_a_claim_that_nobody"),
+    ),
+    Fault(
         "wall clock set a day ahead, a day back; suspend and resume",
         "no live row swept, no dead row missed, passes at their pace",
         ("test_clock.py",),

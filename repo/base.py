@@ -9,7 +9,7 @@ strings in aware UTC. Every write has been committed, durably, when its call ret
 """
 
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from types import TracebackType
 from typing import Any, Literal, Self, Unpack
@@ -89,11 +89,18 @@ class BaseRepository(History):
         """
 
     @abstractmethod
-    async def submit_lifecycle(self, data: Mapping[str, Any]) -> tuple[str, bool]:
+    async def submit_lifecycle(
+        self, data: Mapping[str, Any], *, committed: Callable[[tuple[str, bool]], None] | None = None
+    ) -> tuple[str, bool]:
         """Accept one attempt, unless the decky's newest open row asks for the same thing.
 
         "The same" is the same operation with the same payload. Only the newest open row counts: after
         A and B, a second A is a new wish, since B would otherwise have the last word.
+
+        Args:
+            data: as for `create_lifecycle`.
+            committed: told what is going to be returned once every process sees the row, while it may still
+                be lost by a power cut.
 
         Returns:
             The id, and whether a row was created for it.
@@ -118,7 +125,9 @@ class BaseRepository(History):
     async def claim_lifecycle(self, lifecycle_id: str, owner: str) -> Claim | None:
         """Move a row from pending to running for `owner`, if its turn has come.
 
-        Its turn has come when no older open row (by id) of the same decky on the same host is there.
+        Its turn has come when no older open row (by id) of the same decky on the same host is there. Where a
+        power cut stops the owner too, nobody waits for the disk, which has the claim some milliseconds later:
+        the row is pending then, as after any crash before the claim.
 
         Returns:
             The row as claimed, or None when it isn't pending or must wait.

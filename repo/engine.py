@@ -137,24 +137,33 @@ class Engine(Reader):
         """The same without an event loop, for a repository that was never closed: no hang, no warning."""
 
     @abstractmethod
-    async def run_alone(self, step: Step) -> bool:
-        """Run one step as a transaction of its own, durably; whether it changed exactly one row.
+    async def run_alone(self, step: Step, *, durable: bool = True) -> bool:
+        """Run one step as a transaction of its own; whether it changed exactly one row.
+
+        Args:
+            step: the step.
+            durable: return when it would survive a power cut; else that may be so after `sync` only.
 
         Raises:
             StoreReplaced: what was written is not in the store that is there now.
         """
 
     @abstractmethod
-    async def transact(self, work: Work[T]) -> T:
-        """Do `work` in a transaction that writes; committed, durably, if no exception leaves it.
+    async def transact(self, work: Work[T], *, durable: bool = True) -> T:
+        """Do `work` in a transaction that writes; committed if no exception leaves it.
 
         Args:
             work: awaits nothing but the transaction. An engine may run it in another thread, so that a busy
                 event loop keeps no other writer waiting.
+            durable: as for `run_alone`.
 
         Raises:
             StoreReplaced: nothing was committed.
         """
+
+    @abstractmethod
+    async def sync(self) -> None:
+        """Return when all that was committed would survive a power cut."""
 
     @abstractmethod
     async def tidy_up(self) -> None:

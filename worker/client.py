@@ -135,7 +135,14 @@ class LifecycleClient:
         accepted_at = now()
         asked = {"decky_name": decky_name, "operation": operation, "host_uuid": host_uuid, "payload": payload}
         enqueued = {"started_at": accepted_at, "deliveries": 1, "enqueued_at": accepted_at}
-        lifecycle_id, created = await self.repository.submit_lifecycle(asked | enqueued)
+
+        def enqueue(submitted: tuple[str, bool]) -> None:
+            lifecycle_id, created = submitted
+            if created:
+                self._enqueue_soon(Delivery(lifecycle_id, 1, host_uuid, operation))
+
+        # Enqueued while the disk makes the row durable: a power cut would stop its worker too.
+        lifecycle_id, created = await self.repository.submit_lifecycle(asked | enqueued, committed=enqueue)
         if created:
             emit(
                 "lifecycle.accepted",
@@ -147,7 +154,6 @@ class LifecycleClient:
                 retry_of=None,
                 started_at=accepted_at.isoformat(),
             )
-            self._enqueue_soon(Delivery(lifecycle_id, 1, host_uuid, operation))
         return lifecycle_id
 
     async def retry(self, lifecycle_id: str) -> str:

@@ -73,7 +73,7 @@ class PostgresEngine(Engine):
         compiled = query.on(_dialect)
         return await self._read(lambda connection: _fetch(connection, compiled, values))
 
-    async def run_alone(self, step: Step) -> bool:
+    async def run_alone(self, step: Step, *, durable: bool = True) -> bool:
         if self._writer.pooled or step.statement.one_at_a_time:
             return await self.transact(lambda transaction: transaction.run([step]))
         compiled = step.statement.on(_dialect)
@@ -84,7 +84,7 @@ class PostgresEngine(Engine):
             raise _lost(error, maybe_committed=True) from error
         return cursor.rowcount == 1
 
-    async def transact(self, work: Work[T]) -> T:
+    async def transact(self, work: Work[T], *, durable: bool = True) -> T:
         connection = await self._writer.connection()
         try:
             done = await work(_Transaction(connection, self._writer.begin))
@@ -98,6 +98,9 @@ class PostgresEngine(Engine):
         except psycopg.Error as error:
             raise _lost(error, maybe_committed=True) from error
         return done
+
+    async def sync(self) -> None:
+        """Nothing: each commit was durable, or a failover would forget a claim whose worker goes on."""
 
     async def tidy_up(self) -> None:
         """Nothing: PostgreSQL's own daemons do."""

@@ -28,6 +28,8 @@ Found = dict[str, Any]
 _LARGEST_GROUP = 500
 _TRIES = 5
 _LATER = 0.5
+_SYNC_WITHIN = 0.005
+"""Seconds until what nobody waits for is made durable, unless a write that is waited for comes before."""
 
 
 @dataclass(slots=True)
@@ -42,6 +44,8 @@ class Write(Generic[T]):
         otherwise: called where there are none, or one didn't and everything is as before: does the writing,
             says what the caller gets instead, or raises it.
         ask: a query that takes `ids`, asked about the row in the same transaction.
+        durable: whether the caller waits until it would survive a power cut, or gets the result before.
+        committed: told the result before that, when every other session sees the write.
     """
 
     row: str
@@ -49,6 +53,8 @@ class Write(Generic[T]):
     result: Callable[[Found], T]
     otherwise: Callable[[Transaction], Awaitable[T]]
     ask: Statement | None = None
+    durable: bool = True
+    committed: Callable[[T], None] | None = None
 
 
 @dataclass(slots=True)
@@ -61,8 +67,15 @@ class _Call:
     value: Any = None
     error: Exception | None = None
 
+    def answer_early(self) -> None:
+        if self.error is None:
+            if self.write.committed is not None:
+                self.write.committed(self.value)
+            if not self.write.durable:
+                self.answer()
+
     def answer(self) -> None:
-        if self.future.done():  # cancelled
+        if self.future.done():  # early, or cancelled
             return
         if self.error is None:
             self.future.set_result(self.value)
@@ -88,9 +101,10 @@ class GroupCommit:
         self._waiting: list[_Call] = []
         self._writer: asyncio.Task[None] | None = None
         self._held = 0
+        self._unsynced = False
 
     async def write(self, write: Write[T]) -> T:
-        """Write it, durably, even if the caller is cancelled meanwhile; then return its result.
+        """Write it, even if the caller is cancelled meanwhile; then return its result.
 
         Raises:
             StoreError: what `otherwise` raised, or what is wrong with the store.
@@ -103,7 +117,10 @@ class GroupCommit:
 
     def _add(self, call: _Call) -> None:
         self._waiting.append(call)
-        if self._writer is None:
+        self._start()
+
+    def _start(self) -> None:
+        if self._writer is None and (self._waiting or self._unsynced):
             self._writer = asyncio.create_task(self._write_all(), name="group commit")
 
     def _add_later(self, call: _Call) -> bool:
@@ -121,29 +138,50 @@ class GroupCommit:
         self._add(call)
 
     async def finish(self) -> None:
-        """Wait until all that was asked has been answered."""
-        while self._writer is not None or self._held:
+        """Wait until all that was asked has been answered, and is durable."""
+        while self._writer is not None or self._held or self._unsynced:
+            self._start()
             await (asyncio.wait({self._writer}) if self._writer is not None else asyncio.sleep(_LATER))
 
     async def _write_all(self) -> None:
         try:
+            if not self._waiting:
+                await self._sync([])
             while self._waiting:
                 calls, self._waiting = self._waiting, []
                 for group in _groups(calls):
                     await self._write_group(group)
                     for call in group:
+                        call.answer_early()
+                    if any(call.write.durable for call in group):
+                        await self._sync(group)
+                    for call in group:
                         if not self._add_later(call):
                             call.answer()
                     await self._engine.tidy_up()
+            if self._unsynced:
+                asyncio.get_running_loop().call_later(_SYNC_WITHIN, self._start)
         finally:
             self._writer = None
 
+    async def _sync(self, waiting: Sequence[_Call]) -> None:
+        if not self._unsynced:
+            return
+        self._unsynced = False
+        try:
+            await self._engine.sync()
+        except Exception as error:
+            for call in waiting:
+                call.error = self._engine.explained(error) or error
+
     async def _write_group(self, group: Sequence[_Call]) -> None:
         repeats = False
+        durable = all(call.write.durable and call.write.committed is None for call in group)
         try:
             for left in reversed(range(_TRIES)):
                 try:
-                    await self._try(group, repeats)
+                    await self._try(group, repeats, durable)
+                    self._unsynced = not durable
                     break
                 except TransactionLost as lost:
                     repeats = repeats or lost.maybe_committed
@@ -156,26 +194,30 @@ class GroupCommit:
             for call in group:
                 call.error = explained
 
-    async def _try(self, group: Sequence[_Call], repeats: bool) -> None:
-        if len(group) == 1 and not repeats and await self._alone(group[0]):
+    async def _try(self, group: Sequence[_Call], repeats: bool, durable: bool) -> None:
+        if len(group) == 1 and not repeats and await self._alone(group[0], durable):
             return
         if not repeats:
             try:
-                await self._engine.transact(lambda transaction: self._together(transaction, group))
+                await self._engine.transact(
+                    lambda transaction: self._together(transaction, group), durable=durable
+                )
             except Exception as error:
                 if not self._is_refusal(error):
                     raise
             else:
                 return
-        await self._engine.transact(lambda transaction: self._one_by_one(transaction, group, repeats))
+        await self._engine.transact(
+            lambda transaction: self._one_by_one(transaction, group, repeats), durable=durable
+        )
 
-    async def _alone(self, call: _Call) -> bool:
+    async def _alone(self, call: _Call, durable: bool) -> bool:
         """Try a lone write of one step as one statement; whether it is done."""
         write = call.write
         if write.ask is not None or len(steps := write.steps()) != 1:
             return False
         try:
-            done = await self._engine.run_alone(steps[0])
+            done = await self._engine.run_alone(steps[0], durable=durable)
         except Exception as error:
             if not self._engine.is_refusal(error):
                 raise

@@ -1,7 +1,7 @@
 """The calls that write."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, Literal, cast
 
@@ -54,7 +54,9 @@ class SqlRepository(Reads, LookingBack):
 
         return await self._write(Write(accepted.given, accepted.steps, lambda _: accepted.id, otherwise))
 
-    async def submit_lifecycle(self, data: Mapping[str, Any]) -> tuple[str, bool]:
+    async def submit_lifecycle(
+        self, data: Mapping[str, Any], *, committed: Callable[[tuple[str, bool]], None] | None = None
+    ) -> tuple[str, bool]:
         row = validation.accepted(data)
         row["host"] = host_key(row["host_uuid"])
         accepted = Acceptance(row, writes.INSERT_UNLESS_ASKED)
@@ -66,6 +68,7 @@ class SqlRepository(Reads, LookingBack):
             return accepted.id, True
 
         write = Write(accepted.given, accepted.steps, lambda _: (accepted.id, True), otherwise)
+        write.committed = committed
         return await self._write(write)
 
     async def retry_lifecycle(self, lifecycle_id: str) -> str:
@@ -119,7 +122,8 @@ class SqlRepository(Reads, LookingBack):
 
         row = {"row_id": lifecycle_id, "by_owner": owner, "now": validation.now()}
         steps = [Step(writes.CLAIM, row)]
-        return await self._write(Write(lifecycle_id, lambda: steps, claimed, otherwise, reads.CLAIMED))
+        write = Write(lifecycle_id, lambda: steps, claimed, otherwise, reads.CLAIMED, durable=False)
+        return await self._write(write)
 
     async def end_lifecycle(
         self,

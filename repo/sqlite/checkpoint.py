@@ -44,15 +44,12 @@ class Checkpoints:
     def __init__(self, file: SqliteFile) -> None:
         self._file = file
         self._lock = open_private(Path(f"{file.path}.lock"), like=file.path)
-        self._log: int | None = None
         self._next_look = 0.0
         self._done = (b"", 0)  # generation of the log, and how many of its bytes a checkpoint has seen
 
     def close(self) -> None:
-        """Let go of the lock file, and of the log."""
+        """Let go of the lock file."""
         os.close(self._lock)
-        if self._log is not None:
-            os.close(self._log)
 
     async def acquire(self) -> None:
         """Take the lock, waiting for as long as for any lock.
@@ -81,7 +78,7 @@ class Checkpoints:
         if now < self._next_look:
             return
         self._next_look = now + _LOOK_EVERY
-        header = self._read(0, _HEADER)
+        header = self._file.read_log(0, _HEADER)
         if len(header) < _HEADER:
             return
         generation, frame = header[_HEADER_SALT], _FRAME_HEADER + int.from_bytes(header[_HEADER_PAGE_SIZE])
@@ -105,16 +102,9 @@ class Checkpoints:
 
     def _reaches(self, length: int, generation: bytes, frame: int) -> bool:
         """Whether the frame at `length` belongs to this generation; the file itself never shrinks."""
-        return self._read(_HEADER + length // frame * frame, _FRAME_HEADER)[_FRAME_SALT] == generation
-
-    def _read(self, offset: int, length: int) -> bytes:
-        # SQLite locks the database and -shm, never -wal: a descriptor of our own disturbs nothing
-        if self._log is None:
-            try:
-                self._log = os.open(self._file.wal, os.O_RDONLY | os.O_CLOEXEC)
-            except OSError:
-                return b""
-        return os.pread(self._log, length, offset)
+        return (
+            self._file.read_log(_HEADER + length // frame * frame, _FRAME_HEADER)[_FRAME_SALT] == generation
+        )
 
     def _try_lock(self) -> bool:
         try:

@@ -9,7 +9,7 @@ from typing import Literal
 from repo.errors import StoreMissing, StoreReplaced, StoreUnusable
 from repo.sqlite.files import make_directory, open_private, share, who_may_use
 
-Synchronous = Literal["FULL", "NORMAL", "EXTRA"]
+Synchronous = Literal["FULL", "NORMAL"]
 
 _NETWORK = re.compile(
     r"nfs\d?|cifs|smb\d?|smbfs|9p|afs|ceph|lustre|glusterfs|fuse\.(sshfs|glusterfs|s3fs|rclone)"
@@ -23,7 +23,7 @@ class SqliteFile:
     Args:
         path: where it is; made with mode 0600 if missing, its directory with 0700.
         create: make it if it is missing.
-        synchronous: SQLite's pragma; with FULL an acknowledged row survives power loss.
+        synchronous: as SQLite's pragma; with FULL an acknowledged row survives power loss.
         busy_timeout: seconds that a lock of another process is waited for.
     """
 
@@ -35,10 +35,13 @@ class SqliteFile:
         self.wal = Path(f"{self.path}-wal")
         self.busy_timeout = busy_timeout
         self._create = create
+        self._durable = synchronous == "FULL"
+        self._log: int | None = None
+        self._failed: OSError | None = None
         self._pragmas = (
             f"PRAGMA busy_timeout = {round(busy_timeout * 1000)}",
             "PRAGMA journal_mode = WAL",
-            f"PRAGMA synchronous = {synchronous}",
+            "PRAGMA synchronous = NORMAL",  # with FULL, `sync` does the rest
             "PRAGMA foreign_keys = ON",
             f"PRAGMA journal_size_limit = {_JOURNAL_LIMIT}",
             "PRAGMA wal_autocheckpoint = 0",  # checkpoint.py does it
@@ -97,7 +100,35 @@ class SqliteFile:
         """Note which files are open, for `check_same`; give SQLite's the database's mode and group."""
         for path in (self.wal, self._shm):
             share(path, self.path)
+        # SQLite locks the database and -shm, never -wal: a descriptor of our own disturbs nothing
+        self._log = os.open(self.wal, os.O_RDONLY | os.O_CLOEXEC)
         self._identities = [(str(path), _identity(str(path))) for path in (self.path, self.wal, self._shm)]
+
+    def forget(self) -> None:
+        """Let go of the log."""
+        log, self._log = self._log, None
+        if log is not None:
+            os.close(log)
+
+    def sync(self) -> None:
+        """Return when all that any process committed is on the disk, as after its commit with FULL.
+
+        Raises:
+            OSError: it can't be, and what is on the disk is not known. Linux says so once and then forgets,
+                so it is raised from then on (https://wiki.postgresql.org/wiki/Fsync_Errors).
+        """
+        if self._failed is not None:
+            raise self._failed
+        try:
+            if self._durable and self._log is not None:
+                os.fdatasync(self._log)
+        except OSError as error:
+            self._failed = error
+            raise
+
+    def read_log(self, offset: int, length: int) -> bytes:
+        """Bytes of the write-ahead log."""
+        return b"" if self._log is None else os.pread(self._log, length, offset)
 
     def check_same(self) -> None:
         """Raises:

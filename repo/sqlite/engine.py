@@ -2,7 +2,7 @@
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeVar
 
@@ -92,15 +92,16 @@ class SqliteEngine(Engine):
     async def close(self) -> None:
         for connection in self._connections:
             await connection.close()
-        self._connections.clear()
-        if self._checkpoints is not None:
-            self._checkpoints.close()
-            self._checkpoints = None
+        self._let_go()
 
     def abandon(self) -> None:
         for connection in self._connections:
             connection.stop()
+        self._let_go()
+
+    def _let_go(self) -> None:
         self._connections.clear()
+        self._file.forget()
         if self._checkpoints is not None:
             self._checkpoints.close()
             self._checkpoints = None
@@ -114,19 +115,30 @@ class SqliteEngine(Engine):
         except sqlite3.Error as error:
             raise explained(error, self._file.path, self._file.busy_timeout) from None
 
-    async def run_alone(self, step: Step) -> bool:
+    async def run_alone(self, step: Step, *, durable: bool = True) -> bool:
+        return await self._in_writer(self._run_alone, step, durable)
+
+    def _run_alone(self, step: Step, durable: bool) -> bool:
         statement = step.statement.on(_dialect)
-        cursor = await self._writer.execute(statement.text, statement.parameters(step.values))
+        cursor = self._writer._conn.execute(statement.text, statement.parameters(step.values))
         self._file.check_same()
+        if durable:
+            self._file.sync()
         return cursor.rowcount == 1
 
-    async def transact(self, work: Work[T]) -> T:
+    async def transact(self, work: Work[T], *, durable: bool = True) -> T:
         # All of it in one call of the thread: between two of them an event loop that is held up, by a log
         # that nobody reads for instance, would keep the write lock from every other process.
-        done: T = await self._writer._execute(self._transact, work)  # type: ignore[no-untyped-call]
+        return await self._in_writer(self._transact, work, durable)
+
+    async def sync(self) -> None:
+        await self._in_writer(self._file.sync)
+
+    async def _in_writer(self, do: Callable[..., T], *arguments: object) -> T:
+        done: T = await self._writer._execute(do, *arguments)  # type: ignore[no-untyped-call]
         return done
 
-    def _transact(self, work: Work[T]) -> T:
+    def _transact(self, work: Work[T], durable: bool) -> T:
         connection = self._writer._conn
         connection.execute("BEGIN IMMEDIATE")
         try:
@@ -137,6 +149,8 @@ class SqliteEngine(Engine):
             with suppress(sqlite3.Error):  # a full disk has rolled back by itself
                 connection.execute("ROLLBACK")
             raise
+        if durable:
+            self._file.sync()
         return done
 
     async def tidy_up(self) -> None:
@@ -149,6 +163,11 @@ class SqliteEngine(Engine):
     def explained(self, error: Exception) -> StoreError | None:
         if isinstance(error, sqlite3.Error):
             return explained(error, self._file.path, self._file.busy_timeout)
+        if isinstance(error, OSError):
+            return StoreUnavailable(
+                f"{self.name}: the disk may have lost what was written ({error.strerror}); see the kernel's"
+                " log, then restart"
+            )
         return None
 
     async def facts(self) -> dict[str, str]:
