@@ -39,7 +39,7 @@ _GUARDS = "tests/repo/sqlite/test_guards.py"
 _SKELETON = "tests/worker/service/test_skeleton.py"
 _RUNTIMES = "tests/worker/runtimes/test_registry.py"
 _LOGS = "tests/e2e/monitoring/test_logs_command.py"
-_OPERATIONS = "tests/reaper/cli/test_operations.py"
+_OPERATIONS = "tests/reaper/cli/operations/test_operations.py"
 
 FAULTS = (
     Fault(
@@ -353,7 +353,7 @@ FAULTS = (
         "the command says that it was accepted; a daemon never ends because of its log",
         (
             f"{_OPERATIONS}::test_what_is_accepted_is_said_where_standard_output_is_full",
-            "tests/reaper/cli/test_streams.py",
+            "tests/reaper/cli/output/test_streams.py",
         ),
     ),
     Fault(

@@ -4,6 +4,8 @@ from collections.abc import Callable
 from typing import Any
 
 from sqlalchemy import Boolean, CompoundSelect, Integer, Select, UpdateBase, engine
+from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
+from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 from sqlalchemy.types import TypeEngine
 
 from repo.models.statement import Compiled, Dialect, Kind, Statement
@@ -52,10 +54,6 @@ def _kind(column: TypeEngine[Any]) -> Kind | None:
 
 
 def _dialect(name: Dialect) -> engine.Dialect:
-    if name == "postgresql":  # here, since it takes 0.03 s, which SQLite needn't wait for
-        from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
-
+    if name == "postgresql":
         return PGDialect_psycopg(paramstyle="format")  # type: ignore[no-untyped-call]
-    from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
-
     return SQLiteDialect_pysqlite(paramstyle="qmark")

@@ -9,7 +9,6 @@ import contextlib
 import fcntl
 import hashlib
 import os
-import re
 import time
 from functools import lru_cache
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Self
 
 import msgspec
 
+from repo.lifecycle import DECKY_NAME
 from worker.liveness.directories import Access, belong_to, check_host, prepare
 from worker.liveness.errors import LocksUnusable
 from worker.liveness.holders import UNSEEN, Hold, holds_of, same_file
@@ -28,7 +28,6 @@ _CLOSED = -1
 _HOLDER_BYTES = 512
 _SUFFIX = ".lock"
 _DELETED = " (deleted)"
-_PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
 class Holder(msgspec.Struct, frozen=True):
@@ -233,7 +232,7 @@ class DeckyLocks:
 @lru_cache(4096)  # a sweep asks for every open row
 def _file_name(decky_name: str, host_uuid: str | None) -> str:
     parts = (decky_name,) if host_uuid is None else (decky_name, host_uuid)
-    if all(map(_PLAIN.fullmatch, parts)):
+    if all(map(DECKY_NAME.fullmatch, parts)):
         return "@".join(parts) + _SUFFIX
     return f"#{hashlib.sha256(repr(parts).encode()).hexdigest()}{_SUFFIX}"
 

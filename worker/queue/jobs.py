@@ -50,16 +50,6 @@ class Delivery(NamedTuple):
         """The id of the arq job."""
         return f"{_host(self.host_uuid)}:{self.lifecycle_id}.{self.number}"
 
-    @property
-    def job_key(self) -> str:
-        """Where arq keeps the job's body."""
-        return job_key_prefix + self.job_id
-
-    @property
-    def in_progress_key(self) -> str:
-        """What arq sets while a worker has the job."""
-        return in_progress_key_prefix + self.job_id
-
 
 def _host(host_uuid: str | None) -> str:
     return host_uuid or "-"

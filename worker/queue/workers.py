@@ -111,10 +111,6 @@ class QueueWorker:
         """Cancel the handlers that run for this row; whether there was one."""
         return self._loop.cancel(lifecycle_id, f"{lifecycle_id} was cancelled")
 
-    def cancel_all(self) -> None:
-        """Cancel all running handlers."""
-        self._loop.cancel(None, "the worker is stopping")
-
     async def close(self) -> None:
         """End `run`, cancel what still runs and wait for it, clear the queue of what ended, disconnect."""
         await self._loop.close()

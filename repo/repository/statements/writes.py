@@ -21,6 +21,7 @@ from sqlalchemy import (
     text,
     update,
 )
+from sqlalchemy.dialects import postgresql, sqlite
 
 from repo.lifecycle import HostState
 from repo.models.clauses import Clause, statement
@@ -187,10 +188,7 @@ its own for as long as it likes, and makes nobody wait."""
 
 
 def _deployed(dialect: Dialect) -> Clause:
-    if dialect == "postgresql":  # here, since the dialect takes 0.03 s, which SQLite needn't wait for
-        from sqlalchemy.dialects.postgresql import insert as upsert
-    else:
-        from sqlalchemy.dialects.sqlite import insert as upsert  # type: ignore[assignment]
+    upsert = postgresql.insert if dialect == "postgresql" else sqlite.insert
     given = {name: bindparam(name, type_=_d[name].type) for name in ("document", "services")}
     columns = ["decky_name", "host", "document", "services", "lifecycle_id", "updated_at"]
     wanted = select(
