@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import uvicorn
+from starlette.applications import Starlette
 
 from reaper.settings import ReaperSettings
 from reaper.web.actions import Actions, tokens_of
@@ -94,7 +95,21 @@ class Listen(NamedTuple):
 
 
 class _Server(uvicorn.Server):
-    """uvicorn, whose signals are the daemon's own affair."""
+    """uvicorn, whose signals and log are the daemon's own affair."""
+
+    def __init__(self, app: Starlette) -> None:
+        config = uvicorn.Config(
+            app,
+            lifespan="off",
+            log_config=None,
+            log_level="warning",
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            timeout_graceful_shutdown=_GRACE_S,
+            limit_concurrency=512,
+        )
+        super().__init__(config)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -130,17 +145,7 @@ async def run_web(settings: ReaperSettings, *, listen: Listen, names: Sequence[s
             names={*_LOOPBACK_NAMES, listen.host, *(name.lower() for name in names)} - {""},
             actions=None if client is None else Actions(client, tokens),
         )
-        config = uvicorn.Config(
-            app,
-            lifespan="off",
-            log_config=None,
-            log_level="warning",
-            access_log=False,
-            proxy_headers=False,
-            server_header=False,
-            timeout_graceful_shutdown=_GRACE_S,
-            limit_concurrency=512,
-        )
+        server = _Server(app)
         where = _name(listening)
         async with Service(lambda: _reload(settings)) as service:
             emit(
@@ -153,7 +158,6 @@ async def run_web(settings: ReaperSettings, *, listen: Listen, names: Sequence[s
             )
             if listen.is_exposed:
                 emit("web.exposed", listen=where)
-            server = _Server(config)
             service.supervise("store", watcher.watch_store)
             service.supervise("queue", watcher.watch_queue)
             serving = asyncio.create_task(server.serve([listening]))
