@@ -1,8 +1,8 @@
 """How a row ends: what is written for it, and what the caller gets where a step was refused."""
 
-from typing import Any, Literal
+from typing import Literal, TypedDict
 
-from repo.base import CANCELLED, Deployed, Ending, HostState, Outcome
+from repo.base import CANCELLED, Deployed, Ending, HostState, Outcome, Status
 from repo.engine import Step, Transaction
 from repo.errors import InvalidLifecycle
 from repo.models import validation
@@ -11,6 +11,18 @@ from repo.repository import ids
 from repo.repository.group_commit import Found, Write
 from repo.repository.prepared import reads, writes
 from repo.repository.steps import is_written, must, state
+
+
+class _Values(TypedDict):
+    row_id: str
+    now: str
+    expect: Literal["pending", "running"]
+    by_owner: str | None
+    to_status: Status
+    to_outcome: Outcome
+    reason: str | None
+    keeps_outcome: int
+    next_id: str | None
 
 
 class RowEnd:
@@ -33,14 +45,15 @@ class RowEnd:
     ) -> None:
         if error is not None and outcome == "succeeded":
             raise InvalidLifecycle("error: only a status of failed brings one")
+        validation.check("outcome", outcome)
         self._outcome, self._if_host, self._retry = outcome, if_host, retry
-        self._row: dict[str, Any] = {
+        self._row: _Values = {
             "row_id": lifecycle_id,
             "now": validation.now(),
             "expect": expect,
             "by_owner": owner,
             "to_status": "succeeded" if outcome == "succeeded" else "failed",
-            "to_outcome": validation.check("outcome", outcome),
+            "to_outcome": outcome,
             "reason": None if error is None else validation.error_text(error),
             "keeps_outcome": int(outcome in {"succeeded", "failed"}),
             "next_id": ids.id_after(lifecycle_id) if retry else None,
@@ -52,7 +65,7 @@ class RowEnd:
         """Note with it what the decky runs now."""
         document = validation.to_json(deployed.document, "deployed.document")
         services = validation.to_json(list(deployed.services), "deployed.services")
-        self._steps.append(Step(writes.DEPLOYED, self._row | {"document": document, "services": services}))
+        self._steps.append(Step(writes.DEPLOYED, {**self._row, "document": document, "services": services}))
 
     def undeploy(self) -> None:
         """Note with it that the decky runs nothing now."""
@@ -86,8 +99,8 @@ class RowEnd:
             return Ending(False)
         if found["cancel_requested_at"] is not None and not row["keeps_outcome"]:
             cancelled = {"to_outcome": "cancelled", "reason": CANCELLED, "next_id": None, "keeps_outcome": 1}
-            await must(transaction, [Step(self._end, row | cancelled)])
+            await must(transaction, [Step(self._end, {**row, **cancelled})])
             return Ending(True, "cancelled", CANCELLED)
         row["next_id"] = ids.new_id()  # what stands behind this id is taken
-        await must(transaction, [step._replace(values=step.values | row) for step in self._steps])  # type: ignore[operator]
+        await must(transaction, [step._replace(values={**step.values, **row}) for step in self._steps])
         return self._ended({"more": True})
