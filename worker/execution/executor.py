@@ -124,19 +124,20 @@ class Executor:
         """Run an operation to the end of its row; whether the decky may have another open row."""
         row = claim.row
         waited = seconds_since(row["started_at"])
-        emit(
-            "lifecycle.running",
-            row,
-            owner=self._owner,
-            started_at=row["started_at"],
-            claimed_at=row["claimed_at"],
-            queue_wait_s=waited,
-        )
         begun = time.monotonic()
         work = RowAtWork(claim, self._runtime, lock, self._settings, self._progress)
         operation = asyncio.create_task(OPERATIONS[row["operation"]].perform(work))
         self._operations[row["id"]] = operation
         try:
+            await asyncio.sleep(0)  # it begins, and its line is written while it goes on
+            emit(
+                "lifecycle.running",
+                row,
+                owner=self._owner,
+                started_at=row["started_at"],
+                claimed_at=row["claimed_at"],
+                queue_wait_s=waited,
+            )
             await asyncio.wait({operation})
         finally:
             if (
