@@ -70,8 +70,8 @@ def heading() -> str:
     return f"""# Performance
 
 Made by `python -m benchmarks.run`; each part is a command of its own, `python -m benchmarks.NAME`. Every
-comparison was made in one call, in turns, and shows medians; a ratio above 1 means that we are better. What we
-accept and what we end is durable when that is acknowledged; on SQLite a claim is so 5 ms later at most.
+comparison was made in one call, in turns, and shows medians; a ratio above 1 means that we are better. Every
+write of ours is durable when it is acknowledged, but for a claim on SQLite, which is so 5 ms later.
 
 - {machine()}
 - {versions}; {server.stdout.split(" sha")[0] or "Valkey"}
