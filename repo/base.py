@@ -122,12 +122,20 @@ class BaseRepository(History):
         """
 
     @abstractmethod
-    async def claim_lifecycle(self, lifecycle_id: str, owner: str) -> Claim | None:
+    async def claim_lifecycle(
+        self, lifecycle_id: str, owner: str, *, decky: tuple[str, str | None] | None = None
+    ) -> Claim | None:
         """Move a row from pending to running for `owner`, if its turn has come.
 
         Its turn has come when no older open row (by id) of the same decky on the same host is there. Where a
         power cut stops the owner too, nobody waits for the disk, which has the claim some milliseconds later:
         the row is pending then, as after any crash before the claim.
+
+        Args:
+            lifecycle_id: the row.
+            owner: the worker.
+            decky: the name and host of the decky whose lock is held, if the caller has not looked at the row:
+                one of another decky is not claimed.
 
         Returns:
             The row as claimed, or None when it isn't pending or must wait.

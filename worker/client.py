@@ -139,7 +139,7 @@ class LifecycleClient:
         def enqueue(submitted: tuple[str, bool]) -> None:
             lifecycle_id, created = submitted
             if created:
-                self._enqueue_soon(Delivery(lifecycle_id, 1, host_uuid, operation))
+                self._enqueue_soon(Delivery(lifecycle_id, 1, host_uuid, operation, decky_name))
 
         # Enqueued while the disk makes the row durable: a power cut would stop its worker too.
         lifecycle_id, created = await self.repository.submit_lifecycle(asked | enqueued, committed=enqueue)
@@ -177,8 +177,7 @@ class LifecycleClient:
             await OPERATIONS[row["operation"]].payload(request, self.repository)
         retry = await self.get(await self.repository.retry_lifecycle(lifecycle_id))
         emit("lifecycle.accepted", retry, started_at=retry["started_at"])
-        delivery = Delivery(retry["id"], retry["deliveries"], retry["host_uuid"], retry["operation"])
-        self._enqueue_soon(delivery)
+        self._enqueue_soon(Delivery.latest(retry))
         return retry["id"]
 
     def _enqueue_soon(self, delivery: Delivery) -> None:

@@ -125,13 +125,13 @@ class _Worker:
                 await self._finish(owner, 0.0 if service.lost else self._settings.stop_grace)
         await self._picker.close()
 
-    async def _execute(self, lifecycle_id: str) -> None:
+    async def _execute(self, lifecycle_id: str, decky_name: str) -> None:
         if not self._here.is_set():  # where others miss this host, what it begins is closed as lost
             await self._here.wait()
             if self._stopping:
                 return
         try:
-            await self._executor.execute(lifecycle_id)
+            await self._executor.execute(lifecycle_id, decky_name)
         except (StoreReplaced, LocksReplaced) as error:
             self._service.lose(error)
         except StoreUnavailable as error:  # the row is pending, and the reaper enqueues it again

@@ -108,19 +108,24 @@ class SqlRepository(Reads, LookingBack):
         steps = [Step(writes.update_open(frozenset(values), status), values | {"row_id": lifecycle_id})]
         await self._write(Write(lifecycle_id, lambda: steps, lambda _: None, otherwise))
 
-    async def claim_lifecycle(self, lifecycle_id: str, owner: str) -> Claim | None:
+    async def claim_lifecycle(
+        self, lifecycle_id: str, owner: str, *, decky: tuple[str, str | None] | None = None
+    ) -> Claim | None:
+        now = validation.now()
+
         def claimed(row: Found) -> Claim | None:
             document, services = row.pop("document"), row.pop("services")
             deployed = None if document is None else Deployed(document, services)
             return Claim(cast("Lifecycle", row), deployed)
 
         async def otherwise(transaction: Transaction) -> Claim | None:
-            if not await is_written(transaction, lifecycle_id, row["now"]):
+            if not await is_written(transaction, lifecycle_id, now):
                 return None
             found = await transaction.first(reads.CLAIMED, {"ids": json.dumps([lifecycle_id])})
             return claimed(found) if found is not None else None
 
-        row = {"row_id": lifecycle_id, "by_owner": owner, "now": validation.now()}
+        name, host = (None, None) if decky is None else (decky[0], host_key(decky[1]))
+        row = {"row_id": lifecycle_id, "by_owner": owner, "of_decky": name, "of_host": host, "now": now}
         steps = [Step(writes.CLAIM, row)]
         write = Write(lifecycle_id, lambda: steps, claimed, otherwise, reads.CLAIMED, durable=False)
         return await self._write(write)

@@ -95,7 +95,7 @@ class Rows(RuleBasedStateMachine):
             assert newest is not None
             assert (newest["id"], newest["operation"]) == (lifecycle_id, operation)
         if rings:
-            self.do(self.queue.enqueue([Delivery(lifecycle_id, 1, None, operation)]))
+            self.do(self.queue.enqueue([Delivery(lifecycle_id, 1, None, operation, decky)]))
 
     @precondition(lambda self: self.open_rows())
     @rule(data=st.data(), oldest=st.sampled_from([True, True, False]))

@@ -88,23 +88,23 @@ class Executor:
             for lifecycle_id in await self._repository.find_cancelled(self._owner):
                 self.cut_short(lifecycle_id, "cancelled")
 
-    async def execute(self, lifecycle_id: str) -> None:
+    async def execute(self, lifecycle_id: str, decky_name: str) -> None:
         """Execute one delivery. A duplicate, or one whose turn has not come, changes nothing.
+
+        Args:
+            lifecycle_id: the row.
+            decky_name: its decky, as far as the queue knows.
 
         Raises:
             StoreUnavailable: before the claim; the row stays pending, and the reaper enqueues it again.
             StoreReplaced, LocksReplaced: the worker has to end.
         """
-        row = await self._repository.get_lifecycle(lifecycle_id)
-        if row is None or row["host_uuid"] != self._settings.host_uuid:
-            emit("lifecycle.unknown", lifecycle_id=lifecycle_id)
-            return
-        if row["status"] != "pending":
-            return
+        decky = decky_name, self._settings.host_uuid
         try:
-            lock = await take_lock_in_order(self._repository, self._locks, row)
+            lock = await take_lock_in_order(self._repository, self._locks, *decky)
         except LocksUnusable as error:
-            emit("lifecycle.postponed", row, reason=str(error))
+            if (row := await self._known(lifecycle_id, decky)) is not None and row["status"] == "pending":
+                emit("lifecycle.postponed", row, reason=str(error))
             return
         if lock is None:
             return  # whoever holds it enqueues the decky's next row
@@ -114,11 +114,20 @@ class Executor:
             # Before the claim, so that a worker that hangs right after it has a deadline too.
             set_deadline(lock, lifecycle_id, self._owner, self._settings.operation_timeout)
             self._signals.at_work(self._owner)
-            claim = await self._repository.claim_lifecycle(lifecycle_id, self._owner)
+            claim = await self._repository.claim_lifecycle(lifecycle_id, self._owner, decky=decky)
             if claim is not None:
                 more = await self._run(claim, lock)
+        if claim is None and await self._known(lifecycle_id, decky) is None:
+            return
         if more:
-            await enqueue_next(self._repository, self._queue, row["decky_name"], row["host_uuid"])
+            await enqueue_next(self._repository, self._queue, *decky)
+
+    async def _known(self, lifecycle_id: str, decky: tuple[str, str | None]) -> Lifecycle | None:
+        row = await self._repository.get_lifecycle(lifecycle_id)
+        if row is not None and (row["decky_name"], row["host_uuid"]) == decky:
+            return row
+        emit("lifecycle.unknown", lifecycle_id=lifecycle_id)
+        return None
 
     async def _run(self, claim: Claim, lock: DeckyLock) -> bool:
         """Run an operation to the end of its row; whether the decky may have another open row."""

@@ -7,7 +7,7 @@ pending row, if he saw one when he ended his own.
 import asyncio
 import time
 
-from repo.base import OPEN, BaseRepository, Lifecycle
+from repo.base import OPEN, BaseRepository
 from worker.liveness.locks import DeckyLock, DeckyLocks
 from worker.queue import Delivery, Queue, QueueUnavailable
 
@@ -17,9 +17,9 @@ _LOOK_EVERY_S = 0.005
 
 
 async def take_lock_in_order(
-    repository: BaseRepository, locks: DeckyLocks, row: Lifecycle
+    repository: BaseRepository, locks: DeckyLocks, decky_name: str, host_uuid: str | None
 ) -> DeckyLock | None:
-    """The lock of a pending row's decky; None if it is held by somebody who is going to see this row.
+    """A decky's lock; None if it is held by somebody who is going to see the decky's next row.
 
     Raises:
         StoreUnavailable: the holder's row can't be read.
@@ -27,7 +27,7 @@ async def take_lock_in_order(
     """
     give_up = time.monotonic() + _LET_GO_S
     while True:
-        lock, holder = locks.try_lock_or_read(row["decky_name"], row["host_uuid"])
+        lock, holder = locks.try_lock_or_read(decky_name, host_uuid)
         if lock is not None or holder is None or time.monotonic() > give_up:
             return lock
         theirs = await repository.get_lifecycle(holder.lifecycle_id)

@@ -140,7 +140,7 @@ class Queue:
             if facts.get("redis_mode") == "cluster":
                 raise ClusterNode
             # What workers and reapers do all day, so that what stands in their way shows here.
-            none = Delivery("none", 0, host_uuid, "deploy").job_id
+            none = Delivery("none", 0, host_uuid, "deploy", "none").job_id
             await self._states_script(keys=[key(host_uuid, "jobs")], args=[none])
             await self._enqueue_script(
                 keys=[key(host_uuid, name) for name in ("jobs", "wake", "store")],
@@ -226,7 +226,8 @@ def _batches(deliveries: Sequence[Delivery]) -> Iterator[list[Delivery]]:
 
 
 def _job(delivery: Delivery, now: int) -> tuple[str, bytes]:
-    body = serialize_job(delivery.operation, (delivery.lifecycle_id,), {}, None, now, serializer=encode)
+    arguments = (delivery.lifecycle_id, delivery.decky_name)
+    body = serialize_job(delivery.operation, arguments, {}, None, now, serializer=encode)
     return delivery.job_id, body or b""
 
 

@@ -22,7 +22,7 @@ from typing import Any, Literal, NamedTuple, Self
 import msgspec
 from arq.constants import in_progress_key_prefix, job_key_prefix, result_key_prefix
 
-from repo.base import Lifecycle
+from repo.base import DECKY_NAME, Lifecycle
 
 DeliveryState = Literal["queued", "picked", "absent"]
 """`queued`: waiting in the queue; `picked`: a worker took it (and may have died since); `absent`: neither."""
@@ -35,11 +35,12 @@ class Delivery(NamedTuple):
     number: int
     host_uuid: str | None
     operation: str
+    decky_name: str
 
     @classmethod
     def latest(cls, row: Lifecycle) -> Self:
         """The delivery of this row that was enqueued last."""
-        return cls(row["id"], row["deliveries"], row["host_uuid"], row["operation"])
+        return cls(row["id"], row["deliveries"], row["host_uuid"], row["operation"], row["decky_name"])
 
     def next(self) -> Self:
         """The one after this."""
@@ -82,7 +83,7 @@ class Job(msgspec.Struct):
     f: str
     """The function's name: the operation, or the sweep."""
     a: list[str]
-    """Its arguments: the lifecycle id, or none."""
+    """Its arguments: the lifecycle id and the decky's name, or none."""
     et: int
     """When it was enqueued, in milliseconds since 1970."""
     t: int | None = None
@@ -115,7 +116,7 @@ def read_job(body: bytes, functions: Collection[str], arguments: int) -> Job:
     Args:
         body: as it came from Redis.
         functions: those that there are.
-        arguments: how many each of them takes; one is a lifecycle id.
+        arguments: how many each of them takes: a lifecycle id and a decky's name, or none.
 
     Raises:
         Refused: why it isn't.
@@ -132,4 +133,6 @@ def read_job(body: bytes, functions: Collection[str], arguments: int) -> Job:
         raise Refused(f"wrong arguments for {job.f!r}")
     if job.a and not (0 < len(job.a[0]) <= 64 and job.a[0].isprintable()):
         raise Refused(f"no lifecycle id: {job.a[0][:64]!a}")
+    if job.a and not DECKY_NAME.fullmatch(job.a[1]):
+        raise Refused(f"no decky's name: {job.a[1][:64]!a}")
     return job

@@ -133,14 +133,13 @@ class Loop(Worker):
                 async with asyncio.timeout(left):
                     await self._failed.wait()
 
-    def start(self, function: str, argument: str) -> bool:
-        """Start a job that is not from the queue; False if there is no room, or its argument runs."""
-        job_id = f"not queued: {argument}"
-        runs = job_id in self.tasks or any(argument in each for each in self._arguments.values())
-        if runs or self.room <= 0:
+    def start(self, function: str, arguments: Sequence[str]) -> bool:
+        """Start a job that is not from the queue; False if there is no room, or one of its row runs."""
+        if self.room <= 0 or any(each[:1] == [*arguments[:1]] for each in self._arguments.values()):
             return False
+        job_id = f"not queued: {arguments[0]}"
         self._not_queued.add(job_id)
-        self._run(job_id, function, [argument])
+        self._run(job_id, function, [*arguments])
         return True
 
     async def _poll(self) -> None:
@@ -252,11 +251,11 @@ class Loop(Worker):
         await self.run_cron(now, self.poll_delay_s)
 
     def cancel(self, argument: str | None, reason: str) -> bool:
-        """Cancel the jobs with this argument, or all; whether there was one."""
+        """Cancel the jobs whose first argument this is, or all; whether there was one."""
         chosen = [
             task
             for job_id, task in self.tasks.items()
-            if argument is None or argument in self._arguments[job_id]
+            if argument is None or self._arguments[job_id][:1] == [argument]
         ]
         for task in chosen:
             task.cancel(reason)

@@ -58,5 +58,5 @@ class StorePoll:
         # A row whose lock is held by what is no operation comes back: it must keep no other row waiting.
         self._tried &= {row["id"] for row in rows}
         for row in sorted(rows, key=lambda row: row["id"] in self._tried):
-            if self._worker.start(row["operation"], row["id"]):
+            if self._worker.start(row["operation"], row["id"], row["decky_name"]):
                 self._tried.add(row["id"])

@@ -23,7 +23,7 @@ _SWEEP_TIMEOUT = 60.0
 
 
 class QueueWorker:
-    """Calls `handler(lifecycle_id)` for each job of a host's queue, oldest first, `max_jobs` at a time.
+    """Calls `handler(lifecycle_id, decky_name)` for a host's jobs, oldest first, `max_jobs` at a time.
 
     An outage of Redis ends nothing: running handlers finish, and the loop comes back by itself. A job that
     isn't one of ours is logged (`queue.job_refused`) and dropped. A handler that raises is logged
@@ -50,7 +50,7 @@ class QueueWorker:
     def __init__(
         self,
         dsn: str,
-        handler: Callable[[str], Awaitable[None]],
+        handler: Callable[[str, str], Awaitable[None]],
         *,
         host_uuid: str | None = None,
         max_jobs: int = 10,
@@ -58,8 +58,8 @@ class QueueWorker:
         outage: Outage,
         store: StoreIdentity | None = None,
     ) -> None:
-        async def execute(_ctx: dict[Any, Any], lifecycle_id: str) -> None:
-            await handler(lifecycle_id)
+        async def execute(_ctx: dict[Any, Any], lifecycle_id: str, decky_name: str) -> None:
+            await handler(lifecycle_id, decky_name)
 
         self._loop = Loop(
             parse_dsn(dsn),
@@ -68,7 +68,7 @@ class QueueWorker:
             wake=key(host_uuid, "wake"),
             functions=[func(cast("WorkerCoroutine", execute), name=name) for name in OPERATIONS],
             cron_jobs=[],
-            arguments=1,
+            arguments=2,
             max_jobs=max_jobs,
             job_timeout=job_timeout,
             deferred=False,
@@ -95,9 +95,9 @@ class QueueWorker:
         """Return at once when Redis can't be used, else when it has not answered for so many seconds."""
         await self._loop.silence(seconds)
 
-    def start(self, operation: str, lifecycle_id: str) -> bool:
+    def start(self, operation: str, lifecycle_id: str, decky_name: str) -> bool:
         """Call the handler for a row that was not picked; False if there is no room, or it runs already."""
-        return self._loop.start(operation, lifecycle_id)
+        return self._loop.start(operation, (lifecycle_id, decky_name))
 
     def stop_picking(self) -> None:
         """Take no more jobs. One that is being taken at this moment still runs."""

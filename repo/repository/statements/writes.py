@@ -144,6 +144,8 @@ def update_open(names: frozenset[str], status: str | None) -> Statement:
 CLAIM = statement(
     update(lifecycle)
     .where(this_row, is_pending, first_in_line)
+    .where(_t.decky_name == func.coalesce(bindparam("of_decky"), _t.decky_name))
+    .where(host == func.coalesce(bindparam("of_host"), host))
     .values(
         status="running",
         owner=bindparam("by_owner"),

@@ -76,7 +76,7 @@ async def test_whatever_a_runtime_raises_is_the_row_s_reason(
         owner = Owner.mine(locks.directory.id)
         executor = Executor(client.repository, queue, locks, RaisingRuntime(error), fleet.settings, owner)
         lifecycle_id = await client.deploy("decky-a", fleet.document("decky-a"))
-        await executor.execute(lifecycle_id)
+        await executor.execute(lifecycle_id, "decky-a")
         row = await client.get(lifecycle_id)
         assert row["status"] == "failed"
         assert str(row["error"]).startswith(said)
@@ -115,7 +115,7 @@ async def test_a_log_that_raises_does_not_end_the_loop(fleet: Fleet) -> None:
         logged.put_nowait(line["event"])
         raise OSError(errno.ENOSPC, "the log is full")
 
-    async def handler(lifecycle_id: str) -> None:
+    async def handler(lifecycle_id: str, _decky_name: str) -> None:
         await handled.put(lifecycle_id)
         raise RuntimeError("a handler")
 
@@ -134,7 +134,7 @@ async def test_a_log_that_raises_does_not_end_the_loop(fleet: Fleet) -> None:
         await fleet.start_queue()
         assert await logged.get() == "queue.recovered"
         for name in ("a", "b"):
-            await queue.enqueue([Delivery(name, 1, None, "deploy")])
+            await queue.enqueue([Delivery(name, 1, None, "deploy", name)])
             assert await handled.get() == name
             assert await logged.get() == "worker.job_crashed"
     assert not running.done()

@@ -125,7 +125,8 @@ async def test_a_flush_with_a_thousand_pending_rows_runs_each_once(fleet: Fleet)
                 for number in range(start, start + 100)
             ]
             accepted = await asyncio.gather(*(client.repository.create_lifecycle(row) for row in rows))
-            await queue.enqueue([Delivery(lifecycle_id, 1, None, "mutate") for lifecycle_id in accepted])
+            rows_accepted = await client.repository.get_lifecycle_by_ids(accepted)
+            await queue.enqueue([*map(Delivery.latest, rows_accepted)])
             ids += accepted
         await connection.flushall()
         await reaper.log("reaper.swept", redelivered=1000)
@@ -159,7 +160,7 @@ async def test_deliveries_that_are_doubled_unknown_or_garbage(fleet: Fleet) -> N
 
     async with redis(fleet) as connection, fleet.client() as client:
         queue = Queue(fleet.settings.redis)
-        await queue.enqueue([Delivery("no-such-id", 1, None, "deploy")])
+        await queue.enqueue([Delivery("no-such-id", 1, None, "deploy", "decky-a")])
         await worker.log("lifecycle.unknown", lifecycle_id="no-such-id")
         garbage = {
             "pickle": pickle.dumps({"f": "deploy", "a": (Bomb(),)}),
@@ -172,7 +173,9 @@ async def test_deliveries_that_are_doubled_unknown_or_garbage(fleet: Fleet) -> N
         for name in garbage:
             await worker.log("queue.job_refused", job_id=name)
         lifecycle_id = await gated(fleet, client, "decky-a")
-        await queue.enqueue([Delivery(lifecycle_id, number, None, "deploy") for number in (1, 1, 2, 3)])
+        await queue.enqueue(
+            [Delivery(lifecycle_id, number, None, "deploy", "decky-a") for number in (1, 1, 2, 3)]
+        )
         fleet.gate().touch()
         assert (await client.wait(lifecycle_id, timeout=30))["status"] == "succeeded"
         assert len(worker.logged("lifecycle.running", lifecycle_id=lifecycle_id)) == 1

@@ -16,7 +16,7 @@ async def main():
         rows = [row | {"decky_name": f"noop-{number}"} for number in range(2_000)]
         ids = await asyncio.gather(*map(create, rows))
         queue = Queue(client.settings.redis)
-        await queue.enqueue([Delivery(lifecycle_id, 1, None, "mutate") for lifecycle_id in ids])
+        await queue.enqueue([*map(Delivery.latest, await client.repository.get_lifecycle_by_ids(ids))])
         await queue.close()
         await asyncio.to_thread(subprocess.run, ["systemctl", "start", "decnet-worker@1"], check=True)
         for lifecycle_id in ids:

@@ -62,7 +62,7 @@ class Worked:
             store=store,
         )
 
-    async def _handle(self, lifecycle_id: str) -> None:
+    async def _handle(self, lifecycle_id: str, _decky_name: str) -> None:
         self.started.put_nowait(lifecycle_id)
         if lifecycle_id == "crashes":
             raise RuntimeError("a handler's own mistake")
@@ -96,7 +96,7 @@ async def enqueueing(dsn: str, store: StoreIdentity | None = None) -> AsyncItera
 
 
 def deliveries(*lifecycle_ids: str, number: int = 1, host_uuid: str | None = None) -> list[Delivery]:
-    return [Delivery(lifecycle_id, number, host_uuid, "deploy") for lifecycle_id in lifecycle_ids]
+    return [Delivery(lifecycle_id, number, host_uuid, "deploy", "decky-01") for lifecycle_id in lifecycle_ids]
 
 
 async def take(queue: "asyncio.Queue[str]", count: int) -> list[str]:

@@ -49,9 +49,9 @@ async def test_a_holder_that_still_runs_sees_the_next_row_when_it_ends(
     first, lock = await at_work(store, locks)
     with lock:
         second = await accepted(store)
-        assert await take_lock_in_order(store, locks, second) is None
+        assert await take_lock_in_order(store, locks, second["decky_name"], second["host_uuid"]) is None
         assert (await store.end_lifecycle(first["id"], outcome="succeeded", owner="somebody")).more
-    ended = await take_lock_in_order(store, locks, second)
+    ended = await take_lock_in_order(store, locks, second["decky_name"], second["host_uuid"])
     assert ended is not None
     with ended:
         assert await store.claim_lifecycle(second["id"], "me")
@@ -64,7 +64,7 @@ async def test_a_row_that_comes_after_the_holders_end_waits_for_its_lock(
     first, held = await at_work(store, locks)
     assert not (await store.end_lifecycle(first["id"], outcome="succeeded", owner="somebody")).more
     second = await accepted(store)
-    turn = asyncio.create_task(take_lock_in_order(store, locks, second))
+    turn = asyncio.create_task(take_lock_in_order(store, locks, second["decky_name"], second["host_uuid"]))
     await store.get_lifecycle(second["id"])  # answered after what the turn asked
     assert not turn.done()
     held.release()

@@ -74,7 +74,8 @@ async def execute(fleet: Fleet, client: Any, runtime: Any, lifecycle_id: str) ->
     locks = DeckyLocks.of(fleet.settings)
     owner = Owner.mine(locks.directory.id)
     executor = Executor(client.repository, queue, locks, runtime, fleet.settings, owner)
-    await executor.execute(lifecycle_id)
+    row = await client.get(lifecycle_id)
+    await executor.execute(lifecycle_id, row["decky_name"])
     await queue.close()
     return dict(await client.get(lifecycle_id))
 

@@ -81,7 +81,7 @@ async def test_a_frozen_server_stops_nobody_and_loses_no_job(redis_server: Redis
         redis_server.freeze()
         # The server finds these jobs, and what the worker asked in vain, when it goes on. Whichever comes
         # first, a job that was picked for an answer that nobody waited for must still run.
-        jobs = {f"arq:job:{n}": body(args=[f"{n}"]) for n in range(5)}
+        jobs = {f"arq:job:{n}": body(args=[f"{n}", "decky-01"]) for n in range(5)}
         late = asyncio.gather(client.mset(jobs), client.zadd(JOBS, {f"{n}": n for n in range(5)}))
         with pytest.raises(QueueUnavailable, match="imeout"):
             await queue.ping()

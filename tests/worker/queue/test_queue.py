@@ -126,7 +126,7 @@ async def test_a_host_has_a_queue_of_its_own(redis_server: RedisServer) -> None:
 async def test_a_job_that_arq_itself_enqueued_runs(redis_server: RedisServer) -> None:
     arq = ArqRedis(unix_socket_path=str(redis_server.socket), job_serializer=msgspec.json.encode)
     async with working(redis_server.dsn) as worked:
-        await arq.enqueue_job("mutate", "from-arq", _queue_name=JOBS)
+        await arq.enqueue_job("mutate", "from-arq", "decky-01", _queue_name=JOBS)
         assert await worked.started.get() == "from-arq"
     await arq.aclose()
 
