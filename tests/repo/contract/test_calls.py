@@ -57,6 +57,15 @@ async def test_a_wish_is_not_met_by_a_row_that_is_being_cancelled(repository: Ba
     assert second != first
 
 
+async def test_a_row_of_another_decky_is_not_claimed(repository: BaseRepository) -> None:
+    """What the queue says of a row may be wrong, and the lock that is held another decky's."""
+    row = await repository.create_lifecycle(DECKY | {"host_uuid": "h1"})
+    name = DECKY["decky_name"]
+    for other in ((name, None), (name, "h2"), ("decky-99", "h1")):
+        assert await repository.claim_lifecycle(row, "worker", decky=other) is None
+    assert await repository.claim_lifecycle(row, "worker", decky=(name, "h1"))
+
+
 async def test_twenty_at_once_make_one_row(repository: BaseRepository) -> None:
     answers = await asyncio.gather(*(repository.submit_lifecycle(DECKY) for _ in range(20)))
     assert len({lifecycle_id for lifecycle_id, _ in answers}) == 1

@@ -20,6 +20,8 @@ async def test_ctrl_c_waits_for_what_runs_and_again_ends_it(fleet: Fleet) -> Non
                 up = await client.wait(await client.deploy(name, fleet.document(name)), timeout=60)
                 assert up["status"] == "succeeded"
             lifecycle_id = await gated(fleet, client)
+            while "running" not in (await fleet.run("logs", "decky-01"))[1]:
+                pass
             terminal.process.send_signal(signal.SIGINT)
             await terminal.shows(
                 "stopping when deploy of decky-01 is done, in 30 s at most; Ctrl-C again ends"
