@@ -80,8 +80,8 @@ class RealDisk:
 
     def _mount(self) -> None:
         self.path.mkdir()
-        if trouble := _mount("-o", "loop", str(self._image), str(self.path)):
-            pytest.skip(trouble)
+        if _mount("-o", "loop", str(self._image), str(self.path)):
+            pytest.skip("a file system in a file can't be mounted here")
 
     def cut_power(self) -> None:
         """What was not synced is lost; every later access fails."""
