@@ -36,13 +36,13 @@ class SqliteFile:
         self.wal = Path(f"{self.path}-wal")
         self.busy_timeout = busy_timeout
         self._create = create
-        self._durable = synchronous == "FULL"
+        self.durable = synchronous == "FULL"
+        self.failed: OSError | None = None
         self._log: int | None = None
-        self._failed: OSError | None = None
         self._pragmas = (
             f"PRAGMA busy_timeout = {round(busy_timeout * 1000)}",
             "PRAGMA journal_mode = WAL",
-            "PRAGMA synchronous = NORMAL",  # with FULL, `sync` does the rest
+            f"PRAGMA synchronous = {synchronous}",
             "PRAGMA foreign_keys = ON",
             f"PRAGMA journal_size_limit = {_JOURNAL_LIMIT}",
             "PRAGMA wal_autocheckpoint = 0",  # checkpoint.py does it
@@ -115,16 +115,14 @@ class SqliteFile:
         """Return when all that any process committed is on the disk, as after its commit with FULL.
 
         Raises:
-            OSError: it can't be, and what is on the disk is not known. Linux says so once and then forgets,
-                so it is raised from then on (https://wiki.postgresql.org/wiki/Fsync_Errors).
+            OSError: it can't be, and what is on the disk is not known. Linux says so once and then forgets
+                (https://wiki.postgresql.org/wiki/Fsync_Errors), so it is kept as `failed`.
         """
-        if self._failed is not None:
-            raise self._failed
         try:
-            if self._durable and self._log is not None:
+            if self.durable and self._log is not None:
                 os.fdatasync(self._log)
         except OSError as error:
-            self._failed = error
+            self.failed = error
             raise
 
     def read_log(self, offset: int, length: int) -> bytes:

@@ -52,6 +52,7 @@ class SqliteEngine(Engine):
         await self._checkpoints.acquire()
         try:
             self._writer = await self._connect()
+            self._waits = True
             if not await self._is_current():
                 from repo.sqlite.migrate import bring_up  # SQLAlchemy and the tables: 0.3 s, for a new store
 
@@ -120,10 +121,9 @@ class SqliteEngine(Engine):
 
     def _run_alone(self, step: Step, durable: bool) -> bool:
         statement = step.statement.on(_dialect)
-        cursor = self._writer._conn.execute(statement.text, statement.parameters(step.values))
+        connection = self._commits(durable)
+        cursor = connection.execute(statement.text, statement.parameters(step.values))
         self._file.check_same()
-        if durable:
-            self._file.sync()
         return cursor.rowcount == 1
 
     async def transact(self, work: Work[T], *, durable: bool = True) -> T:
@@ -139,7 +139,7 @@ class SqliteEngine(Engine):
         return done
 
     def _transact(self, work: Work[T], durable: bool) -> T:
-        connection = self._writer._conn
+        connection = self._commits(durable)
         connection.execute("BEGIN IMMEDIATE")
         try:
             done = _run_through(work(_Transaction(self, connection)))
@@ -149,9 +149,17 @@ class SqliteEngine(Engine):
             with suppress(sqlite3.Error):  # a full disk has rolled back by itself
                 connection.execute("ROLLBACK")
             raise
-        if durable:
-            self._file.sync()
         return done
+
+    def _commits(self, durable: bool) -> sqlite3.Connection:
+        """The writer, whose next commit is seen by others when it is on the disk, or before that."""
+        if self._file.failed is not None:
+            raise self._file.failed
+        connection = self._writer._conn
+        if self._file.durable and durable != self._waits:
+            connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+            self._waits = durable
+        return connection
 
     async def tidy_up(self) -> None:
         if self._checkpoints is not None:
