@@ -247,8 +247,8 @@ FAULTS = (
     ),
     Fault(
         "power loss between a commit and its fdatasync",
-        "the row was not acknowledged; a claim is on the disk soon after, or is made again",
-        ("test_what_a_power", "test_a_claim_that_nobody"),
+        "the row was not acknowledged; an end was not seen; a claim is made again",
+        ("test_what_a_power", "test_an_end_that_is_written", "test_a_claim_that_nobody"),
     ),
     Fault(
         "wall clock set a day ahead, a day back; suspend and resume",

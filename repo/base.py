@@ -5,7 +5,7 @@ One row is one attempt of one operation on one decky. A row moves
     pending -> running -> succeeded | failed        (pending -> succeeded | failed too)
 
 and nothing leaves a terminal row. Rows come back as plain JSON-ready dicts whose times are ISO 8601
-strings in aware UTC. Every write has been committed, durably, when its call returns.
+strings in aware UTC. Every write has been committed, durably, when its call returns; for a claim see there.
 """
 
 from abc import abstractmethod

@@ -176,7 +176,8 @@ class GroupCommit:
 
     async def _write_group(self, group: Sequence[_Call]) -> None:
         repeats = False
-        durable = all(call.write.durable and call.write.committed is None for call in group)
+        # Nobody is to see a row's end that a power cut may still take, so one of them decides for its group.
+        durable = any(call.write.durable and call.write.committed is None for call in group)
         try:
             for left in reversed(range(_TRIES)):
                 try:

@@ -169,6 +169,23 @@ async def test_what_a_power_cut_takes_before_it_is_durable_was_not_acknowledged(
     assert statuses(disk.path / "store.db") == {kept: "pending"}
 
 
+async def test_an_end_that_is_written_with_a_submit_is_on_the_disk_before_anybody_sees_it(
+    disk: RealDisk,
+) -> None:
+    async with get_repository(db_path=disk.path / "store.db") as repository:
+        row = await repository.create_lifecycle(DEPLOY)
+        assert await repository.claim_lifecycle(row, "owner")
+        ending, (submitted, _) = await asyncio.gather(
+            repository.end_lifecycle(row, outcome="succeeded", owner="owner"),
+            repository.submit_lifecycle(
+                DEPLOY | {"decky_name": "decky-02"}, committed=lambda _: disk.cut_power()
+            ),
+        )
+        assert ending.applied
+    disk.switch_on()
+    assert statuses(disk.path / "store.db") == {row: "succeeded", submitted: "pending"}
+
+
 async def test_a_claim_that_nobody_waited_for_is_durable_once_its_store_is_closed(disk: RealDisk) -> None:
     path = disk.path / "store.db"
     async with get_repository(db_path=path):  # another process: the log is not copied back at the close
