@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import os
 import re
 import socket
@@ -140,6 +141,14 @@ def _reason(server: Server, error: BaseException, store: StoreIdentity | None) -
         return f"TLS failed: {_TLS_ALERTS.get(below.reason, below.reason or text)}"
     if text.startswith("Timeout connecting") and "rediss" in server.name:
         return "no answer to TLS in time, is that a port for TLS?"
+    if isinstance(below, ConnectionResetError) and "rediss" in server.name:
+        # Since TLS 1.3 it refuses a client after the client's side is done: a reset may overtake its alert.
+        alert = (
+            "TLSV1_ALERT_UNKNOWN_CA"
+            if "ssl_certfile" in server.options
+            else "TLSV13_ALERT_CERTIFICATE_REQUIRED"
+        )
+        return f"{os.strerror(errno.ECONNRESET)}: if that goes on, {_TLS_ALERTS[alert]}"
     if isinstance(below, OSError) and below.errno:
         return os.strerror(below.errno)
     return text

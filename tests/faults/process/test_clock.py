@@ -70,8 +70,7 @@ async def passes(reaper: Daemon, client: LifecycleClient, tag: str, count: int) 
     """So many passes of the reaper that did something; seconds until the last."""
     begun = time.monotonic()
     for number in range(count):
-        probe = await accept(client, f"probe-{tag}-{number}")
-        await client.repository.update_lifecycle(probe, {"status": "running"})
+        probe = await accept(client, f"probe-{tag}-{number}", status="running")
         await reaper.log("lifecycle.swept", lifecycle_id=probe)
     return time.monotonic() - begun
 

@@ -21,8 +21,7 @@ pytestmark = pytest.mark.anyio
 async def two_passes(reaper: Daemon, client: LifecycleClient, lifecycle_id: str) -> None:
     """Two whole passes of the reaper, told by a row that each of them closes."""
     for number in range(2):
-        probe = await accept(client, f"probe-{lifecycle_id[-12:]}-{number}")
-        await client.repository.update_lifecycle(probe, {"status": "running"})
+        probe = await accept(client, f"probe-{lifecycle_id[-12:]}-{number}", status="running")
         await reaper.log("lifecycle.swept", lifecycle_id=probe)
 
 

@@ -69,9 +69,8 @@ async def test_a_reaper_that_cannot_read_the_states_says_so_once_and_enqueues_la
         await connection.set(JOBS, "no queue")
         assert "WRONGTYPE" in (await reaper.log("queue.unreachable"))["reason"]
         for number in range(3):  # as many sweeps more
-            probe = {"decky_name": f"probe-{number}", "operation": "deploy"}
+            probe = {"decky_name": f"probe-{number}", "operation": "deploy", "status": "running"}
             lifecycle_id = await client.repository.create_lifecycle(probe)
-            await client.repository.update_lifecycle(lifecycle_id, {"status": "running"})
             await reaper.log("lifecycle.swept", lifecycle_id=lifecycle_id)
         assert pairs(reaper) == (1, 0)
         await connection.delete(JOBS)

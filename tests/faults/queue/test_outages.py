@@ -133,8 +133,9 @@ async def test_a_flush_with_a_thousand_pending_rows_runs_each_once(fleet: Fleet)
         await reaper.log("lifecycle.redelivered", count=1000)
         assert await queue.depth() == 1000
         # A long queue is left alone: the next sweeps enqueue nothing again.
-        probe = await client.repository.create_lifecycle({"decky_name": "probe", "operation": "deploy"})
-        await client.repository.update_lifecycle(probe, {"status": "running"})
+        probe = await client.repository.create_lifecycle(
+            {"decky_name": "probe", "operation": "deploy", "status": "running"}
+        )
         await reaper.log("lifecycle.swept", lifecycle_id=probe)
         enqueued = [line["lifecycle_id"] for line in reaper.logged("lifecycle.redelivered")]
         assert sorted(each for each in enqueued if each != probe) == sorted(ids)
