@@ -5,11 +5,12 @@ One row is one attempt of one operation on one decky. A row moves
     pending -> running -> succeeded | failed        (pending -> succeeded | failed too)
 
 and nothing leaves a terminal row. Rows come back as plain JSON-ready dicts whose times are ISO 8601
-strings in aware UTC. Every write has been committed, durably, when its call returns; for a claim see there.
+strings in aware UTC. Every write would survive a power cut when its call returns, but where a
+call says otherwise.
 """
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from types import TracebackType
 from typing import Any, Literal, Self, Unpack
@@ -70,6 +71,14 @@ class BaseRepository(History):
         """Let go of the store. Forgetting this costs nothing: no hang, no warning, no lost row."""
 
     @abstractmethod
+    async def sync(self) -> None:
+        """Return when all that was answered by now would survive a power cut.
+
+        Raises:
+            StoreUnavailable: it may not, the disk has failed.
+        """
+
+    @abstractmethod
     async def create_lifecycle(self, data: Mapping[str, Any]) -> str:
         """Accept one attempt: a new row, `pending` unless said otherwise.
 
@@ -89,9 +98,7 @@ class BaseRepository(History):
         """
 
     @abstractmethod
-    async def submit_lifecycle(
-        self, data: Mapping[str, Any], *, committed: Callable[[tuple[str, bool]], None] | None = None
-    ) -> tuple[str, bool]:
+    async def submit_lifecycle(self, data: Mapping[str, Any], *, durable: bool = True) -> tuple[str, bool]:
         """Accept one attempt, unless the decky's newest open row asks for the same thing.
 
         "The same" is the same operation with the same payload. Only the newest open row counts: after
@@ -99,8 +106,8 @@ class BaseRepository(History):
 
         Args:
             data: as for `create_lifecycle`.
-            committed: told what is going to be returned once every process sees the row, while it may still
-                be lost by a power cut.
+            durable: return when the row would survive a power cut; else when every process sees it, and
+                nobody may be told its id before `sync`. On PostgreSQL both are the same moment.
 
         Returns:
             The id, and whether a row was created for it.

@@ -136,13 +136,11 @@ class LifecycleClient:
         asked = {"decky_name": decky_name, "operation": operation, "host_uuid": host_uuid, "payload": payload}
         enqueued = {"started_at": accepted_at, "deliveries": 1, "enqueued_at": accepted_at}
 
-        def enqueue(submitted: tuple[str, bool]) -> None:
-            lifecycle_id, created = submitted
-            if created:
-                self._enqueue_soon(Delivery(lifecycle_id, 1, host_uuid, operation, decky_name))
-
-        # Enqueued while the disk makes the row durable: a power cut would stop its worker too.
-        lifecycle_id, created = await self.repository.submit_lifecycle(asked | enqueued, committed=enqueue)
+        lifecycle_id, created = await self.repository.submit_lifecycle(asked | enqueued, durable=False)
+        if created:
+            # Enqueued while the disk makes the row durable: a power cut would stop its worker too.
+            self._enqueue_soon(Delivery(lifecycle_id, 1, host_uuid, operation, decky_name))
+        await self.repository.sync()
         if created:
             emit(
                 "lifecycle.accepted",

@@ -21,6 +21,7 @@ from typing import Any, Generic, TypeVar
 from repo.engine import Engine, Step, Transaction, TransactionLost
 from repo.errors import StoreBusy, StoreError, StoreUnavailable
 from repo.models.statement import Statement
+from repo.repository.durability import Durability
 
 T = TypeVar("T")
 Found = dict[str, Any]
@@ -28,8 +29,6 @@ Found = dict[str, Any]
 _LARGEST_GROUP = 500
 _TRIES = 5
 _LATER = 0.5
-_SYNC_WITHIN = 0.005
-"""Seconds until what nobody waits for is made durable, unless a write that is waited for comes before."""
 
 
 @dataclass(slots=True)
@@ -44,8 +43,7 @@ class Write(Generic[T]):
         otherwise: called where there are none, or one didn't and everything is as before: does the writing,
             says what the caller gets instead, or raises it.
         ask: a query that takes `ids`, asked about the row in the same transaction.
-        durable: whether the caller waits until it would survive a power cut, or gets the result before.
-        committed: told the result before that, when every other session sees the write.
+        durable: whether it is seen, and answered, when it would survive a power cut, or before.
     """
 
     row: str
@@ -54,7 +52,6 @@ class Write(Generic[T]):
     otherwise: Callable[[Transaction], Awaitable[T]]
     ask: Statement | None = None
     durable: bool = True
-    committed: Callable[[T], None] | None = None
 
 
 @dataclass(slots=True)
@@ -67,15 +64,8 @@ class _Call:
     value: Any = None
     error: Exception | None = None
 
-    def answer_early(self) -> None:
-        if self.error is None:
-            if self.write.committed is not None:
-                self.write.committed(self.value)
-            if not self.write.durable:
-                self.answer()
-
     def answer(self) -> None:
-        if self.future.done():  # early, or cancelled
+        if self.future.cancelled():
             return
         if self.error is None:
             self.future.set_result(self.value)
@@ -101,7 +91,7 @@ class GroupCommit:
         self._waiting: list[_Call] = []
         self._writer: asyncio.Task[None] | None = None
         self._held = 0
-        self._unsynced = False
+        self._durability = Durability(engine)
 
     async def write(self, write: Write[T]) -> T:
         """Write it, even if the caller is cancelled meanwhile; then return its result.
@@ -115,12 +105,13 @@ class GroupCommit:
         result: T = await call.future
         return result
 
+    async def sync(self) -> None:
+        """As `BaseRepository.sync`."""
+        await self._durability.wait()
+
     def _add(self, call: _Call) -> None:
         self._waiting.append(call)
-        self._start()
-
-    def _start(self) -> None:
-        if self._writer is None and (self._waiting or self._unsynced):
+        if self._writer is None:
             self._writer = asyncio.create_task(self._write_all(), name="group commit")
 
     def _add_later(self, call: _Call) -> bool:
@@ -139,50 +130,32 @@ class GroupCommit:
 
     async def finish(self) -> None:
         """Wait until all that was asked has been answered, and is durable."""
-        while self._writer is not None or self._held or self._unsynced:
-            self._start()
+        while self._writer is not None or self._held:
             await (asyncio.wait({self._writer}) if self._writer is not None else asyncio.sleep(_LATER))
+        await self._durability.finish()
 
     async def _write_all(self) -> None:
         try:
-            if not self._waiting:
-                await self._sync([])
             while self._waiting:
                 calls, self._waiting = self._waiting, []
                 for group in _groups(calls):
                     await self._write_group(group)
                     for call in group:
-                        call.answer_early()
-                    if any(call.write.durable for call in group):
-                        await self._sync(group)
-                    for call in group:
                         if not self._add_later(call):
                             call.answer()
                     await self._engine.tidy_up()
-            if self._unsynced:
-                asyncio.get_running_loop().call_later(_SYNC_WITHIN, self._start)
         finally:
             self._writer = None
-
-    async def _sync(self, waiting: Sequence[_Call]) -> None:
-        if not self._unsynced:
-            return
-        self._unsynced = False
-        try:
-            await self._engine.sync()
-        except Exception as error:
-            for call in waiting:
-                call.error = self._engine.explained(error) or error
 
     async def _write_group(self, group: Sequence[_Call]) -> None:
         repeats = False
         # Nobody is to see a row's end that a power cut may still take, so one of them decides for its group.
-        durable = any(call.write.durable and call.write.committed is None for call in group)
+        durable = any(call.write.durable for call in group)
         try:
             for left in reversed(range(_TRIES)):
                 try:
                     await self._try(group, repeats, durable)
-                    self._unsynced = not durable
+                    self._durability.note(durable)
                     break
                 except TransactionLost as lost:
                     repeats = repeats or lost.maybe_committed

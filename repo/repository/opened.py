@@ -54,6 +54,9 @@ class OpenedRepository(BaseRepository):
         else:
             self._engine.abandon()
 
+    async def sync(self) -> None:
+        await self._opened().sync()
+
     async def _write(self, write: Write[T]) -> T:
         return await self._opened().write(write)
 

@@ -1,7 +1,7 @@
 """The calls that write."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Literal, cast
 
@@ -54,9 +54,7 @@ class SqlRepository(Reads, LookingBack):
 
         return await self._write(Write(accepted.given, accepted.steps, lambda _: accepted.id, otherwise))
 
-    async def submit_lifecycle(
-        self, data: Mapping[str, Any], *, committed: Callable[[tuple[str, bool]], None] | None = None
-    ) -> tuple[str, bool]:
+    async def submit_lifecycle(self, data: Mapping[str, Any], *, durable: bool = True) -> tuple[str, bool]:
         row = validation.accepted(data)
         row["host"] = host_key(row["host_uuid"])
         accepted = Acceptance(row, writes.INSERT_UNLESS_ASKED)
@@ -67,8 +65,9 @@ class SqlRepository(Reads, LookingBack):
             await accepted.try_again(transaction)
             return accepted.id, True
 
-        write = Write(accepted.given, accepted.steps, lambda _: (accepted.id, True), otherwise)
-        write.committed = committed
+        write = Write(
+            accepted.given, accepted.steps, lambda _: (accepted.id, True), otherwise, durable=durable
+        )
         return await self._write(write)
 
     async def retry_lifecycle(self, lifecycle_id: str) -> str:

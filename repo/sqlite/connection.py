@@ -118,6 +118,8 @@ class SqliteFile:
             OSError: it can't be, and what is on the disk is not known. Linux says so once and then forgets
                 (https://wiki.postgresql.org/wiki/Fsync_Errors), so it is kept as `failed`.
         """
+        if self.failed is not None:
+            raise self.failed
         try:
             if self.durable and self._log is not None:
                 os.fdatasync(self._log)

@@ -27,7 +27,8 @@ from repo.factory import get_repository
 async def life(repository, name):
     while True:
         data = {"decky_name": name, "operation": "deploy", "payload": {"compose": {"x": "y" * 3_000}}}
-        row, _ = await repository.submit_lifecycle(data, committed=lambda _: None)
+        row, _ = await repository.submit_lifecycle(data, durable=False)
+        await repository.sync()
         os.write(1, f"{row} pending\\n".encode())
         assert await repository.claim_lifecycle(row, name)  # nobody waits for the disk here
         assert (await repository.end_lifecycle(row, outcome="succeeded", owner=name)).applied
@@ -153,15 +154,16 @@ async def test_a_disk_whose_power_is_cut_has_every_acknowledged_row(disk: RealDi
 DEPLOY = {"decky_name": "decky-01", "operation": "deploy"}
 
 
-async def test_what_a_power_cut_takes_before_it_is_durable_was_not_acknowledged(disk: RealDisk) -> None:
+async def test_what_a_power_cut_takes_before_the_sync_was_not_acknowledged(disk: RealDisk) -> None:
     path = disk.path / "store.db"
     repository = get_repository(db_path=path)
     await repository.initialize()
     kept = await repository.create_lifecycle(DEPLOY)
-    with pytest.raises(StoreUnavailable, match="may have lost what was written"):
-        await repository.submit_lifecycle(
-            DEPLOY | {"operation": "teardown"}, committed=lambda _: disk.cut_power()
-        )
+    await repository.submit_lifecycle(DEPLOY | {"operation": "teardown"}, durable=False)
+    disk.cut_power()
+    for _ in range(2):
+        with pytest.raises(StoreUnavailable, match="may have lost what was written"):
+            await repository.sync()
     with pytest.raises(StoreUnavailable):
         await repository.create_lifecycle(DEPLOY)
     await repository.close()
@@ -177,10 +179,9 @@ async def test_an_end_that_is_written_with_a_submit_is_on_the_disk_before_anybod
         assert await repository.claim_lifecycle(row, "owner")
         ending, (submitted, _) = await asyncio.gather(
             repository.end_lifecycle(row, outcome="succeeded", owner="owner"),
-            repository.submit_lifecycle(
-                DEPLOY | {"decky_name": "decky-02"}, committed=lambda _: disk.cut_power()
-            ),
+            repository.submit_lifecycle(DEPLOY | {"decky_name": "decky-02"}, durable=False),
         )
+        disk.cut_power()
         assert ending.applied
     disk.switch_on()
     assert statuses(disk.path / "store.db") == {row: "succeeded", submitted: "pending"}

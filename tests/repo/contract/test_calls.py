@@ -8,6 +8,7 @@ import pytest
 
 from repo.base import BaseRepository, Deployed, Ending, Lifecycle, Outcome
 from repo.errors import DeckyBusy, InvalidLifecycle, LifecycleClosed, LifecycleNotFound, TransitionRefused
+from repo.factory import get_repository
 from repo.repository.ids import id_after, new_id
 
 pytestmark = pytest.mark.anyio
@@ -64,6 +65,21 @@ async def test_a_row_of_another_decky_is_not_claimed(repository: BaseRepository)
     for other in ((name, None), (name, "h2"), ("decky-99", "h1")):
         assert await repository.claim_lifecycle(row, "worker", decky=other) is None
     assert await repository.claim_lifecycle(row, "worker", decky=(name, "h1"))
+
+
+async def test_twenty_submits_that_are_made_durable_together(repository: BaseRepository, url: str) -> None:
+    async def submit(number: int) -> str:
+        wish = {"decky_name": f"decky-{number}", "operation": "deploy"}
+        lifecycle_id, created = await repository.submit_lifecycle(wish, durable=False)
+        assert created
+        assert await other.get_lifecycle(lifecycle_id) is not None
+        await repository.sync()
+        return lifecycle_id
+
+    async with get_repository(url=url) as other:
+        submitted = await asyncio.gather(*map(submit, range(20)))
+    assert len(set(submitted)) == 20
+    await repository.sync()
 
 
 async def test_twenty_at_once_make_one_row(repository: BaseRepository) -> None:
