@@ -2,32 +2,14 @@
 
 import asyncio
 import os
-import sys
 
 import pytest
 
 from repo.base import BaseRepository
 from repo.errors import StoreUnusable
+from tests.support.store.writers import run, written_by_four, written_by_victim_and_heir
 
 pytestmark = pytest.mark.anyio
-
-WRITER = """
-import asyncio, sys
-from repo.factory import get_repository
-
-async def life(repository, name):
-    for _ in range(5):
-        lifecycle_id = await repository.create_lifecycle({"decky_name": name, "operation": "deploy"})
-        assert await repository.claim_lifecycle(lifecycle_id, name)
-        assert (await repository.end_lifecycle(lifecycle_id, outcome="succeeded", owner=name)).applied
-        print(lifecycle_id)
-
-async def main():
-    async with get_repository(url=sys.argv[1]) as repository:
-        await asyncio.gather(*(life(repository, f"{sys.argv[2]}-{n}") for n in range(20)))
-
-asyncio.run(main())
-"""
 
 CLAIMER = """
 import asyncio, sys
@@ -43,21 +25,8 @@ asyncio.run(main())
 """
 
 
-async def run(code: str, url: str, name: str, *more: str) -> tuple[int, list[str], str]:
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-c", code, url, name, *more),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    out, err = await process.communicate()
-    return process.returncode or 0, out.decode().split(), err.decode()
-
-
 async def test_four_processes_write_at_once(repository: BaseRepository, url: str) -> None:
-    ended = await asyncio.gather(*(run(WRITER, url, f"p{n}") for n in range(4)))
-    assert [(status, error) for status, _, error in ended] == [(0, "")] * 4
-    written = {lifecycle_id for _, ids, _ in ended for lifecycle_id in ids}
-    assert len(written) == 400
+    written = await written_by_four(url)
     rows = await repository.list_lifecycles(limit=1_000)
     assert {row["id"] for row in rows if row["status"] == "succeeded"} == written
 
@@ -74,19 +43,10 @@ async def test_four_processes_claim_each_row_once(repository: BaseRepository, ur
 async def test_a_writer_that_is_killed_leaves_the_store_to_the_others(
     repository: BaseRepository, url: str
 ) -> None:
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-c", WRITER, url, "victim"), stdout=asyncio.subprocess.PIPE
-    )
-    assert process.stdout is not None
-    acknowledged = [(await process.stdout.readline()).decode().strip()]
-    process.kill()
-    acknowledged += (await process.stdout.read()).decode().split()
-    await process.wait()
-    status, written, error = await run(WRITER, url, "heir")
-    assert (status, error) == (0, "")
+    written = await written_by_victim_and_heir(url)
     rows = await repository.list_lifecycles(limit=1_000)
     ended = {row["id"] for row in rows if row["status"] == "succeeded"}
-    assert ended >= {*acknowledged, *written}
+    assert ended >= written
 
 
 async def test_a_repository_is_not_carried_across_a_fork(repository: BaseRepository) -> None:

@@ -2,7 +2,6 @@
 
 import asyncio
 import sqlite3
-import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -10,50 +9,14 @@ import pytest
 
 from repo.base import BaseRepository
 from repo.sqlite.checkpoint import LOG_BYTES
+from tests.support.store.writers import written_by_four, written_by_victim_and_heir
 
 pytestmark = pytest.mark.anyio
-
-WRITER = """
-import asyncio, sys
-from repo.factory import get_repository
-
-async def life(repository, name):
-    for _ in range(10):
-        lifecycle_id = await repository.create_lifecycle(
-            {"decky_name": name, "operation": "deploy", "payload": {"compose": {"x": "y" * 5_000}}}
-        )
-        assert await repository.claim_lifecycle(lifecycle_id, name)
-        assert (await repository.end_lifecycle(lifecycle_id, outcome="succeeded", owner=name)).applied
-        print(lifecycle_id)
-
-async def main():
-    async with get_repository(db_path=sys.argv[1]) as repository:
-        await asyncio.gather(*(life(repository, f"{sys.argv[2]}-{n}") for n in range(20)))
-
-asyncio.run(main())
-"""
-
-
-async def write(path: Path, name: str) -> tuple[int, list[str], str]:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-c",
-        WRITER,
-        path,
-        name,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    out, err = await process.communicate()
-    return process.returncode or 0, out.decode().split(), err.decode()
 
 
 async def test_four_processes_that_start_and_write_at_once(tmp_path: Path) -> None:
     path = tmp_path / "store.db"
-    ended = await asyncio.gather(*(write(path, f"p{n}") for n in range(4)))
-    assert [(status, error) for status, _, error in ended] == [(0, "")] * 4
-    written = {lifecycle_id for _, ids, _ in ended for lifecycle_id in ids}
-    assert len(written) == 800
+    written = await written_by_four(f"sqlite:///{path}")
     with closing(sqlite3.connect(path)) as connection:
         found = connection.execute("SELECT id FROM decky_lifecycle WHERE status = 'succeeded'").fetchall()
         assert {lifecycle_id for (lifecycle_id,) in found} == written
@@ -62,19 +25,10 @@ async def test_four_processes_that_start_and_write_at_once(tmp_path: Path) -> No
 
 
 async def test_a_writer_that_is_killed_leaves_the_store_to_the_others(path: Path) -> None:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", WRITER, path, "victim", stdout=asyncio.subprocess.PIPE
-    )
-    assert process.stdout is not None
-    acknowledged = [(await process.stdout.readline()).decode().strip()]
-    process.kill()
-    acknowledged += (await process.stdout.read()).decode().split()
-    await process.wait()
-    status, written, error = await write(path, "heir")
-    assert (status, error) == (0, "")
+    written = await written_by_victim_and_heir(f"sqlite:///{path}")
     with closing(sqlite3.connect(path)) as connection:
         found = connection.execute("SELECT id FROM decky_lifecycle WHERE status = 'succeeded'").fetchall()
-        assert {lifecycle_id for (lifecycle_id,) in found} >= {*acknowledged, *written}
+        assert {lifecycle_id for (lifecycle_id,) in found} >= written
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
 
 

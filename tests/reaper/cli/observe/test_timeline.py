@@ -5,7 +5,7 @@ import re
 import threading
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from html import escape
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -19,44 +19,37 @@ from reaper.cli.output.timeline.page import render
 from repo.base import Lifecycle
 from tests.support.fleet import Fleet
 from tests.support.programs.chromium import Chromium
+from tests.support.store.rows import NOON, row
 
-NOON = datetime(2026, 5, 4, 12, tzinfo=UTC)
 NOW = NOON + timedelta(minutes=10)
 GREEN, RED, BLUE, GREEN_WAIT = (47, 158, 98), (217, 69, 61), (43, 123, 211), (169, 216, 189)
 HIGHLIGHT = (255, 246, 214)
 
 
-def row(number: int, decky_name: str, status: str, accepted: float, **more: Any) -> Any:
-    """A row, its times in seconds after noon."""
-    claimed, completed = more.pop("claimed", None), more.pop("completed", None)
-    error = more.pop("error", "no" if status == "failed" else None)
-
-    def moment(seconds: float | None) -> str | None:
-        return None if seconds is None else (NOON + timedelta(seconds=seconds)).isoformat()
-
-    return {
-        "id": f"01a20993-0000-7000-8000-{number:012d}",
-        "decky_name": decky_name,
-        "host_uuid": None,
-        "operation": "deploy",
-        "status": status,
-        "error": error,
-        "started_at": moment(accepted),
-        "claimed_at": moment(claimed),
-        "completed_at": moment(completed),
-        "attempt": 1,
-        "retry_of": None,
-    } | more
-
-
 def story() -> list[Lifecycle]:
     return [
-        row(1, "decky-01", "succeeded", 0, claimed=60, completed=180),
-        row(2, "decky-01", "failed", 190, claimed=200, completed=290, error="worker died during operation"),
-        row(3, "decky-01", "succeeded", 290, claimed=292, completed=400, attempt=2),
-        row(4, "decky-02", "running", 300, claimed=310),
-        row(5, "decky-02", "pending", 320),
-        row(6, "decky-03", "failed", 100, completed=500, error="not started within 1h", host_uuid="h1"),
+        row(1, "decky-01", "succeeded", started_at=0, claimed_at=60, completed_at=180),
+        row(
+            2,
+            "decky-01",
+            "failed",
+            started_at=190,
+            claimed_at=200,
+            completed_at=290,
+            error="worker died during operation",
+        ),
+        row(3, "decky-01", "succeeded", started_at=290, claimed_at=292, completed_at=400, attempt=2),
+        row(4, "decky-02", "running", started_at=300, claimed_at=310),
+        row(5, "decky-02", "pending", started_at=320),
+        row(
+            6,
+            "decky-03",
+            "failed",
+            started_at=100,
+            completed_at=500,
+            error="not started within 1h",
+            host_uuid="h1",
+        ),
     ]
 
 
@@ -105,7 +98,7 @@ def test_nothing_happened_is_a_picture_too() -> None:
 
 
 def test_names_are_neither_mathematics_nor_markup() -> None:
-    strange = [row(1, "$\\frac{<script>", "succeeded", 0, claimed=1, completed=2)]
+    strange = [row(1, "$\\frac{<script>", "succeeded", started_at=0, claimed_at=1, completed_at=2)]
     assert "$\\frac{<script>" in texts(render(".svg", strange, now=NOW, cut=False))
 
 

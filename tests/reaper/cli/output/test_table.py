@@ -1,6 +1,6 @@
 """Rows as people read them, and why a pending one waits."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import click
@@ -9,26 +9,10 @@ import pytest
 from reaper.cli.output.progress_line import in_short, waits_for
 from reaper.cli.output.table import Spans, spans, table
 from repo.base import Lifecycle
+from tests.support.store.rows import NOON, row
 from worker.clock import short_span
 
-NOON = datetime(2026, 5, 4, 12, tzinfo=UTC)
 NOW = NOON + timedelta(seconds=100)
-
-
-def row(number: int = 1, decky_name: str = "decky-01", status: str = "pending", **more: Any) -> Any:
-    for name in ("claimed_at", "completed_at"):
-        seconds = more.get(name)
-        more[name] = None if seconds is None else (NOON + timedelta(seconds=seconds)).isoformat()
-    return {
-        "id": f"01a20993-0000-7000-8000-{number:012d}",
-        "decky_name": decky_name,
-        "host_uuid": None,
-        "operation": "deploy",
-        "status": status,
-        "error": None,
-        "started_at": NOON.isoformat(),
-        "attempt": 1,
-    } | more
 
 
 @pytest.mark.parametrize(
