@@ -26,6 +26,7 @@ class Patch:
         file: the source.
         old, new: what is replaced; `old` is there exactly once.
         tests: those of the fault suite that should notice.
+        store: the storm's.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Patch:
     old: str
     new: str
     tests: str
+    store: str = "sqlite"
 
 
 PATCHES = [
@@ -115,6 +117,14 @@ PATCHES = [
         "return LEAVE",
         "tests/faults/queue/test_outages.py::test_a_job_picked_by_a_worker_that_died_before_its_claim_is_rung_again",
     ),
+    Patch(
+        "STALE_WORD",
+        "repo/postgres/guards.sql",
+        "AND EXISTS (SELECT FROM decnet_reaper_host WHERE host_uuid = host AND lost_at IS NOT NULL)",
+        "",
+        "tests/repo/postgres/test_presence.py::test_a_row_is_lost_only_while_its_host_is_written_down_as_lost",
+        "hosts",
+    ),
 ]
 
 
@@ -144,6 +154,7 @@ def main() -> None:
             copy(patch, Path(scratch))
             with ThreadPoolExecutor() as side_by_side:
                 storm_run = ["-m", "tests.storm", "--seed", _SEED, "--minutes", _MINUTES, "--no-prefix"]
+                storm_run += ["--store", patch.store]
                 storming = side_by_side.submit(_run, scratch, *storm_run)
                 tested = _run(
                     scratch, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *patch.tests.split()
