@@ -96,6 +96,10 @@ def install_host(prefix: Path, host: HostSettings, *, dry_run: bool) -> list[str
     for name, what in _awaited(host).items():
         if not (path := _credential(prefix, name)).exists():
             done.append(f"next: write {what} to {path} (root, mode 0600)")
+    if parse_dsn(host.settings["redis"]).sentinels:
+        done.append(
+            "next: Redis on other machines than its sentinels needs a drop-in: docs/how-to/several-hosts.md"
+        )
     return done
 
 

@@ -93,6 +93,16 @@ def test_what_else_the_configuration_says_stays_and_so_does_who_may_read_it(tmp_
     assert config.read_text() == before
 
 
+def test_behind_sentinel_it_says_that_only_the_sentinels_are_let_through(tmp_path: Path) -> None:
+    said = set_up(tmp_path, redis="redis+sentinel://192.0.2.11,192.0.2.12/master")
+    assert [line for line in said if line.startswith("next: ")] == [
+        "next: Redis on other machines than its sentinels needs a drop-in: docs/how-to/several-hosts.md"
+    ]
+    for unit in UNITS:
+        drop_in = tmp_path / f"etc/systemd/system/{unit}.d/servers.conf"
+        assert {"192.0.2.11", "192.0.2.12"} <= set(drop_in.read_text().replace("=", " ").split())
+
+
 def test_without_secrets_it_says_where_they_go_until_they_are_there(tmp_path: Path) -> None:
     host = HostSettings.read(OPTIONS, None)
     said = install(tmp_path, dry_run=False, command=COMMAND, host=host)
