@@ -37,7 +37,7 @@ class _Run:
         self.wrong: list[str] = []
         self._max_attempts = max_attempts
         self._row: dict[str, str] = {}
-        self._of_decky: dict[Any, set[str]] = defaultdict(set)
+        self._open_of: dict[Any, set[str]] = defaultdict(set)
         self._facts: dict[str, Mapping[str, Any]] = {}
         self._claims: dict[str, set[str]] = defaultdict(set)
         self._ends: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
@@ -71,6 +71,8 @@ class _Run:
             self._row.pop(lifecycle_id, None)
         else:
             self._row[lifecycle_id] = after
+        open_rows = self._open_of[self._decky(lifecycle_id)]
+        (open_rows.add if after in OPEN else open_rows.discard)(lifecycle_id)
 
     def over(self) -> None:
         """The log and the history tell of the same run."""
@@ -100,14 +102,13 @@ class _Run:
             self._no(lifecycle_id, f"claimed when it was {before}")
         if len(self._claims[lifecycle_id]) > 1:
             self._no(lifecycle_id, f"claimed by {sorted(self._claims[lifecycle_id])}")
-        decky = self._decky(lifecycle_id)
-        others = [other for other, status in self._row.items() if status in OPEN and other != lifecycle_id]
-        for other in others:
-            if decky is not None and self._decky(other) == decky:
-                if self._row[other] == "running":
-                    self._no(lifecycle_id, f"claimed while {other} ran")
-                if other < lifecycle_id:
-                    self._no(lifecycle_id, f"claimed before {other}")
+        if (decky := self._decky(lifecycle_id)) is None:
+            return
+        for other in self._open_of[decky] - {lifecycle_id}:
+            if self._row[other] == "running":
+                self._no(lifecycle_id, f"claimed while {other} ran")
+            if other < lifecycle_id:
+                self._no(lifecycle_id, f"claimed before {other}")
 
     def _end(self, lifecycle_id: str, before: str | None) -> None:
         if before not in OPEN:
