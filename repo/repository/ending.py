@@ -8,7 +8,7 @@ from repo.errors import InvalidLifecycle
 from repo.models import validation
 from repo.models.times import to_iso
 from repo.repository import ids
-from repo.repository.group_commit import Found, Write
+from repo.repository.commit.group_commit import Found, Write
 from repo.repository.prepared import reads, writes
 from repo.repository.steps import is_written, must, state
 

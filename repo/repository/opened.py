@@ -15,7 +15,7 @@ from repo.errors import (
     StoreUnusable,
 )
 from repo.models.statement import Statement, Values
-from repo.repository.group_commit import GroupCommit, Write
+from repo.repository.commit.group_commit import GroupCommit, Write
 
 T = TypeVar("T")
 

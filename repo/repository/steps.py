@@ -14,7 +14,7 @@ from repo.errors import (
 )
 from repo.lifecycle import host_key
 from repo.repository import ids
-from repo.repository.group_commit import Found, Refused, Write
+from repo.repository.commit.group_commit import Found, Refused, Write
 from repo.repository.prepared import reads, writes
 
 T = TypeVar("T")

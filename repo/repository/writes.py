@@ -27,8 +27,8 @@ from repo.models import validation
 from repo.models.statement import Statement, Values
 from repo.repository import ids
 from repo.repository.acceptance import Acceptance
+from repo.repository.commit.group_commit import Found, Write
 from repo.repository.ending import RowEnd
-from repo.repository.group_commit import Found, Write
 from repo.repository.history import LookingBack
 from repo.repository.prepared import reads, writes
 from repo.repository.reads import Reads

@@ -21,7 +21,7 @@ from typing import Any, Generic, TypeVar
 from repo.engine import Engine, Step, Transaction, TransactionLost
 from repo.errors import StoreBusy, StoreError, StoreUnavailable
 from repo.models.statement import Statement
-from repo.repository.durability import Durability
+from repo.repository.commit.durability import Durability
 
 T = TypeVar("T")
 Found = dict[str, Any]

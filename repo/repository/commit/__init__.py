@@ -1,0 +1,1 @@
+"""Many writes in one commit, and when it is on the disk."""
