@@ -22,6 +22,7 @@ DOCUMENT = ROOT / "docs" / "performance.md"
 BY_HAND = "Where the time goes"
 ALL = (
     "store",
+    "postgres",
     "latency",
     "drain",
     "submit",

@@ -10,8 +10,8 @@ from random import Random
 import pytest
 from click.testing import CliRunner, Result
 
+from reaper.cli.main import cli
 from reaper.cli.observe.log_sources import IDENTIFIERS
-from reaper.cli.observe.logs import command as logs
 
 RECORDED = Path(__file__).with_name("recorded.log")
 STORY = [
@@ -24,7 +24,7 @@ STORY = [
 
 
 def call(*arguments: str, stdin: str | None = None) -> Result:
-    return CliRunner().invoke(logs, arguments, input=stdin)
+    return CliRunner().invoke(cli, ["logs", *arguments], input=stdin)
 
 
 def lines() -> list[dict[str, str]]:
