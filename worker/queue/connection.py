@@ -139,9 +139,9 @@ def _reason(server: Server, error: BaseException, store: StoreIdentity | None) -
         return f"its certificate is not trusted: {below.verify_message}"
     if isinstance(below, ssl.SSLError):
         return f"TLS failed: {_TLS_ALERTS.get(below.reason, below.reason or text)}"
-    if text.startswith("Timeout connecting") and "rediss" in server.name:
+    if text.startswith("Timeout connecting") and server.tls:
         return "no answer to TLS in time, is that a port for TLS?"
-    if isinstance(below, ConnectionResetError) and "rediss" in server.name:
+    if isinstance(below, ConnectionResetError) and server.tls:
         # Since TLS 1.3 it refuses a client after the client's side is done: a reset may overtake its alert.
         alert = (
             "TLSV1_ALERT_UNKNOWN_CA"

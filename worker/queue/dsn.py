@@ -42,6 +42,11 @@ class Server:
     """Arguments of redis-py's connection to a sentinel."""
 
     @property
+    def tls(self) -> bool:
+        """Whether it is reached through TLS."""
+        return self.name.startswith("rediss")
+
+    @property
     def machines(self) -> list[str]:
         """Names or addresses of the server, or of its sentinels; none for a unix socket."""
         if self.sentinels:

@@ -122,7 +122,7 @@ async def _servers(server: Server) -> AsyncIterator[tuple[list[Any], list[Any]]]
 
 def _beside(server: Server, host: str, port: int) -> Any:
     options = {name: value for name, value in server.options.items() if name != "connection_class"}
-    return Redis(host=host, port=port, ssl=server.name.startswith("rediss"), **options)
+    return Redis(host=host, port=port, ssl=server.tls, **options)
 
 
 async def _check(server: Server, client: Any) -> None:

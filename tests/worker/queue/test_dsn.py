@@ -4,6 +4,7 @@ import pytest
 
 from tests.support.queue.queue_worker import SECRET, enqueueing
 from worker.queue import InvalidDSN, Queue, QueueUnavailable
+from worker.queue.dsn import parse_dsn
 
 pytestmark = pytest.mark.anyio
 
@@ -98,3 +99,16 @@ async def test_a_name_that_nobody_knows_is_said_in_words() -> None:
     said = str(refused.value)
     assert said.startswith("redis://no-such-host.invalid:6379/0: its name can't be resolved (")
     assert said.endswith("): check the spelling, /etc/hosts and DNS")
+
+
+@pytest.mark.parametrize(
+    ("dsn", "tls"),
+    [
+        ("redis://rediss-1:6379/0", False),
+        ("redis+sentinel://rediss-1/master", False),
+        ("rediss://queue/0", True),
+        ("rediss+sentinel://one,two/master", True),
+    ],
+)
+def test_the_scheme_says_whether_it_is_tls(dsn: str, tls: bool) -> None:
+    assert parse_dsn(dsn).tls is tls
