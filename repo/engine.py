@@ -97,12 +97,14 @@ class Engine(Reader):
         patience: seconds for which a write is tried again whose row another session holds; 0 where the
             database itself waits.
         prunes: whether this user may remove rows.
+        commits_early: whether a commit may be seen before it would survive a power cut.
     """
 
     name: str
     dialect: Dialect
     patience: float = 0.0
     prunes: bool = True
+    commits_early: bool = False
 
     def __init__(self, name: str) -> None:
         self.name = name

@@ -100,7 +100,7 @@ class PostgresEngine(Engine):
         return done
 
     async def sync(self) -> None:
-        """Nothing: each commit was durable, or a failover would forget a claim whose worker goes on."""
+        """Nothing: no commit is early, or a failover would forget a claim whose worker goes on."""
 
     async def tidy_up(self) -> None:
         """Nothing: PostgreSQL's own daemons do."""

@@ -25,6 +25,7 @@ class SqliteEngine(Engine):
     """One SQLite file."""
 
     dialect = _dialect
+    commits_early = True
 
     def __init__(self, file: SqliteFile) -> None:
         super().__init__(str(file.path))

@@ -150,7 +150,7 @@ class GroupCommit:
     async def _write_group(self, group: Sequence[_Call]) -> None:
         repeats = False
         # Nobody is to see a row's end that a power cut may still take, so one of them decides for its group.
-        durable = any(call.write.durable for call in group)
+        durable = not self._engine.commits_early or any(call.write.durable for call in group)
         try:
             for left in reversed(range(_TRIES)):
                 try:
