@@ -153,8 +153,17 @@ def main() -> None:
         with tempfile.TemporaryDirectory(prefix="mutant-", ignore_cleanup_errors=True) as scratch:
             copy(patch, Path(scratch))
             with ThreadPoolExecutor() as side_by_side:
-                storm_run = ["-m", "tests.storm", "--seed", _SEED, "--minutes", _MINUTES, "--no-prefix"]
-                storm_run += ["--store", patch.store]
+                storm_run = [
+                    "-m",
+                    "tests.storm",
+                    "--seed",
+                    _SEED,
+                    "--minutes",
+                    _MINUTES,
+                    "--no-prefix",
+                    "--store",
+                    patch.store,
+                ]
                 storming = side_by_side.submit(_run, scratch, *storm_run)
                 tested = _run(
                     scratch, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *patch.tests.split()

@@ -72,7 +72,10 @@ class _Run:
         else:
             self._row[lifecycle_id] = after
         open_rows = self._open_of[self._decky(lifecycle_id)]
-        (open_rows.add if after in OPEN else open_rows.discard)(lifecycle_id)
+        if after in OPEN:
+            open_rows.add(lifecycle_id)
+        else:
+            open_rows.discard(lifecycle_id)
 
     def over(self) -> None:
         """The log and the history tell of the same run."""

@@ -80,16 +80,10 @@ class Daemon:
     async def log(self, event: str, count: int = 1, **fields: Any) -> dict[str, Any]:
         """Wait until an event has been logged `count` times; the last of them."""
         wanted = {"event": event, **fields}
-        found: list[dict[str, Any]] = []
-        seen = 0
         with suppress(TimeoutError):
             async with asyncio.timeout(HANG_GUARD_S), self._news:
-                while True:
-                    new, seen = self.lines[seen:], len(self.lines)
-                    found += [line for line in new if wanted.items() <= line.items()]
-                    if self._ended or len(found) >= count:
-                        break
-                    await self._news.wait()
+                await self._news.wait_for(lambda: self._ended or len(self.logged(**wanted)) >= count)
+        found = self.logged(**wanted)
         assert len(found) >= count, f"{wanted} was not logged: {self.garbage or self.lines[-3:]}"
         return found[count - 1]
 

@@ -6,10 +6,17 @@ from typing import Any
 NOON = datetime(2026, 5, 4, 12, tzinfo=UTC)
 
 
-def row(number: int = 1, decky_name: str = "decky-01", status: str = "pending", **more: Any) -> Any:
-    """A row; its times, where given, in seconds after noon."""
-    times = {name: more.pop(name, None) for name in ("started_at", "claimed_at", "completed_at")}
-    times["started_at"] = times["started_at"] or 0
+def row(
+    number: int = 1,
+    decky_name: str = "decky-01",
+    status: str = "pending",
+    *,
+    started_at: float = 0,
+    claimed_at: float | None = None,
+    completed_at: float | None = None,
+    **more: Any,
+) -> Any:
+    """A row; its times in seconds after noon."""
     return {
         "id": f"01a20993-0000-7000-8000-{number:012d}",
         "decky_name": decky_name,
@@ -19,7 +26,9 @@ def row(number: int = 1, decky_name: str = "decky-01", status: str = "pending", 
         "error": "no" if status == "failed" else None,
         "attempt": 1,
         "retry_of": None,
-        **{name: _moment(seconds) for name, seconds in times.items()},
+        "started_at": _moment(started_at),
+        "claimed_at": _moment(claimed_at),
+        "completed_at": _moment(completed_at),
     } | more
 
 
