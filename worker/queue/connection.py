@@ -7,12 +7,17 @@ import os
 import re
 import socket
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 from arq.connections import ArqRedis
-from redis.asyncio import BlockingConnectionPool
-from redis.asyncio.sentinel import MasterNotFoundError, Sentinel, SentinelConnectionPool
+from redis.asyncio import BlockingConnectionPool, ConnectionPool, Redis, SSLConnection
+from redis.asyncio.sentinel import (
+    MasterNotFoundError,
+    Sentinel,
+    SentinelConnectionPool,
+    SentinelManagedConnection,
+)
 from redis.exceptions import AuthenticationWrongNumberOfArgsError, RedisError
 
 from repo.base import StoreIdentity
@@ -27,11 +32,13 @@ CONNECT_TIMEOUT = 2.0
 """Seconds for a connection to be made."""
 SOCKET_TIMEOUT = 3.0
 """Seconds for any one answer. arq and redis-py have no limit of their own: a frozen server froze arq."""
-SENTINEL_TIMEOUT = 0.5
+SENTINEL_TIMEOUT = 1.0
 """Seconds for a sentinel to answer before the next is asked."""
 OPERATION_TIMEOUT = 5.0
 """Seconds for one whole operation, waiting for a free connection included."""
 
+_UNNAMED: dict[str, Any] = {"lib_name": None, "lib_version": None}
+"""No command more for each connection, to say whose it is."""
 _IN_SCRIPT = re.compile(r"\.? script: (?:[0-9a-f]{40}, )?on .*$")
 """What Redis adds to an error in a script; Valkey adds it without the script's hash."""
 _TLS_ALERTS = {
@@ -59,6 +66,26 @@ class ClusterNode(RedisError):
     """A server that says of itself that it is a node of a cluster."""
 
 
+class _TLSConnection(SSLConnection):
+    """Trusts the authority of the DSN alone, and reads its files anew each time, so that a renewed one holds.
+
+    redis-py trusts the system's authorities too, and reads those holds the loop up for 50 ms each time.
+    """
+
+    def _connection_arguments(self) -> Mapping[str, Any]:
+        context = ssl.create_default_context(cafile=self.ca_certs)
+        context.check_hostname = self.check_hostname
+        context.verify_mode = self.cert_reqs
+        if self.certfile:
+            context.load_cert_chain(self.certfile, self.keyfile)
+        self.ssl_context.context = context
+        return super()._connection_arguments()
+
+
+class _MasterTLSConnection(SentinelManagedConnection, _TLSConnection):
+    pass
+
+
 class _SentinelPool(SentinelConnectionPool, BlockingConnectionPool):
     """Connections to whichever server the sentinels call the master; waits for a free one, as others do."""
 
@@ -71,27 +98,29 @@ def connect(server: Server, *, connections: int, queue: str) -> ArqRedis:
         "socket_connect_timeout": CONNECT_TIMEOUT,
         "socket_timeout": SOCKET_TIMEOUT,
         "health_check_interval": 30,
-        "lib_name": None,
-        "lib_version": None,
+        **_UNNAMED,
         **server.options,
     }
+    if server.tls:
+        options["connection_class"] = _MasterTLSConnection if server.master else _TLSConnection
     pool: BlockingConnectionPool
     if server.master:
-        tls = options.pop("connection_class", None) is not None
-        sentinel = Sentinel(  # type: ignore[no-untyped-call]
-            server.sentinels,
-            sentinel_kwargs={
-                "socket_connect_timeout": SENTINEL_TIMEOUT,
-                "socket_timeout": SENTINEL_TIMEOUT,
-                "lib_name": None,
-                "lib_version": None,
-                **server.sentinel_options,
-            },
-        )
-        pool = _SentinelPool(server.master, sentinel, ssl=tls, **options)  # type: ignore[no-untyped-call]
+        sentinel = Sentinel(())  # type: ignore[no-untyped-call]
+        patience = {"socket_connect_timeout": SENTINEL_TIMEOUT, "socket_timeout": SENTINEL_TIMEOUT}
+        theirs = {**patience, **server.sentinel_options}
+        sentinel.sentinels = [client_at(server, *each, theirs) for each in server.sentinels]
+        pool = _SentinelPool(server.master, sentinel, **options)  # type: ignore[no-untyped-call]
     else:
         pool = BlockingConnectionPool(**options)
     return ArqRedis(pool, job_serializer=encode, job_deserializer=decode, default_queue_name=queue)
+
+
+def client_at(server: Server, host: str, port: int, options: Mapping[str, Any]) -> Redis:
+    """A client of a machine beside the server, with options of redis-py's connection."""
+    options = {"host": host, "port": port, **_UNNAMED, **options}
+    if server.tls:
+        options["connection_class"] = _TLSConnection
+    return Redis.from_pool(ConnectionPool(**options))
 
 
 async def disconnect(redis: ArqRedis) -> None:

@@ -157,8 +157,6 @@ def _sentinel(scheme: str, rest: str) -> Server:
     given = options.keys() & _SENTINEL_OPTIONS.keys()
     for_sentinels = {_SENTINEL_OPTIONS[name]: options.pop(name) for name in given}
     for_sentinels |= {name: value for name, value in options.items() if name.startswith(("ssl_", "socket_"))}
-    if plain == "rediss":
-        for_sentinels["ssl"] = True
     named = ",".join(_address(*each) for each in sentinels)
     name = f"{scheme}://{named}/{master}?db={options.get('db', 0)}"
     return Server(name, options, master, sentinels, for_sentinels)

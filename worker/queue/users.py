@@ -15,11 +15,10 @@ from hashlib import sha256
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
-from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
 from repo.base import ID
-from worker.queue.connection import QueueUnavailable, connect, disconnect, reaching
+from worker.queue.connection import QueueUnavailable, client_at, connect, disconnect, reaching
 from worker.queue.dsn import Server, parse_dsn
 from worker.queue.jobs import key_patterns
 
@@ -112,17 +111,13 @@ async def _servers(server: Server) -> AsyncIterator[tuple[list[Any], list[Any]]]
             if server.master:
                 manager = first.connection_pool.sentinel_manager
                 sentinels = list(manager.sentinels)
-                servers += [_beside(server, *each) for each in await manager.discover_slaves(server.master)]
+                slaves = await manager.discover_slaves(server.master)
+                servers += [client_at(server, host, port, server.options) for host, port in slaves]
             yield servers, sentinels
     finally:
         await disconnect(first)
         for each in servers[1:]:
             await each.aclose()
-
-
-def _beside(server: Server, host: str, port: int) -> Any:
-    options = {name: value for name, value in server.options.items() if name != "connection_class"}
-    return Redis(host=host, port=port, ssl=server.tls, **options)
 
 
 async def _check(server: Server, client: Any) -> None:

@@ -1,6 +1,7 @@
 """Servers that are not a plain one: with TLS, behind Sentinel, a cluster's node, too far away."""
 
 import asyncio
+import shutil
 import socket
 import ssl
 import struct
@@ -70,6 +71,21 @@ async def test_tls_that_fails_says_how(
             await queue.ping()
     assert "\n" not in str(refused.value)
     assert SECRET not in str(refused.value)
+
+
+async def test_only_the_named_authority_is_trusted_and_its_file_may_be_renewed(
+    tls_server: RedisProgram, certificates: Certificates, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", certificates("ca.crt"))  # so the system trusts it
+    authority = tmp_path / "authority.crt"
+    shutil.copy(certificates("stranger.crt"), authority)
+    client = f"ssl_certfile={certificates('client.crt')}&ssl_keyfile={certificates('client.key')}"
+    dsn = f"rediss://{HOST}:{tls_server.port}/0?ssl_ca_certs={authority}&{client}"
+    async with enqueueing(dsn) as queue:
+        with pytest.raises(QueueUnavailable, match="its certificate is not trusted"):
+            await queue.ping()
+        shutil.copy(certificates("ca.crt"), authority)
+        await queue.ping()
 
 
 async def test_an_alert_that_a_reset_overtook_is_guessed(certificates: Certificates) -> None:
