@@ -137,10 +137,11 @@ class Machine:
             self._leader = said["X_NSPAWN_LEADER_PID"]
 
     def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        """Run a command inside as root; with `check` a failure is an AssertionError that shows its output."""
+        """Run a command inside as root; with `check` a failure is an AssertionError that shows why."""
         done = subprocess.run(self._inside(*command), capture_output=True, text=True, check=False)
         if check and done.returncode != 0:
-            raise AssertionError(f"{' '.join(command)}: exit {done.returncode}\n{done.stdout}{done.stderr}")
+            said = f"exit {done.returncode}\n{done.stdout}{done.stderr}\n{self._last_of_journal()}"
+            raise AssertionError(f"{' '.join(command)}: {said}")
         return done
 
     def show(self, unit: str, *properties: str) -> dict[str, str]:
@@ -168,8 +169,7 @@ class Machine:
             finally:
                 give_up.cancel()
                 journal.kill()
-        last = self.run("journalctl", "--boot", "--lines=30", "--no-pager").stdout
-        raise AssertionError(f"nothing like it in the journal for {HANG_GUARD_S:g} s; its end is:\n{last}")
+        raise AssertionError(f"nothing like it for {HANG_GUARD_S:g} s\n{self._last_of_journal()}")
 
     def cursor(self) -> str:
         """Where the journal is now, for `wait_for`."""
@@ -195,6 +195,10 @@ class Machine:
             except subprocess.TimeoutExpired:
                 self._nspawn.kill()
                 self._nspawn.wait()
+
+    def _last_of_journal(self) -> str:
+        last = self.run("journalctl", "--boot", "--lines=30", "--no-pager", check=False).stdout
+        return f"the journal's end is:\n{last}"
 
     def _inside(self, *command: str) -> list[str]:
         return ["nsenter", f"--target={self._leader}", "--all", *_ENVIRONMENT, *command]
