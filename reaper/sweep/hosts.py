@@ -12,7 +12,7 @@ from repo.errors import StoreUnavailable
 from repo.factory import observer_of
 from repo.lifecycle import Sighting
 from worker.logging.emit import emit
-from worker.service.presence import Told
+from worker.service.presence import SessionLog
 
 LEAST_GAP_S = 10.0
 """Two looks may be so far apart, or five sweeps, before the count of absence begins anew; in seconds."""
@@ -35,7 +35,7 @@ class Hosts:
         self._observer = observer_of(settings, settings.host_lost_after, gap)
         self._often = _often(settings)
         self._may_look: bool | None = None
-        self._told = Told("observer")
+        self._session = SessionLog("observer")
 
     def reload(self, settings: ReaperSettings) -> None:
         """Take over when a host is lost."""
@@ -63,9 +63,9 @@ class Hosts:
             sightings = await self._observer.look()
             lost, returned = await self._observer.changes()
         except StoreUnavailable as error:
-            self._told(str(error))
+            self._session(str(error))
             return None
-        self._told(None)
+        self._session(None)
         for host in lost:
             emit("host.lost", host_uuid=host, absent_s=round(sightings[host].absent_for, 3))
         for back in returned:

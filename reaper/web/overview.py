@@ -12,7 +12,7 @@ from repo.base import Lifecycle
 from repo.errors import StoreError
 
 SHOWN: Final = 200
-"""Rows of a list that are shown; how many more there are is told."""
+"""Rows of a list that are shown; how many more there are is shown too."""
 _LOOK_AGAIN: Final = 10
 """Looks after which what has ended is asked for once more, whether or not an end was noticed."""
 _PATIENCE_S: Final = 5.0
@@ -31,7 +31,7 @@ async def overview(
         selection: which rows.
         operation_timeout: seconds that an operation may take.
     """
-    told: dict[str, Any] = {}
+    sent: dict[str, Any] = {}
     ended: list[Lifecycle] = []
     seen, age = -1, 0
     await watcher.look()
@@ -44,9 +44,9 @@ async def overview(
             except StoreError:
                 seen = -1
         age += 1
-        yield _changed(told, _state(watcher, selection, ended, operation_timeout))
+        yield _changed(sent, _state(watcher, selection, ended, operation_timeout))
         with contextlib.suppress(StoreError):
-            await watcher.figures()  # told with the next; the first must not wait for them
+            await watcher.figures()  # sent with the next; the first must not wait for them
         if not await watcher.news():
             return
 
@@ -56,13 +56,13 @@ def _state(
 ) -> dict[str, Any]:
     wanted = [row for row in watcher.open_rows if selection.takes(row)]
     lists = {state: [row for row in wanted if row["status"] == state] for state in ("running", "pending")}
-    whys = waits(watcher.open_rows, datetime.now(UTC), queue_up=watcher.queue_health.up is not False)
+    reasons = waits(watcher.open_rows, datetime.now(UTC), queue_up=watcher.queue_health.up is not False)
     views: list[View] = []
     for row in (*lists["running"][:SHOWN], *lists["pending"][:SHOWN]):
-        said = watcher.lines(row["id"])
+        lines = watcher.lines(row["id"])
         views.append(
             view(row, operation_timeout)
-            | {"line": said[-1][1] if said else "", "why": whys.get(row["id"], "")}
+            | {"line": lines[-1][1] if lines else "", "why": reasons.get(row["id"], "")}
         )
     views += [view(row, operation_timeout) for row in ended]
     figures = watcher.counted
@@ -79,11 +79,11 @@ def _state(
     }
 
 
-def _changed(told: dict[str, Any], state: dict[str, Any]) -> dict[str, Any]:
-    """What is to be told of a state, to whom this was told before."""
-    rows = {key: row for key, row in state["rows"].items() if told.get("rows", {}).get(key) != row}
-    news = {key: value for key, value in state.items() if key != "rows" and told.get(key) != value}
-    told |= state
+def _changed(sent: dict[str, Any], state: dict[str, Any]) -> dict[str, Any]:
+    """What is to be sent of a state, to whom this was sent before."""
+    rows = {key: row for key, row in state["rows"].items() if sent.get("rows", {}).get(key) != row}
+    news = {key: value for key, value in state.items() if key != "rows" and sent.get(key) != value}
+    sent |= state
     return {"now": _now(), **news} | ({"rows": [*rows.values()]} if rows else {})
 
 
@@ -121,7 +121,7 @@ def waits(open_rows: Iterable[Lifecycle], now: datetime, *, queue_up: bool = Tru
         now: aware.
         queue_up: whether Redis can be used.
     """
-    whys: dict[str, str] = {}
+    reasons: dict[str, str] = {}
     first: dict[tuple[str | None, str], Lifecycle] = {}
     behind: Counter[tuple[str | None, str]] = Counter()
     before: Counter[tuple[str | None, str]] = Counter()
@@ -131,17 +131,17 @@ def waits(open_rows: Iterable[Lifecycle], now: datetime, *, queue_up: bool = Tru
             running, pending = before[host, "running"], before[host, "pending"]
             if (ahead := first.get(decky)) is not None:
                 more = f" and {behind[decky] - 1} more" if behind[decky] > 1 else ""
-                whys[row["id"]] = f"for its decky's {ahead['status']} {ahead['operation']}{more}"
+                reasons[row["id"]] = f"for its decky's {ahead['status']} {ahead['operation']}{more}"
             elif running or pending:
-                whys[row["id"]] = f"for a free worker; before it {running} running, {pending} pending"
+                reasons[row["id"]] = f"for a free worker; before it {running} running, {pending} pending"
             elif (now - datetime.fromisoformat(row["started_at"])).total_seconds() > _PATIENCE_S:
-                whys[row["id"]] = "no worker of its host takes it; does one run?"
+                reasons[row["id"]] = "no worker of its host takes it; does one run?"
             elif not queue_up:
-                whys[row["id"]] = "a worker finds it in the store, since Redis is away"
+                reasons[row["id"]] = "a worker finds it in the store, since Redis is away"
         first.setdefault(decky, row)
         behind[decky] += 1
         before[host, row["status"]] += 1
-    return whys
+    return reasons
 
 
 def hosts(

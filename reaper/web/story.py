@@ -21,17 +21,17 @@ async def story(
     watcher: Watcher, lifecycle_id: str, *, operation_timeout: float, may_act: bool
 ) -> AsyncIterator[dict[str, Any]]:
     """What the page of a row shows, for ever: whole, each time that it has changed; null for no such row."""
-    told: Any = ()
+    sent: Any = ()
     while True:
         try:
             found = await _story(watcher, lifecycle_id, operation_timeout)
             found = found and found | {"actions": _actions(found["row"]) if may_act else []}
         except StoreError:
-            found = told
+            found = sent
         health = {"store": watcher.store._asdict(), "queue": watcher.queue_health._asdict()}
         news = {"now": datetime.now().astimezone().isoformat(), **health}
-        yield news if found == told else news | {"story": found}
-        told = found
+        yield news if found == sent else news | {"story": found}
+        sent = found
         if not await watcher.news():
             return
 
@@ -45,12 +45,12 @@ async def _story(watcher: Watcher, lifecycle_id: str, operation_timeout: float) 
         watcher.repository.list_around(row, _AROUND),
         watcher.repository.list_deployed(host_uuid=row["host_uuid"], decky_name=row["decky_name"]),
     )
-    said = watcher.lines(row["id"])
+    lines = watcher.lines(row["id"])
     waiting = waits(watcher.open_rows, datetime.now().astimezone()) if row["status"] == "pending" else {}
     return {
         "row": view(row, operation_timeout)
-        | {"line": said[-1][1] if said else "", "why": waiting.get(row["id"], "")},
-        "steps": steps(row, around, said),
+        | {"line": lines[-1][1] if lines else "", "why": waiting.get(row["id"], "")},
+        "steps": steps(row, around, lines),
         "request": None
         if payload is None
         else yaml.safe_dump(masked(payload), sort_keys=False, allow_unicode=True),
@@ -59,7 +59,7 @@ async def _story(watcher: Watcher, lifecycle_id: str, operation_timeout: float) 
     }
 
 
-def steps(row: Lifecycle, around: list[Lifecycle], said: list[tuple[str, str]]) -> list[dict[str, Any]]:
+def steps(row: Lifecycle, around: list[Lifecycle], lines: list[tuple[str, str]]) -> list[dict[str, Any]]:
     """What happened to a row, in order, each with the seconds since the step before.
 
     Args:
@@ -77,7 +77,7 @@ def steps(row: Lifecycle, around: list[Lifecycle], said: list[tuple[str, str]]) 
     if row["claimed_at"] is not None:
         owner = Owner.parse(row["owner"] or "")
         found.append((row["claimed_at"], "claimed", f"by worker {owner.pid}" if owner else "", None))
-    found += [(at, "said", line, None) for at, line in said]
+    found += [(at, "output", line, None) for at, line in lines]
     if row["cancel_requested_at"] is not None:
         found.append((row["cancel_requested_at"], "cancel asked for", "", None))
     if row["completed_at"] is not None:
@@ -90,13 +90,13 @@ def steps(row: Lifecycle, around: list[Lifecycle], said: list[tuple[str, str]]) 
         if each["retry_of"] == row["id"] and each["id"] != row["retry_id"]
     ]
     found.sort(key=lambda step: datetime.fromisoformat(step[0]))
-    told: list[View] = []
+    dated: list[View] = []
     for at, what, text, other in found:
         after = (
-            datetime.fromisoformat(at) - datetime.fromisoformat(told[-1]["at"] if told else at)
+            datetime.fromisoformat(at) - datetime.fromisoformat(dated[-1]["at"] if dated else at)
         ).total_seconds()
-        told.append({"at": at, "what": what, "text": text, "row": other, "after": after})
-    return told
+        dated.append({"at": at, "what": what, "text": text, "row": other, "after": after})
+    return dated
 
 
 def _actions(row: View) -> list[str]:

@@ -164,9 +164,9 @@ class Watcher:
                 hosts.setdefault(row["host_uuid"], []).append(row["id"])
         for host_uuid, ids in hosts.items():
             for lifecycle_id, line in (await self._queue.lines(host_uuid, ids)).items():
-                said = self._lines.setdefault(lifecycle_id, deque(maxlen=_LINES))
-                if not said or said[-1][1] != line:
-                    said.append((_now(), line))
+                lines = self._lines.setdefault(lifecycle_id, deque(maxlen=_LINES))
+                if not lines or lines[-1][1] != line:
+                    lines.append((_now(), line))
         for forgotten in [*self._lines][: max(0, len(self._lines) - _OPERATIONS)]:
             del self._lines[forgotten]
 

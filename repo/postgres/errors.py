@@ -57,7 +57,7 @@ def explained(error: Exception, name: str, waited: float = 0) -> StoreError:
         name: of the store, without any secret.
         waited: seconds that the server was waited for.
     """
-    said = first_line(error)
+    reason = first_line(error)
     match _state(error):
         case "55P03":
             return StoreBusy(f"{name}: another session holds this row; see pg_stat_activity, then try again")
@@ -68,22 +68,22 @@ def explained(error: Exception, name: str, waited: float = 0) -> StoreError:
         case "40001" | "40P01":
             return StoreBusy(f"{name}: other sessions wrote the same rows at once; try again")
         case "53100":
-            return StoreFull(f"{name}: no space is left on the server ({said}); free some, restart nothing")
+            return StoreFull(f"{name}: no space is left on the server ({reason}); free some, restart nothing")
         case "25006":
             return StoreUnusable(
                 f"{name}: takes no writes (a standby, or read-only); name the primary, or all servers with"
                 " target_session_attrs=read-write"
             )
         case "42501":
-            return StoreUnusable(f"{name}: this role may not do that ({said})")
+            return StoreUnusable(f"{name}: this role may not do that ({reason})")
     if is_lost(error):
-        return StoreUnreachable(f"{name}: {_unreachable(said)}{f'; waited {waited:g} s' if waited else ''}")
-    return StoreUnusable(f"{name}: PostgreSQL refused ({said})")
+        return StoreUnreachable(f"{name}: {_unreachable(reason)}{f'; waited {waited:g} s' if waited else ''}")
+    return StoreUnusable(f"{name}: PostgreSQL refused ({reason})")
 
 
-def _unreachable(said: str) -> str:
-    hints = [hint for word, hint in _HINTS.items() if word in said]
-    return f"{said}; {hints[0]}" if hints else said
+def _unreachable(reason: str) -> str:
+    hints = [hint for word, hint in _HINTS.items() if word in reason]
+    return f"{reason}; {hints[0]}" if hints else reason
 
 
 def _state(error: Exception) -> str:

@@ -62,15 +62,15 @@ class _Line(NamedTuple):
     """What a look finds of one host.
 
     Attributes:
-        told: a reaper has told that it is lost.
-        was_lost: it is back, and no reaper has told that yet.
+        reported: a reaper has logged that it is lost.
+        was_lost: it is back, and no reaper has logged that yet.
     """
 
     host: str
     present: bool
     seen_at: datetime | None
     lost: bool
-    told: bool
+    reported: bool
     was_lost: bool
     has_role: bool
 
@@ -141,7 +141,7 @@ class Observer:
             raise explained(error, self._server.name) from None
         found = {line.host: self._sighting(line) for line in lines}
         self._newly_lost = {
-            line.host: line.seen_at for line in lines if found[line.host].lost and not line.told
+            line.host: line.seen_at for line in lines if found[line.host].lost and not line.reported
         }
         self._back = {line.host for line in lines if line.present and line.was_lost}
         self._removed = any(not line.has_role and line.seen_at is None for line in lines)

@@ -36,7 +36,7 @@ from worker.liveness.locks import DeckyLocks
 
 name, root = sys.argv[1], Path(sys.argv[2])
 with DeckyLocks(LockDirectory(root)).try_lock(name, None) as lock:
-    apply = ComposeRuntime(root).apply(name, json.load(sys.stdin), lock_fd=lock.fd, tell=[].append)
+    apply = ComposeRuntime(root).apply(name, json.load(sys.stdin), lock_fd=lock.fd, on_line=[].append)
     asyncio.run(apply)
 """
 
@@ -51,7 +51,7 @@ def lock(compose_decky: ComposeDecky, tmp_path: Path) -> Iterator[DeckyLock]:
 
 async def apply(decky: ComposeDecky, document: dict[str, Any], lock: DeckyLock, root: Path) -> None:
     async with asyncio.timeout(HANG_GUARD_S):
-        await ComposeRuntime(root).apply(decky.name, document, lock_fd=lock.fd, tell=print)
+        await ComposeRuntime(root).apply(decky.name, document, lock_fd=lock.fd, on_line=print)
 
 
 async def refused(decky: ComposeDecky, document: dict[str, Any], lock: DeckyLock, root: Path) -> str:
@@ -189,7 +189,7 @@ async def test_a_name_that_compose_does_not_take_is_a_project_of_its_own(
     lower = deckies[0].name
     deckies[1].name = f"{lower.title()}.lan"
     with pytest.raises(OperationFailed):
-        await ComposeRuntime(tmp_path).apply("a/b", deckies[0].document(), lock_fd=0, tell=print)
+        await ComposeRuntime(tmp_path).apply("a/b", deckies[0].document(), lock_fd=0, on_line=print)
     for decky in deckies:
         held = DeckyLocks(LockDirectory(tmp_path)).try_lock(decky.name, None)
         assert held is not None

@@ -56,8 +56,8 @@ class RowAtWork:
         lock_fd = self._lock.fd
         await self._in_time(
             Mask(selected),
-            lambda tell: self._runtime.apply(
-                self.decky_name, selected, lock_fd=lock_fd, tell=tell, operation=self._row["operation"]
+            lambda on_line: self._runtime.apply(
+                self.decky_name, selected, lock_fd=lock_fd, on_line=on_line, operation=self._row["operation"]
             ),
         )
 
@@ -66,7 +66,7 @@ class RowAtWork:
         mask = Mask(self.deployed.document if self.deployed else {})
         lock_fd = self._lock.fd
         await self._in_time(
-            mask, lambda tell: self._runtime.remove(self.decky_name, lock_fd=lock_fd, tell=tell)
+            mask, lambda on_line: self._runtime.remove(self.decky_name, lock_fd=lock_fd, on_line=on_line)
         )
 
     async def _in_time(self, mask: Mask, act: Callable[[Callable[[str], None]], Awaitable[None]]) -> None:
@@ -84,14 +84,14 @@ class RowAtWork:
 
         before = children_ended()
 
-        def tell(line: str) -> None:
+        def on_line(line: str) -> None:
             line = mask(line)[:MAX_LINE]
             emit("runtime.output", lifecycle_id=self._row["id"], decky_name=self.decky_name, line=line)
             self._progress.line(self._row["id"], line)
 
         try:
             async with asyncio.timeout(self._time_limit) as timer:
-                await act(tell)
+                await act(on_line)
         except TimeoutError:
             if not timer.expired():
                 raise  # the runtime's own, such as ETIMEDOUT

@@ -54,12 +54,12 @@ class ConsoleLine:
         head = " ".join(filter(None, [self._paint(clock(line), _DIM), shown, self._about(line)]))
         why = str(line.get("error") or line.get("reason") or line.get("line") or "")
         below: list[str] = []
-        for told, paint in ((", ".join(self._facts(line)), 0), (text, 0), (why, colour)):
-            if not below and self._fits(f"{head}: {printable(told)}"):
-                joint = ": " if told is why and told and not head.endswith(" ") else " "
-                head = f"{head}{joint}{self._paint(printable(told), paint)}" if told else head
+        for part, paint in ((", ".join(self._facts(line)), 0), (text, 0), (why, colour)):
+            if not below and self._fits(f"{head}: {printable(part)}"):
+                joint = ": " if part is why and part and not head.endswith(" ") else " "
+                head = f"{head}{joint}{self._paint(printable(part), paint)}" if part else head
             else:
-                below += self._below(told, paint)
+                below += self._below(part, paint)
         return "\n".join([head.rstrip(), *below, *self._below(str(line.get("exception", "")), 0)])
 
     def _fits(self, text: str) -> bool:
@@ -97,11 +97,11 @@ class ConsoleLine:
             facts.append(f"pid {owner.pid}")
         idle = (None, 0) if line.get("event") == "reaper.swept" else (None,)
         pairs = {key: value for key, value in line.items() if key not in _NOT_AS_PAIRS}
-        said = str(line.get("reason", ""))
+        reason = str(line.get("reason", ""))
         return facts + [
             printable(f"{key} {value}")
             for key, value in pairs.items()
-            if isinstance(value, list) or (value not in idle and str(value) not in said)
+            if isinstance(value, list) or (value not in idle and str(value) not in reason)
         ]
 
     def _paint(self, text: str, colour: int) -> str:

@@ -66,16 +66,16 @@ class Runtime(Protocol):
         document: dict[str, Any],
         *,
         lock_fd: int,
-        tell: Callable[[str], None],
+        on_line: Callable[[str], None],
         operation: str = "deploy",
     ) -> None:
         """Make the decky exactly this document, which holds this decky's services only.
 
         Services that are not in it are removed, unchanged ones are left untouched. Returns once every service
         is up. `lock_fd` is the decky's locked file; children that could still change the decky inherit it.
-        `tell` takes a line for each thing that it does, as it does it; it returns at once and hides secrets.
-        `operation` is what it is done for. Raises OperationFailed. When cancelled, ends and awaits its
-        children before it lets go.
+        `on_line` takes a line for each thing that it does, as it does it; it returns at once and hides
+        secrets. `operation` is what it is done for. Raises OperationFailed. When cancelled, ends and awaits
+        its children before it lets go.
         """
 
     async def remove(
@@ -83,9 +83,9 @@ class Runtime(Protocol):
         decky_name: str,
         *,
         lock_fd: int | None = None,
-        tell: Callable[[str], None] | None = None,
+        on_line: Callable[[str], None] | None = None,
     ) -> None:
-        """Take the decky down; does nothing where there is none. `lock_fd` and `tell` as for `apply`."""
+        """Take the decky down; does nothing where there is none. `lock_fd` and `on_line` as for `apply`."""
 
 
 def project_name(decky_name: str) -> str:

@@ -61,36 +61,36 @@ class CommandRuntime:
         document: dict[str, Any],
         *,
         lock_fd: int,
-        tell: Callable[[str], None],
+        on_line: Callable[[str], None],
         operation: str = "deploy",
     ) -> None:
         """Have the program make the decky exactly this document; see `worker.runtimes.base.Runtime`."""
         file = self._file(decky_name)
         write_document(file, document)
-        await self._call([operation, decky_name, str(file), *document["services"]], lock_fd, tell)
+        await self._call([operation, decky_name, str(file), *document["services"]], lock_fd, on_line)
 
     async def remove(
         self,
         decky_name: str,
         *,
         lock_fd: int | None = None,
-        tell: Callable[[str], None] | None = None,
+        on_line: Callable[[str], None] | None = None,
     ) -> None:
         """Have the program take the decky down; the document goes after it."""
         file = self._file(decky_name)
-        await self._call(["teardown", decky_name, str(file)], lock_fd, tell)
+        await self._call(["teardown", decky_name, str(file)], lock_fd, on_line)
         file.unlink(missing_ok=True)
 
     def _file(self, decky_name: str) -> Path:
         return decky_directory(self._state_dir, decky_name) / "compose.yaml"
 
     async def _call(
-        self, arguments: list[str], lock_fd: int | None, tell: Callable[[str], None] | None
+        self, arguments: list[str], lock_fd: int | None, on_line: Callable[[str], None] | None
     ) -> None:
         inherited = () if lock_fd is None else (lock_fd,)
         command = [*self._command, *arguments]
         try:
-            finished = await run(command, env=environment(), pass_fds=inherited, on_line=tell)
+            finished = await run(command, env=environment(), pass_fds=inherited, on_line=on_line)
         except OSError as error:
             raise OperationFailed(f"{self._command[0]} can't be run: {error.strerror}") from None
         if finished.status != 0:

@@ -82,8 +82,8 @@ class ComposeRuntime:
         except TimeoutError:
             raise RuntimeAway(f"the Docker engine didn't answer in {_CHECK_PATIENCE:g} s") from None
         if answer.status != 0:
-            said = answer.lines[-1] if answer.lines else f"exit status {answer.status}"
-            raise RuntimeAway(f"the Docker engine can't be reached, start it or join its group: {said}")
+            reason = answer.lines[-1] if answer.lines else f"exit status {answer.status}"
+            raise RuntimeAway(f"the Docker engine can't be reached, start it or join its group: {reason}")
         if not await keeps_descriptors(command):
             raise RuntimeUnavailable(
                 f"{' '.join(command)} closes the descriptors that it inherits, so that a decky's lock would"
@@ -98,7 +98,7 @@ class ComposeRuntime:
         document: dict[str, Any],
         *,
         lock_fd: int,
-        tell: Callable[[str], None],
+        on_line: Callable[[str], None],
         operation: str = "deploy",
     ) -> None:
         """Make the decky's project exactly this document; see `worker.runtimes.base.Runtime`."""
@@ -111,19 +111,19 @@ class ComposeRuntime:
         if any("build" in service for service in document["services"].values()):
             up.append("--build")  # or a changed context would be ignored, and the row say succeeded
         inherit = functools.partial(run, env=environment(), pass_fds=(lock_fd,))
-        finished = await inherit(up, on_line=tell)
+        finished = await inherit(up, on_line=on_line)
         listing = _listing(compose, decky_name)
         # Asked after a success as well: `--wait` takes a container that is restarted in vain for running.
         blamed = _in_trouble(await inherit(listing))
         if finished.status == 0 and not blamed:
             return
         # What is restarted in vain is unhealthy to `--wait`, and looks well for a moment after each start.
-        looks = _LOOKS_AGAIN if "is unhealthy" in _said(finished) else 0
+        looks = _LOOKS_AGAIN if "is unhealthy" in _last_lines(finished) else 0
         while not blamed and looks:
             await asyncio.sleep(_LOOK_EVERY)
             blamed = _in_trouble(await inherit(listing))
             looks -= 1
-        reasons = [_said(finished), *_missing_networks(finished)] if finished.status != 0 else []
+        reasons = [_last_lines(finished), *_missing_networks(finished)] if finished.status != 0 else []
         for container in blamed[:_MAX_BLAMED]:
             logs = ["logs", "--no-color", "--no-log-prefix", "--tail", str(_LOG_LINES), container.service]
             last = await inherit([*compose, *logs])
@@ -138,16 +138,16 @@ class ComposeRuntime:
         decky_name: str,
         *,
         lock_fd: int | None = None,
-        tell: Callable[[str], None] | None = None,
+        on_line: Callable[[str], None] | None = None,
     ) -> None:
         """Take the decky's project down, its network too; volumes stay."""
         directory = decky_directory(self._state_dir, decky_name)
         # Found by its labels, in a directory without a document, so that one which is no good can't hinder.
         down = [*await self._project(decky_name), "down", "--remove-orphans"]
         inherited = () if lock_fd is None else (lock_fd,)
-        finished = await run(down, env=environment(), cwd=Path("/"), pass_fds=inherited, on_line=tell)
+        finished = await run(down, env=environment(), cwd=Path("/"), pass_fds=inherited, on_line=on_line)
         if finished.status != 0:
-            raise OperationFailed(_said(finished))
+            raise OperationFailed(_last_lines(finished))
         (directory / "compose.yaml").unlink(missing_ok=True)
 
     async def _project(self, decky_name: str) -> list[str]:
@@ -231,7 +231,7 @@ def _in_trouble(listing: Finished) -> list[_Container]:
     return [container for row in rows if len(row) == 3 and (container := _Container(*row)).trouble]
 
 
-def _said(finished: Finished) -> str:
+def _last_lines(finished: Finished) -> str:
     """The last lines that Compose printed, without those that only tell of progress."""
     telling = [line for line in finished.lines if not line.startswith(" ")] or finished.lines
     return (

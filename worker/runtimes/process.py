@@ -87,7 +87,7 @@ class ProcessRuntime:
         document: dict[str, Any],
         *,
         lock_fd: int,
-        tell: Callable[[str], None],
+        on_line: Callable[[str], None],
         operation: str = "deploy",
     ) -> None:
         """Make the decky's processes exactly this document's services; see `worker.runtimes.base.Runtime`.
@@ -108,10 +108,10 @@ class ProcessRuntime:
                 for name, service in wanted.items():
                     if name not in kept:
                         process = self._start(decky_name, service, directory)
-                        tell(f"{name} started")
-                        group.create_task(_up(service, directory, process.pid, process, tell))
+                        on_line(f"{name} started")
+                        group.create_task(_up(service, directory, process.pid, process, on_line))
                     elif service.healthcheck:
-                        group.create_task(_up(service, directory, kept[name], None, tell))
+                        group.create_task(_up(service, directory, kept[name], None, on_line))
         except ExceptionGroup as failures:
             raise failures.exceptions[0] from None
 
@@ -120,7 +120,7 @@ class ProcessRuntime:
         decky_name: str,
         *,
         lock_fd: int | None = None,
-        tell: Callable[[str], None] | None = None,
+        on_line: Callable[[str], None] | None = None,
     ) -> None:
         """End all processes of the decky; its logs stay."""
         await self._end(decky_name, lambda process: True)
@@ -192,13 +192,13 @@ def _reap_when_ended(process: _Detached) -> None:
 
 
 async def _up(
-    service: Service, directory: Path, pid: int, process: _Detached | None, tell: Callable[[str], None]
+    service: Service, directory: Path, pid: int, process: _Detached | None, on_line: Callable[[str], None]
 ) -> None:
     """Return once the service is up, as in `docker compose up --wait`; raise OperationFailed if it isn't."""
     if service.healthcheck is None:
         ended = await _ends_within(pid, _SETTLE)
     else:
-        ended = await _ends_before_healthy(service, service.healthcheck, directory, pid, tell)
+        ended = await _ends_before_healthy(service, service.healthcheck, directory, pid, on_line)
     if ended:
         status = process.wait() if process else 0
         how = f"was ended by signal {-status}" if status < 0 else f"exited with status {status}"
@@ -208,7 +208,7 @@ async def _up(
 
 
 async def _ends_before_healthy(
-    service: Service, check: Healthcheck, directory: Path, pid: int, tell: Callable[[str], None]
+    service: Service, check: Healthcheck, directory: Path, pid: int, on_line: Callable[[str], None]
 ) -> bool:
     """Try the healthcheck until it passes (False) or the service ends (True).
 
@@ -218,21 +218,21 @@ async def _ends_before_healthy(
     loop = asyncio.get_running_loop()
     give_up = loop.time() + check.start_period + check.interval * check.retries
     env = environment() | service.environment
-    said = told = ""
+    reason = reported = ""
     while True:
         try:
             async with asyncio.timeout(check.timeout):
                 tried = await run(check.command, env=env, cwd=directory)
-            said = "\n".join(tried.lines[-_LOG_LINES:]) or f"exit status {tried.status}"
+            reason = "\n".join(tried.lines[-_LOG_LINES:]) or f"exit status {tried.status}"
             if tried.status == 0:
                 return False
         except TimeoutError:
-            said = f"no answer in {check.timeout:g} s"
-        if said != told:
-            tell(f"{service.name} is not healthy yet: {said}")
-            told = said
+            reason = f"no answer in {check.timeout:g} s"
+        if reason != reported:
+            on_line(f"{service.name} is not healthy yet: {reason}")
+            reported = reason
         if loop.time() >= give_up:
-            raise OperationFailed(f"service {service.name} is unhealthy: {said}")
+            raise OperationFailed(f"service {service.name} is unhealthy: {reason}")
         if await _ends_within(pid, min(check.interval, _POLL)):
             return True
 

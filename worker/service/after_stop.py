@@ -20,12 +20,12 @@ def is_swept() -> bool:
         # By a descriptor, since a socket's path has 107 bytes at most, see unix(7).
         place = os.open(os.environ["DECNET_REAPER_RUNTIME_DIR"], os.O_PATH | os.O_DIRECTORY)
         run = os.environ["INVOCATION_ID"]
-        told = [os.environ.get(name, "") for name in ("SERVICE_RESULT", "EXIT_CODE", "EXIT_STATUS")]
+        how = [os.environ.get(name, "") for name in ("SERVICE_RESULT", "EXIT_CODE", "EXIT_STATUS")]
         channel = _socket.socket(_socket.AF_UNIX, _socket.SOCK_DGRAM)
         channel.bind("")  # a name to be answered at, of the kernel's choice; see "autobind" in unix(7)
         channel.settimeout(_ANSWER_PATIENCE_S)
         channel.connect(f"/proc/self/fd/{place}/reaper.sock")
-        channel.send(" ".join(["ended", run, *told]).encode())
+        channel.send(" ".join(["ended", run, *how]).encode())
         return channel.recv(len(b"swept")) == b"swept"
     except (KeyError, OSError):
         return False

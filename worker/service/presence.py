@@ -41,12 +41,12 @@ async def present(
         return
     await presence.open()
     try:
-        yield partial(presence.keep, Told("own", back, gone))
+        yield partial(presence.keep, SessionLog("own", back, gone))
     finally:
         await presence.close()
 
 
-class Told:
+class SessionLog:
     """Logs once that a session was lost, and once that it is open again.
 
     Args:
@@ -67,7 +67,7 @@ class Told:
         self._lost_at: float | None = None
 
     def __call__(self, reason: str | None) -> None:
-        """Tell how it stands.
+        """Log how it stands, where that has changed.
 
         Args:
             reason: why there is no session; None where there is one.

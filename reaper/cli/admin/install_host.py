@@ -19,7 +19,7 @@ from reaper.cli.admin import system_files as system
 from reaper.cli.admin.system_files import InstallError
 from repo.base import ID
 from repo.settings import CREDENTIALS, without_password
-from worker.queue.dsn import parse_dsn
+from worker.queue.dsn import Server, parse_dsn
 
 _NAMES = ("host_uuid", "database", "presence_database", "redis")
 _SECRETS = ("database_password", "redis")
@@ -37,10 +37,14 @@ class HostSettings:
     Attributes:
         settings: by their names, without any secret.
         secrets: the same; those that were given.
+        queue: how to reach it.
+        databases: names or addresses of the machines that they are on.
     """
 
     settings: Mapping[str, str]
     secrets: Mapping[str, str] = field(repr=False)
+    queue: Server = field(repr=False)
+    databases: list[str]
 
     @classmethod
     def read(cls, options: Mapping[str, str | None], file: IO[str] | None) -> Self | None:
@@ -64,12 +68,15 @@ class HostSettings:
         for name, option in _OPTIONS.items():
             if not everything.get(name):
                 raise InstallError(f"a host needs {option}, or {name} in the file of --secrets")
-        _check(everything)
+        if not ID.fullmatch(name := everything["host_uuid"]):
+            raise InstallError(f"{name!r} is no host id: letters, digits, and . _ - after the first")
+        databases = _databases(everything)
+        queue = parse_dsn(everything["redis"])
         settings = {name: without_password(everything[name]) for name in _NAMES if everything.get(name)}
         secrets = {name: everything[name] for name in _SECRETS if everything.get(name)}
         if secrets["redis"] == settings["redis"]:
             del secrets["redis"]
-        return cls(settings, secrets)
+        return cls(settings, secrets, queue, databases)
 
 
 def install_host(prefix: Path, host: HostSettings, *, dry_run: bool) -> list[str]:
@@ -87,7 +94,9 @@ def install_host(prefix: Path, host: HostSettings, *, dry_run: bool) -> list[str
         InstallError: the machine is another host's, a server has no address, or a file can't be written.
     """
     config = prefix / system.CONFIG
-    text, drop_in = _configured(config, host.settings), _drop_in(host.settings)
+    text = _configured(config, host.settings)
+    addresses = _addresses([*host.queue.machines, *host.databases])
+    drop_in = _DROP_IN.format(addresses=" ".join(["localhost", *addresses]))
     mode = stat.S_IMODE(config.stat().st_mode) if config.exists() else 0o644
     done = [system.write(config, text, dry_run, mode)]
     done += [system.write(prefix / path, drop_in, dry_run) for path in system.SERVER_DROP_INS]
@@ -96,7 +105,7 @@ def install_host(prefix: Path, host: HostSettings, *, dry_run: bool) -> list[str
     for name, what in _awaited(host).items():
         if not (path := _credential(prefix, name)).exists():
             done.append(f"next: write {what} to {path} (root, mode 0600)")
-    if parse_dsn(host.settings["redis"]).sentinels:
+    if host.queue.sentinels:
         done.append(
             "next: Redis on other machines than its sentinels needs a drop-in: docs/how-to/several-hosts.md"
         )
@@ -119,21 +128,18 @@ def _printed(file: IO[str]) -> dict[str, str]:
     return found
 
 
-def _check(given: Mapping[str, str]) -> None:
-    from repo.postgres.server import Server  # here, since psycopg is an extra
+def _databases(given: Mapping[str, str]) -> list[str]:
+    from repo.postgres.server import Server as Database  # here, since psycopg is an extra
 
-    if not ID.fullmatch(given["host_uuid"]):
-        raise InstallError(
-            f"{given['host_uuid']!r} is no host id: letters, digits, and . _ - after the first"
-        )
+    machines = []
     for name in ("database", "presence_database"):
         if url := given.get(name):
             if not url.startswith("postgresql://"):
                 raise InstallError(
                     f"{name}: hosts share a store in PostgreSQL: postgresql://USER@SERVER/NAME"
                 )
-            Server(url)
-    parse_dsn(given["redis"])
+            machines += Database(url).machines
+    return machines
 
 
 def _configured(config: Path, settings: Mapping[str, str]) -> str:
@@ -156,16 +162,6 @@ def _configured(config: Path, settings: Mapping[str, str]) -> str:
         else:
             text = text[: there.start()] + line + text[there.end() :]
     return text
-
-
-def _drop_in(settings: Mapping[str, str]) -> str:
-    from repo.postgres.server import Server  # here, since psycopg is an extra
-
-    machines = parse_dsn(settings["redis"]).machines
-    for name in ("database", "presence_database"):
-        if name in settings:
-            machines += Server(settings[name]).machines
-    return _DROP_IN.format(addresses=" ".join(["localhost", *_addresses(machines)]))
 
 
 def _addresses(machines: Iterable[str]) -> list[str]:

@@ -30,11 +30,11 @@ class Decky:
     def __init__(self, state_dir: Path) -> None:
         self.state_dir = state_dir
         self.runtime = ProcessRuntime(state_dir)
-        self.told: list[str] = []
+        self.lines: list[str] = []
 
     async def apply(self, services: dict[str, Any]) -> None:
         async with asyncio.timeout(HANG_GUARD_S):
-            await self.runtime.apply(self.name, {"services": services}, lock_fd=-1, tell=self.told.append)
+            await self.runtime.apply(self.name, {"services": services}, lock_fd=-1, on_line=self.lines.append)
 
     async def refused(self, services: dict[str, Any]) -> str:
         with pytest.raises(OperationFailed) as failed:
@@ -80,9 +80,9 @@ async def test_services_run_as_processes_until_any_worker_removes_them(decky: De
 async def test_a_service_that_is_just_starting_is_removed_too(decky: Decky) -> None:
     for _round in range(40):
         applying = asyncio.create_task(decky.apply({"d": IDLE}))
-        while not decky.told:
+        while not decky.lines:
             await asyncio.sleep(0)
-        decky.told.clear()
+        decky.lines.clear()
         await decky.runtime.remove(decky.name)
         with contextlib.suppress(OperationFailed):
             await applying
@@ -94,9 +94,9 @@ async def test_what_is_done_is_told_and_nothing_twice(decky: Decky) -> None:
     check = {"test": test, "interval": "10ms", "retries": 1000}
     services = {"d": IDLE, "ssh": {**IDLE, "healthcheck": check}}
     await decky.apply(services)
-    assert decky.told == ["d started", "ssh started", "ssh is not healthy yet: no host key"]
+    assert decky.lines == ["d started", "ssh started", "ssh is not healthy yet: no host key"]
     await decky.apply(services)
-    assert len(decky.told) == 3
+    assert len(decky.lines) == 3
 
 
 async def test_only_what_has_changed_is_stopped_and_started(decky: Decky) -> None:
@@ -214,8 +214,8 @@ async def test_a_service_deaf_to_sigterm_is_ended_with_its_whole_session(decky: 
 async def test_installations_and_deckies_do_not_see_each_other(decky: Decky, tmp_path: Path) -> None:
     await decky.apply({"d": IDLE})
     other = ProcessRuntime(tmp_path / "other")
-    await other.apply(decky.name, {"services": {"x": IDLE}}, lock_fd=-1, tell=decky.told.append)
-    await decky.runtime.apply("decky-02", {"services": {"y": IDLE}}, lock_fd=-1, tell=decky.told.append)
+    await other.apply(decky.name, {"services": {"x": IDLE}}, lock_fd=-1, on_line=decky.lines.append)
+    await decky.runtime.apply("decky-02", {"services": {"y": IDLE}}, lock_fd=-1, on_line=decky.lines.append)
     await other.remove(decky.name)
     await decky.runtime.remove("decky-02")
     assert set(decky.pids()) == {"d"}
@@ -241,7 +241,7 @@ async def test_a_service_that_is_just_starting_is_seen(decky: Decky) -> None:
     again = 'exec sh -c "$$0" "$$0"'  # it never does anything but start
     for _ in range(200):
         await decky.apply({"d": {"command": ["sh", "-c", again, again]}})
-    assert decky.told == ["d started"]
+    assert decky.lines == ["d started"]
 
 
 async def test_services_outlive_a_killed_worker_without_its_lock(decky: Decky) -> None:
@@ -270,7 +270,7 @@ async def main():
     os.set_inheritable(1, True)
     services = {"d": {"command": ["sleep", "1000"]}}
     runtime = ProcessRuntime(Path(sys.argv[1]))
-    await runtime.apply("decky-01", {"services": services}, lock_fd=1, tell=[].append)
+    await runtime.apply("decky-01", {"services": services}, lock_fd=1, on_line=[].append)
     print("up", flush=True)
     await asyncio.Event().wait()
 asyncio.run(main())
@@ -293,12 +293,12 @@ async def test_a_name_that_is_no_decky_is_refused_before_a_path_is_made_of_it(
     decky: Decky, name: str
 ) -> None:
     with pytest.raises(OperationFailed, match="can't be a decky's name"):
-        await decky.runtime.apply(name, {"services": {"d": IDLE}}, lock_fd=-1, tell=print)
+        await decky.runtime.apply(name, {"services": {"d": IDLE}}, lock_fd=-1, on_line=print)
 
 
 async def test_a_state_directory_that_cannot_be_used_is_a_clear_reason(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(OperationFailed, match="can't be used: "):
         await ProcessRuntime(tmp_path / "file" / "state").apply(
-            "d", {"services": {"d": IDLE}}, lock_fd=-1, tell=print
+            "d", {"services": {"d": IDLE}}, lock_fd=-1, on_line=print
         )
