@@ -40,12 +40,12 @@ async function act(event) {
     const answer = await fetch(`${page_of(row.id)}/${asked}`, {
       method: "POST", body: "{}", headers: {"Content-Type": "application/json", "X-Decnet-Token": $("token").value},
     });
-    const told = await answer.json();
-    if (!answer.ok) return set($("ask-error"), told.error);
+    const reply = await answer.json();
+    if (!answer.ok) return set($("ask-error"), reply.error);
     $("ask").close();
     $("token").value = "";
-    set($("said"), `${asked}: done`);
-    if (told.row !== row.id) location.assign(page_of(told.row));
+    set($("announced"), `${asked}: done`);
+    if (reply.row !== row.id) location.assign(page_of(reply.row));
   } catch (error) {
     set($("ask-error"), `Nobody answered (${error.message}). Look at the row before you try again.`);
   } finally {

@@ -14,14 +14,14 @@ function svg(name, attributes, text) {
   return made;
 }
 
-function chart(title, said, most, draw) {
+function chart(title, summary, most, draw) {
   const figure = make("figure");
-  const picture = svg("svg", {viewBox: `0 0 ${WIDTH} ${HEIGHT + 18}`, role: "img", "aria-label": `${title}: ${said}`});
+  const picture = svg("svg", {viewBox: `0 0 ${WIDTH} ${HEIGHT + 18}`, role: "img", "aria-label": `${title}: ${summary}`});
   picture.append(svg("line", {x1: 0, x2: WIDTH, y1: HEIGHT, y2: HEIGHT, class: "axis"}));
   draw(picture);
   picture.append(svg("text", {x: 0, y: 11}, most), svg("text", {x: 0, y: HEIGHT + 14}, "24 h ago"),
     svg("text", {x: WIDTH, y: HEIGHT + 14, class: "end"}, "now"));
-  figure.append(make("figcaption", title), picture, make("p", said));
+  figure.append(make("figcaption", title), picture, make("p", summary));
   return figure;
 }
 
@@ -36,8 +36,8 @@ export function show_hours(hours) {
   const count = slot => Object.values(slot.outcomes).reduce((sum, n) => sum + n, 0);
   const most = Math.max(1, ...slots.map(count));
   const totals = OUTCOMES.map(word => [word, slots.reduce((sum, slot) => sum + (slot.outcomes[word] ?? 0), 0)]);
-  const told = totals.filter(([, n]) => n).map(([word, n]) => `${n} ${word}`).join(", ") || "nothing has ended";
-  const operations = chart("Operations an hour", told, `${most}`, picture => slots.forEach((slot, n) => {
+  const summary = totals.filter(([, n]) => n).map(([word, n]) => `${n} ${word}`).join(", ") || "nothing has ended";
+  const operations = chart("Operations an hour", summary, `${most}`, picture => slots.forEach((slot, n) => {
     let y = HEIGHT;
     for (const word of OUTCOMES) {
       const height = (slot.outcomes[word] ?? 0) / most * (HEIGHT - 20);
@@ -67,8 +67,8 @@ export function show_hours(hours) {
 function spread(title, what, slots, label) {
   const most = Math.max(0.1, ...slots.map(slot => slot[what]?.[1] ?? 0));
   const last = slots.findLast(slot => slot[what]);
-  const told = last ? `in the hour from ${label(last)} p50 ${span(last[what][0])}, p99 ${span(last[what][1])}` : "nothing has run";
-  return chart(title, told, span(most), picture => {
+  const summary = last ? `in the hour from ${label(last)} p50 ${span(last[what][0])}, p99 ${span(last[what][1])}` : "nothing has run";
+  return chart(title, summary, span(most), picture => {
     [["p99", 1], ["p50", 0]].forEach(([name, which]) => {
       picture.append(svg("text", {x: 110 - 40 * which, y: 11, class: name}, name));
       const points = slots.map((slot, n) => slot[what] && [n * 20 + 10, HEIGHT - slot[what][which] / most * (HEIGHT - 20)]);

@@ -1,4 +1,4 @@
-// The server's clock, and how times are told.
+// The server's clock, and how times are shown.
 
 import {make} from "./elements.js";
 
