@@ -10,6 +10,7 @@ from sqlalchemy import (
     false,
     func,
     literal_column,
+    or_,
     select,
     text,
     true,
@@ -28,8 +29,10 @@ RUNNING = text("decky_lifecycle.status = 'running'")
 OPEN = text("decky_lifecycle.status IN ('pending', 'running')")
 TERMINAL = text("decky_lifecycle.completed_at IS NOT NULL")
 
-# A parameter on purpose, where a row is looked up by its id and the planner shall use no other index.
+# Parameters on purpose, where a row is looked up by its id and the planner shall use no other index.
 is_pending = _t.status == bindparam("pending", "pending")
+is_running = _t.status == bindparam("running", "running")
+is_open = or_(is_pending, is_running)
 ONE: ColumnElement[int] = literal_column("1")
 
 LOST = text("decky_lifecycle.outcome = 'lost'")

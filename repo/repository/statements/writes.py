@@ -30,13 +30,13 @@ from repo.models.tables import deployed, lifecycle
 from repo.repository.statements.conditions import (
     ONE,
     OPEN,
-    PENDING,
-    RUNNING,
     TERMINAL,
     first_in_line,
     host,
     host_is,
+    is_open,
     is_pending,
+    is_running,
     on_host,
     same_decky,
     this_row,
@@ -137,7 +137,7 @@ AGAIN = _again(ONE)
 def update_open(names: frozenset[str], status: str | None) -> Statement:
     """Set these columns of an open row that may move to `status`."""
     values: dict[str, Any] = {name: bindparam(name) for name in names}
-    movable = false() if status == "pending" else OPEN
+    movable = false() if status == "pending" else is_open
     return statement(update(lifecycle).where(this_row, movable).values(values))
 
 
@@ -160,7 +160,7 @@ _ended: dict[str, Any] = {"updated_at": bindparam("now"), "completed_at": bindpa
 _end = (
     update(lifecycle)
     .where(this_row, _t.status == bindparam("expect"))
-    .where(or_(PENDING, _t.owner.is_not_distinct_from(bindparam("by_owner"))))
+    .where(or_(is_pending, _t.owner.is_not_distinct_from(bindparam("by_owner"))))
     .where(or_(_t.cancel_requested_at.is_(None), bindparam("keeps_outcome", type_=_t.attempt.type) == ONE))
     .values(
         status=bindparam("to_status"),
@@ -226,12 +226,12 @@ NOTE_DELIVERY = statement(
 )
 CANCEL_PENDING = statement(
     update(lifecycle)
-    .where(this_row, PENDING)
+    .where(this_row, is_pending)
     .values(status="failed", outcome="cancelled", error=bindparam("reason"), **_ended)
 )
 CANCEL_RUNNING = statement(
     update(lifecycle)
-    .where(this_row, RUNNING)
+    .where(this_row, is_running)
     .values(
         cancel_requested_at=func.coalesce(
             _t.cancel_requested_at, bindparam("now", type_=_t.cancel_requested_at.type)

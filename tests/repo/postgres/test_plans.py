@@ -3,6 +3,7 @@
 `pytest -m long` does it on 1,000,000.
 """
 
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -21,15 +22,14 @@ MOST_PAGES = 60 + 2 * OPEN_ROWS
 """Pages that a statement may look at: it finds up to all open rows, and goes down some indexes for each."""
 
 
-@pytest.fixture(scope="module", params=[50_000, pytest.param(1_000_000, marks=pytest.mark.long)])
+@pytest.fixture(scope="module", params=[0, 50_000, pytest.param(1_000_000, marks=pytest.mark.long)])
 def shell(
     postgres: PostgresServer, postgres_made: str, request: pytest.FixtureRequest
 ) -> Iterator[psycopg.Connection[Any]]:
-    """A session as the store's own, in a database with many closed rows and 200 open ones."""
+    """A session as the store's own, in a new database, or in one with many closed rows and 200 open ones."""
     closed: int = request.param
     database = postgres.database(template=postgres_made)
-    postgres.psql(
-        f"""
+    fill = f"""
         INSERT INTO decky_lifecycle (id, decky_name, operation, status, outcome, started_at, updated_at,
                 completed_at, payload)
             SELECT '01900000-' || lpad(to_hex(n >> 16), 4, '0') || '-7' || lpad(to_hex(n & 4095), 3, '0')
@@ -42,9 +42,9 @@ def shell(
                 CASE n % 2 WHEN 0 THEN 'running' ELSE 'pending' END, 'me', now(), now()
             FROM generate_series(0, {OPEN_ROWS - 1}) n;
         VACUUM ANALYZE decky_lifecycle;
-        """,
-        database,
-    )
+        """
+    if closed:
+        postgres.psql(fill, database)
     with postgres.connection(database) as shell:
         shell.execute(SET_UP.format(local="false"))
         yield shell
@@ -77,7 +77,7 @@ PLANS: list[tuple[str, Statement, dict[str, Any], set[str]]] = [
     ("find_newest", writes.FIND_NEWEST, {"horizon": "05000000"}, {KEY}),
     ("list_open", reads.LIST_OPEN, {}, {OPEN, "decky_lifecycle_stale"}),
     ("list_open of a host", reads.LIST_OPEN_ON_HOST, DECKY, {OPEN, "decky_lifecycle_stale"}),
-    ("cancelled", reads.FIND_CANCELLED, ROW, {"decky_lifecycle_cancelled"}),
+    ("cancelled", reads.FIND_CANCELLED, ROW, {"decky_lifecycle_cancelled", "decky_lifecycle_running"}),
     ("by id", reads.BY_ID, ROW, {KEY}),
     ("by ids", reads.BY_IDS, ROW, {KEY}),
     ("by ids, without payload", reads.BY_IDS_WITHOUT_PAYLOAD, ROW, {KEY}),
@@ -89,6 +89,9 @@ PLANS: list[tuple[str, Statement, dict[str, Any], set[str]]] = [
     ("claim of any decky", writes.CLAIM, ROW | {"of_decky": None, "of_host": None}, {KEY, OPEN}),
     ("claimed", reads.CLAIMED, ROW, {KEY, "decky_deployed_pkey"}),
     ("end", writes.END, ROW | END | {"reason": None, "next_id": None}, {KEY}),
+    ("update", writes.update_open(frozenset({"error"}), None), ROW | {"error": None}, {KEY}),
+    ("cancel, pending", writes.CANCEL_PENDING, ROW | {"reason": None}, {KEY}),
+    ("cancel, running", writes.CANCEL_RUNNING, ROW, {KEY}),
     ("delivery", writes.NOTE_DELIVERY, ROW, {KEY}),
     ("sweep", writes.SWEEP, {"older_than": LONG_AGO, "reason": "x", "now": NOW}, {"decky_lifecycle_stale"}),
     ("prune", writes.PRUNE, {"older_than": LONG_AGO, "most": 500}, {"decky_lifecycle_completed", KEY}),
@@ -119,10 +122,14 @@ def test_a_statement_looks_at_few_pages(
     compiled = statement.on("postgresql")
     with shell.transaction(force_rollback=True):
         # prepared, and so planned without the values, as the store does it
-        cursor = shell.execute(
-            f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {compiled.text}", compiled.parameters(values)
-        )
+        given = compiled.parameters(values)
+        marks = iter(range(1, len(given) + 1))
+        shell.execute(f"PREPARE this AS {re.sub('%s', lambda _: f'${next(marks)}', compiled.text)}")
+        these = f"({', '.join(['%s'] * len(given))})" if given else ""
+        cursor = psycopg.ClientCursor(shell)
+        cursor.execute(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) EXECUTE this {these}", given)
         (explained,) = cursor.fetchone() or ([],)
+        shell.execute("DEALLOCATE this")
     plan = explained[0]["Plan"]
     found = list(nodes(plan))
     scanned = [node for node in found if node["Node Type"] == "Seq Scan"]
