@@ -46,7 +46,8 @@ STEPS = (
 FILL = """
 INSERT INTO decky_lifecycle (id, decky_name, operation, status, started_at, updated_at, completed_at)
 SELECT '01900000-0000-7000-8000-' || lpad(to_hex(n), 12, '0'), 'decky-' || n %% 997, 'deploy',
-    CASE n %% %(spread)s WHEN 0 THEN 'pending' ELSE 'succeeded' END, now() - interval '1 day', now(),
+    CASE n %% %(spread)s WHEN 0 THEN 'pending' ELSE 'succeeded' END,
+    now() - interval '1 day' + n * interval '10 milliseconds', now(),
     CASE n %% %(spread)s WHEN 0 THEN NULL ELSE now() END
 FROM generate_series(1, %(rows)s) n
 """

@@ -22,7 +22,7 @@ async def drained(ring: Contest, workers: int, count: int) -> float:
     async with ring.arena(OURS) as arena:
         await arena.submit(count, CALLERS)
         await asyncio.gather(*(arena.worker({}) for _ in range(workers)))
-        return count / await ended(arena.root / "state" / "decnet-reaper.db")
+        return count / await ended(arena.root / "state" / "decnet-reaper.db", count)
 
 
 async def submitted(ring: Contest, processes: int, count: int) -> float:

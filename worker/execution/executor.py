@@ -149,9 +149,8 @@ class Executor:
             )
             await asyncio.wait({operation})
         finally:
-            if (
-                operation.cancel()
-            ):  # we are cancelled ourselves: the lock is held until its processes are gone
+            # We are cancelled ourselves: the lock is held until its processes are gone.
+            if operation.cancel():
                 await asyncio.wait({operation})
             del self._operations[row["id"]]
             self._progress.end(row["id"])

@@ -65,7 +65,8 @@ class Access(NamedTuple):
         with contextlib.suppress(PermissionError):
             if (facts.st_uid, facts.st_gid) != (uid, self.gid):
                 os.fchown(fd, uid, self.gid)
-            os.fchmod(fd, mode)
+            if stat.S_IMODE(facts.st_mode) != mode:
+                os.fchmod(fd, mode)
 
 
 def prepare(directory: Path, access: Access) -> None:

@@ -50,6 +50,7 @@ class LockDirectory:
 
     def __init__(self, path: Path, access: Access | None = None) -> None:
         self.path = path
+        self._identity_paths = str(path), str(path / _ID)  # text, since it is done at each claim
         self._access = access or Access(os.geteuid(), os.getegid(), 0o600)
         try:
             self._access.make(path)
@@ -153,7 +154,7 @@ class LockDirectory:
 
     def _look(self) -> tuple[int, ...]:
         try:
-            directory, identity = os.stat(self.path), os.stat(self.path / _ID)  # noqa: PTH116 - at each claim
+            directory, identity = map(os.stat, self._identity_paths)
         except OSError:
             return ()
         return directory.st_dev, directory.st_ino, identity.st_ino, identity.st_mtime_ns
