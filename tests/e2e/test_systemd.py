@@ -150,7 +150,7 @@ def test_a_killed_worker_comes_back_and_its_row_says_how_it_died(running: Machin
     deploy = Deploy(running, gated=True)
     deploy.event("lifecycle.running")
     killed = main_pid(running)
-    running.run("systemctl", "kill", "--signal=KILL", WORKER)
+    running.kill(WORKER)
     assert deploy.event("lifecycle.swept")["error"] == "worker died during operation (signal KILL)"
     assert deploy.row()["error"] == "worker died during operation (signal KILL)"
     deploy.retry_event("lifecycle.running")
@@ -333,7 +333,7 @@ def test_a_store_on_postgresql_serves_the_same(running: Machine) -> None:
     deploy = Deploy(running, gated=True)
     deploy.event("lifecycle.running")
     running.run("systemctl", "restart", "postgresql@*")
-    running.run("systemctl", "kill", "--signal=KILL", WORKER)
+    running.kill(WORKER)
     assert deploy.event("lifecycle.swept")["error"] == "worker died during operation (signal KILL)"
     deploy.open_gate()
     deploy.retry_event("lifecycle.succeeded")

@@ -144,6 +144,11 @@ class Machine:
             raise AssertionError(f"{' '.join(command)}: {said}")
         return done
 
+    def kill(self, unit: str) -> None:
+        """SIGKILL all of a unit's processes, and wait for nothing."""
+        # One that dies while systemd reads their list has no id any more: "Input/output error", status 1.
+        self.run("systemctl", "kill", "--signal=KILL", unit, check=False)
+
     def show(self, unit: str, *properties: str) -> dict[str, str]:
         """Properties of a unit, as `systemctl show` prints them."""
         lines = self.run("systemctl", "show", unit, *(f"--property={name}" for name in properties)).stdout
