@@ -9,7 +9,7 @@ import pytest
 
 from repo.base import BaseRepository
 from repo.sqlite.checkpoint import LOG_BYTES
-from tests.support.store.writers import written_by_four
+from tests.support.store.writers import written_by_four, written_by_victim_and_heir
 
 pytestmark = pytest.mark.anyio
 
@@ -22,6 +22,14 @@ async def test_four_processes_that_start_and_write_at_once(tmp_path: Path) -> No
         assert {lifecycle_id for (lifecycle_id,) in found} == written
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
     assert path.stat().st_size > LOG_BYTES
+
+
+async def test_a_writer_that_is_killed_leaves_the_store_to_the_others(path: Path) -> None:
+    written = await written_by_victim_and_heir(f"sqlite:///{path}")
+    with closing(sqlite3.connect(path)) as connection:
+        found = connection.execute("SELECT id FROM decky_lifecycle WHERE status = 'succeeded'").fetchall()
+        assert {lifecycle_id for (lifecycle_id,) in found} >= written
+        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
 
 
 @pytest.mark.parametrize("moments", range(0, 60, 3))

@@ -42,3 +42,18 @@ async def written_by_four(url: str) -> set[str]:
     written = {lifecycle_id for _, ids, _ in ended for lifecycle_id in ids}
     assert len(written) == 800
     return written
+
+
+async def written_by_victim_and_heir(url: str) -> set[str]:
+    """The ids that a writer acknowledged before it was killed, and those of one that came after it."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", WRITER, url, "victim"), stdout=asyncio.subprocess.PIPE
+    )
+    assert process.stdout is not None
+    acknowledged = [(await process.stdout.readline()).decode().strip()]
+    process.kill()
+    acknowledged += (await process.stdout.read()).decode().split()
+    await process.wait()
+    status, written, error = await run(WRITER, url, "heir")
+    assert (status, error) == (0, "")
+    return {*acknowledged, *written}
