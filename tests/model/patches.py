@@ -153,18 +153,8 @@ def main() -> None:
         with tempfile.TemporaryDirectory(prefix="mutant-", ignore_cleanup_errors=True) as scratch:
             copy(patch, Path(scratch))
             with ThreadPoolExecutor() as side_by_side:
-                storm_run = [
-                    "-m",
-                    "tests.storm",
-                    "--seed",
-                    _SEED,
-                    "--minutes",
-                    _MINUTES,
-                    "--no-prefix",
-                    "--store",
-                    patch.store,
-                ]
-                storming = side_by_side.submit(_run, scratch, *storm_run)
+                storm_run = f"-m tests.storm --seed {_SEED} --minutes {_MINUTES} --store {patch.store}"
+                storming = side_by_side.submit(_run, scratch, *storm_run.split(), "--no-prefix")
                 tested = _run(
                     scratch, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *patch.tests.split()
                 )
