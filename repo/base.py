@@ -5,8 +5,8 @@ One row is one attempt of one operation on one decky. A row moves
     pending -> running -> succeeded | failed        (pending -> succeeded | failed too)
 
 and nothing leaves a terminal row. Rows come back as plain JSON-ready dicts whose times are ISO 8601
-strings in aware UTC. Every write would survive a power cut when its
-call returns, but where the call says otherwise.
+strings in aware UTC. Every write would survive a power cut when its call returns, but where the call
+says otherwise.
 """
 
 from abc import abstractmethod
