@@ -129,7 +129,7 @@ def server_of(settings: StoreSettings, url: str = "") -> "Server":
         raise StoreUnusable(
             f"{settings.database_name}: a file is the store of one host; several need PostgreSQL"
         )
-    return _server(url, settings.database_password)
+    return server_at(url, settings.database_password)
 
 
 def is_server(url: str) -> bool:
@@ -138,13 +138,18 @@ def is_server(url: str) -> bool:
 
 
 def _postgres(url: str, password: str | None, *, create: bool, patience: float) -> Engine:
-    server = _server(url, password)
+    server = server_at(url, password)
     from repo.postgres.engine import PostgresEngine
 
     return PostgresEngine(server, patience=patience, create=create)
 
 
-def _server(url: str, password: str | None) -> "Server":
+def server_at(url: str, password: str | None = None) -> "Server":
+    """The PostgreSQL server of a URL.
+
+    Raises:
+        StoreUnusable: the URL can't be read, or psycopg is not installed.
+    """
     try:
         from repo.postgres.server import Server
     except ImportError as error:

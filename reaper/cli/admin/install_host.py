@@ -18,6 +18,7 @@ from typing import IO, Self
 from reaper.cli.admin import system_files as system
 from reaper.cli.admin.system_files import InstallError
 from repo.base import ID
+from repo.factory import server_at
 from repo.settings import CREDENTIALS, without_password
 from worker.queue.dsn import Server, parse_dsn
 
@@ -129,8 +130,6 @@ def _printed(file: IO[str]) -> dict[str, str]:
 
 
 def _databases(given: Mapping[str, str]) -> list[str]:
-    from repo.postgres.server import Server as Database  # here, since psycopg is an extra
-
     machines = []
     for name in ("database", "presence_database"):
         if url := given.get(name):
@@ -138,7 +137,7 @@ def _databases(given: Mapping[str, str]) -> list[str]:
                 raise InstallError(
                     f"{name}: hosts share a store in PostgreSQL: postgresql://USER@SERVER/NAME"
                 )
-            machines += Database(url).machines
+            machines += server_at(url).machines
     return machines
 
 

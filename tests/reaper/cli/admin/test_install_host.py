@@ -3,6 +3,7 @@
 import io
 import json
 import re
+import sys
 import tomllib
 from pathlib import Path
 
@@ -147,6 +148,13 @@ def test_what_cannot_be_used_is_one_line_that_repeats_no_secret(
     assert reason in said
     assert "\n" not in said
     assert "cret" not in said.replace("--secrets", "")
+
+
+def test_without_psycopg_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    monkeypatch.delitem(sys.modules, "repo.postgres.server", raising=False)
+    with pytest.raises(DecnetReaperError, match="psycopg is not installed; type: pip install"):
+        HostSettings.read(OPTIONS, None)
 
 
 def test_a_server_without_an_address_is_named_and_nothing_is_changed(tmp_path: Path) -> None:
