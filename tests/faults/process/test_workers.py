@@ -258,7 +258,8 @@ async def test_survivors_of_a_killed_worker_are_ended_and_nobody_else() -> None:
                 assert row["status"] == "failed"
                 line = await reaper.log("lifecycle.survivors_ended", lifecycle_id=lifecycle_id)
                 assert survivor in line["pids"]
-                assert DeckyLocks.of(fleet.settings).holders("decky-01", None) == []
+                holders = {hold.pid for hold in DeckyLocks.of(fleet.settings).holders("decky-01", None)}
+                assert holders <= {reaper.pid}
                 await audit(fleet, client)
             assert innocent.returncode is None
         finally:
