@@ -1,12 +1,26 @@
 """Statements written with SQLAlchemy Core from the tables."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
-from sqlalchemy import Boolean, CompoundSelect, Integer, Select, UpdateBase, engine
+from sqlalchemy import (
+    ARRAY,
+    BindParameter,
+    Boolean,
+    CompoundSelect,
+    Integer,
+    Select,
+    String,
+    UpdateBase,
+    bindparam,
+    column,
+    engine,
+    func,
+)
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
-from sqlalchemy.types import TypeEngine
+from sqlalchemy.sql.visitors import iterate, replacement_traverse
+from sqlalchemy.types import NullType, TypeEngine
 
 from repo.models.statement import Compiled, Dialect, Kind, Statement
 from repo.models.tables import Json, UtcTime
@@ -22,7 +36,7 @@ _KINDS: dict[type[TypeEngine[Any]], Kind] = {
 
 
 def statement(
-    clause: Clause | Callable[[Dialect], Clause], *, one_at_a_time: tuple[str, ...] = ()
+    clause: Clause | Callable[[Dialect], Clause], *, one_at_a_time: tuple[str, ...] = (), many: bool = False
 ) -> Statement:
     """A statement from its clause.
 
@@ -30,12 +44,35 @@ def statement(
         clause: or, where dialects differ in more than words, what makes it for one. Its parameters must not
             be called like a column that it sets.
         one_at_a_time: as `Statement` takes it.
+        many: whether it does the same to each of many rows, on PostgreSQL, if its values are lists.
     """
 
-    def compiled(dialect: Dialect) -> Compiled:
-        return _compiled(clause(dialect) if callable(clause) else clause, dialect)
+    def clause_on(dialect: Dialect) -> Clause:
+        return clause(dialect) if callable(clause) else clause
 
-    return Statement(compiled, one_at_a_time=one_at_a_time)
+    return Statement(
+        lambda dialect: _compiled(clause_on(dialect), dialect),
+        one_at_a_time=one_at_a_time,
+        of_many=Statement(lambda dialect: _compiled(_of_many(clause_on(dialect)), dialect)) if many else None,
+    )
+
+
+def _of_many(clause: Clause) -> Clause:
+    """The clause with a column of a table in place of each value, a list for each column."""
+    types: dict[str, TypeEngine[Any]] = {
+        # a cast to varchar(64) would cut what is longer, where the column refuses it
+        bind.key: String() if isinstance(bind.type, String) else bind.type
+        for bind in iterate(clause)
+        if isinstance(bind, BindParameter) and bind.required and not isinstance(bind.type, NullType)
+    }
+    lists = [bindparam(name, type_=ARRAY(type_)) for name, type_ in types.items()]
+    columns = [column(name, type_) for name, type_ in types.items()]
+    given = func.unnest(*lists).table_valued(*columns).render_derived(name="given")
+
+    def replace(element: Any, **_: Any) -> Any:
+        return given.c[element.key] if isinstance(element, BindParameter) and element.required else None
+
+    return cast("Clause", replacement_traverse(clause, {}, replace))
 
 
 def _compiled(clause: Clause, dialect: Dialect) -> Compiled:

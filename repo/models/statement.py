@@ -57,11 +57,19 @@ class Statement:
         compiled: what it is in a dialect; asked once for each.
         one_at_a_time: values of it; two transactions in which they are the same come one after the other, as
             if the database had one writer only.
+        of_many: the same for many rows at once, whose values are lists, if there is such a statement.
     """
 
-    def __init__(self, compiled: Callable[[Dialect], Compiled], *, one_at_a_time: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        compiled: Callable[[Dialect], Compiled],
+        *,
+        one_at_a_time: Sequence[str] = (),
+        of_many: "Statement | None" = None,
+    ) -> None:
         self._compile = compiled
         self.one_at_a_time = one_at_a_time
+        self.of_many = of_many
         self._compiled: dict[Dialect, Compiled] = {}
 
     def on(self, dialect: Dialect) -> Compiled:

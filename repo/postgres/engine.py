@@ -156,18 +156,18 @@ class _Transaction(Transaction):
         return await _fetch(self._connection, query.on(_dialect), values)
 
     async def run(self, steps: Sequence[Step]) -> bool:
-        batches: dict[tuple[Compiled, bool], list[Values]] = {}
+        batches: dict[tuple[Statement, bool], list[Values]] = {}
         for statement, values, exactly_one in steps:
-            batches.setdefault((statement.on(_dialect), exactly_one), []).append(values)
+            batches.setdefault((statement, exactly_one), []).append(values)
         ran: list[tuple[int, psycopg.AsyncCursor[Any]]] = []
         async with self._connection.pipeline():
             await self._begun()
             await self._lock(steps)
-            for (compiled, exactly_one), rows in batches.items():
+            for (statement, exactly_one), rows in batches.items():
                 # in one order everywhere, so that two transactions seldom wait for each other's rows
                 rows.sort(key=lambda values: str(values.get("row_id", "")))
                 cursor = self._connection.cursor()
-                await cursor.executemany(compiled.text, [compiled.parameters(values) for values in rows])
+                await _run(cursor, statement, rows)
                 if exactly_one:
                     ran.append((len(rows), cursor))
         return all(cursor.rowcount == wanted for wanted, cursor in ran)
@@ -203,6 +203,23 @@ class _Transaction(Transaction):
         }
         if deckies:
             await self._connection.execute(_LOCK, tuple(map(list, zip(*deckies, strict=True))), prepare=True)
+
+
+async def _run(cursor: psycopg.AsyncCursor[Any], statement: Statement, rows: Sequence[Values]) -> None:
+    """One statement for all rows where there is one: it reads the table's constraints once."""
+    if len(rows) > 1 and statement.of_many is not None and _differ(rows, statement.one_at_a_time):
+        compiled = statement.of_many.on(_dialect)
+        wanted = [name for name in compiled.names if name not in compiled.constants]
+        lists = {name: [row[name] for row in rows] for name in wanted}
+        await cursor.execute(compiled.text, compiled.parameters(lists), prepare=True)
+    else:
+        compiled = statement.on(_dialect)
+        await cursor.executemany(compiled.text, [compiled.parameters(row) for row in rows])
+
+
+def _differ(rows: Sequence[Values], names: Sequence[str]) -> bool:
+    """Whether no two rows have the same values under these names, if there are any names."""
+    return not names or len({tuple(row[name] for name in names) for row in rows}) == len(rows)
 
 
 async def _fetch(connection: Connection, query: Compiled, values: Values) -> list[dict[str, Any]]:

@@ -7,6 +7,7 @@ from repo.errors import StoreBusy, StoreError, StoreFull, StoreUnreachable, Stor
 # https://www.postgresql.org/docs/current/errcodes-appendix.html
 _CONSTRAINT = "23"
 _LOCK_NOT_AVAILABLE = "55P03"
+_ROW_TWICE = "21000"  # by one INSERT ... ON CONFLICT
 _AGAIN = {"40001", "40P01"}  # serialization failure, deadlock: all was rolled back, and may be tried again
 _GONE = ("08", "57P01", "57P02", "57P03", "53300")  # the connection, or the server behind it
 
@@ -26,7 +27,7 @@ _HINTS = {
 def is_refusal(error: Exception) -> bool:
     """Whether only this write has failed: a constraint or a guard refused it, or somebody held its row."""
     state = _state(error)
-    return state.startswith(_CONSTRAINT) or state == _LOCK_NOT_AVAILABLE
+    return state.startswith(_CONSTRAINT) or state in {_LOCK_NOT_AVAILABLE, _ROW_TWICE}
 
 
 def is_repeatable(error: Exception) -> bool:

@@ -19,6 +19,7 @@ _PLANS = {
     "enable_bitmapscan": "off",
     "enable_hashjoin": "off",
     "enable_mergejoin": "off",
+    "enable_material": "off",
 }
 
 # A write that waits for a row that another session holds gives up after lock_timeout, so that the group goes

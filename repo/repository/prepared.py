@@ -6,6 +6,7 @@ depends on what is asked for. `./run docs` makes the file anew, and a test says 
 """
 
 import json
+from collections.abc import Mapping
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -30,11 +31,15 @@ class _Prepared:
     def __getattr__(self, name: str) -> Any:
         if (known := _known().get(f"{self._module}.{name}")) is None:
             return getattr(import_module(f"repo.repository.statements.{self._module}"), name)
-        statement = Statement(
-            lambda dialect: Compiled(**known["on"][dialect]), one_at_a_time=known["one_at_a_time"]
-        )
+        statement = _statement(known["on"])
+        statement.one_at_a_time = known["one_at_a_time"]
+        statement.of_many = _statement(known["of_many"]) if known["of_many"] else None
         setattr(self, name, statement)
         return statement
+
+
+def _statement(on: Mapping[str, Any]) -> Statement:
+    return Statement(lambda dialect: Compiled(**on[dialect]))
 
 
 @cache

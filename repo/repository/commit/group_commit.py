@@ -1,8 +1,8 @@
 """Group commit: many callers, one writer, one transaction for all that wait.
 
 A durable commit costs one fsync, whether it holds one write or fifty. So callers put down what they want
-written and wait; a task takes all that is there, runs it in one transaction with one `executemany` per
-statement, commits, and wakes everybody at once. While it commits, the next group gathers.
+written and wait; a task takes all that is there, runs it in one transaction, each statement once for all its
+rows, commits, and wakes everybody at once. While it commits, the next group gathers.
 
 A group is written in the hope that all is well, which is known from the number of rows that changed. If
 something is not, all of it is rolled back and each write gets a savepoint of its own, so that an illegal

@@ -14,6 +14,7 @@ def prepared() -> dict[str, Any]:
         f"{module.__name__.rpartition('.')[2]}.{name}": {
             "one_at_a_time": statement.one_at_a_time,
             "on": {dialect: asdict(statement.on(dialect)) for dialect in get_args(Dialect)},
+            "of_many": statement.of_many and {"postgresql": asdict(statement.of_many.on("postgresql"))},
         }
         for module in (history, reads, writes)
         for name, statement in sorted(vars(module).items())

@@ -6,7 +6,6 @@ from sqlalchemy import (
     ColumnElement,
     and_,
     bindparam,
-    exists,
     false,
     func,
     literal_column,
@@ -45,16 +44,20 @@ same_decky = and_(on_host, _t.decky_name == bindparam("decky_name"))
 this_row = _t.id == bindparam("row_id")
 without_payload = [column for column in lifecycle.columns if column is not _t.payload]
 _older = lifecycle.alias("older")
-first_in_line = ~exists(
-    select(ONE)
-    .select_from(_older)
+_oldest = (
+    select(_older.c.id)
     .where(
         text("older.status IN ('pending', 'running')"),
         _older.c.decky_name == _t.decky_name,
         func.coalesce(_older.c.host_uuid, text("''")) == host,
-        _older.c.id < _t.id,
     )
-).correlate(lifecycle)
+    .order_by(_older.c.id)
+    .limit(ONE)
+    .correlate(lifecycle)
+    .scalar_subquery()
+)
+first_in_line = _t.id == _oldest
+"""An open row. (With NOT EXISTS, a session on a new store would walk all open rows of all deckies.)"""
 
 
 def matching(

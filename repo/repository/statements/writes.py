@@ -45,6 +45,10 @@ from repo.repository.statements.conditions import (
 _t = lifecycle.c
 _d = deployed.c
 
+_now = bindparam("now", type_=_t.updated_at.type)
+_owner = bindparam("by_owner", type_=_t.owner.type)
+_next_id = bindparam("next_id", type_=_t.retry_id.type)
+
 # ---------------------------------------------------------------- accepting
 
 _INSERTED = [
@@ -65,7 +69,9 @@ _is_newest = ~exists(
 )
 """No id of version 7 up to `horizon` is greater. (A row that DECNET wrote has one of version 4.)"""
 
-INSERT = statement(insert(lifecycle).from_select(_INSERTED, select(*_given.values()).where(_is_newest)))
+INSERT = statement(
+    insert(lifecycle).from_select(_INSERTED, select(*_given.values()).where(_is_newest)), many=True
+)
 """A row as `validation.accepted` returns it, with `horizon`."""
 
 _newest = (
@@ -73,6 +79,7 @@ _newest = (
     .where(OPEN, same_decky)
     .order_by(_t.id.desc())
     .limit(1)
+    .correlate_except(lifecycle)
     .subquery("newest")
 )
 
@@ -93,6 +100,7 @@ INSERT_UNLESS_ASKED = statement(
         ),
     ),
     one_at_a_time=("host", "decky_name"),
+    many=True,
 )
 """The same, with `host`, unless the decky's newest open row asks for it already and nobody cancelled that."""
 
@@ -111,17 +119,17 @@ FIND_NEWEST = statement(
 
 def _again(attempt: ColumnElement[int]) -> Statement:
     copied = {
-        "id": bindparam("next_id", type_=_t.id.type),
+        "id": _next_id,
         "status": literal_column("'pending'"),
-        "started_at": bindparam("now", type_=_t.started_at.type),
-        "updated_at": bindparam("now", type_=_t.started_at.type),
+        "started_at": _now,
+        "updated_at": _now,
         "attempt": attempt,
         "retry_of": _t.id,
         "deliveries": ONE,
-        "enqueued_at": bindparam("now", type_=_t.started_at.type),
+        "enqueued_at": _now,
     }
     columns: list[Any] = [copied.get(name, _t[name]) for name in _INSERTED]
-    return statement(insert(lifecycle).from_select(_INSERTED, select(*columns).where(this_row)))
+    return statement(insert(lifecycle).from_select(_INSERTED, select(*columns).where(this_row)), many=True)
 
 
 RETRY = _again(_t.attempt + ONE)
@@ -136,41 +144,42 @@ AGAIN = _again(ONE)
 @cache
 def update_open(names: frozenset[str], status: str | None) -> Statement:
     """Set these columns of an open row that may move to `status`."""
-    values: dict[str, Any] = {name: bindparam(name) for name in names}
+    values: dict[str, Any] = {name: bindparam(name, type_=_t[name].type) for name in sorted(names)}
     movable = false() if status == "pending" else is_open
-    return statement(update(lifecycle).where(this_row, movable).values(values))
+    return statement(update(lifecycle).where(this_row, movable).values(values), many=True)
 
 
 CLAIM = statement(
     update(lifecycle)
     .where(this_row, is_pending, first_in_line)
-    .where(_t.decky_name == func.coalesce(bindparam("of_decky"), _t.decky_name))
-    .where(host == func.coalesce(bindparam("of_host"), host))
+    .where(_t.decky_name == func.coalesce(bindparam("of_decky", type_=_t.decky_name.type), _t.decky_name))
+    .where(host == func.coalesce(bindparam("of_host", type_=_t.host_uuid.type), host))
     .values(
         status="running",
-        owner=bindparam("by_owner"),
-        claimed_at=bindparam("now"),
-        updated_at=bindparam("now"),
-    )
+        owner=_owner,
+        claimed_at=_now,
+        updated_at=_now,
+    ),
+    many=True,
 )
 """From pending to running, if no older open row of the same decky is there."""
 
-_ended: dict[str, Any] = {"updated_at": bindparam("now"), "completed_at": bindparam("now")}
+_ended: dict[str, Any] = {"updated_at": _now, "completed_at": _now}
 
 _end = (
     update(lifecycle)
     .where(this_row, _t.status == bindparam("expect"))
-    .where(or_(is_pending, _t.owner.is_not_distinct_from(bindparam("by_owner"))))
+    .where(or_(is_pending, _t.owner.is_not_distinct_from(_owner)))
     .where(or_(_t.cancel_requested_at.is_(None), bindparam("keeps_outcome", type_=_t.attempt.type) == ONE))
     .values(
-        status=bindparam("to_status"),
-        outcome=bindparam("to_outcome"),
-        error=bindparam("reason"),
-        retry_id=bindparam("next_id"),
+        status=bindparam("to_status", type_=_t.status.type),
+        outcome=bindparam("to_outcome", type_=_t.outcome.type),
+        error=bindparam("reason", type_=_t.error.type),
+        retry_id=_next_id,
         **_ended,
     )
 )
-END = statement(_end)
+END = statement(_end, many=True)
 """End a row of this owner, unless a cancel was accepted and the outcome yields to it."""
 
 _free = lifecycle.alias("free")
@@ -193,9 +202,7 @@ def _deployed(dialect: Dialect) -> Clause:
     upsert = postgresql.insert if dialect == "postgresql" else sqlite.insert
     given = {name: bindparam(name, type_=_d[name].type) for name in ("document", "services")}
     columns = ["decky_name", "host", "document", "services", "lifecycle_id", "updated_at"]
-    wanted = select(
-        _t.decky_name, host, *given.values(), _t.id, bindparam("now", type_=_d.updated_at.type)
-    ).where(this_row)
+    wanted = select(_t.decky_name, host, *given.values(), _t.id, _now).where(this_row)
     statement = upsert(deployed).from_select(columns, wanted)
     return statement.on_conflict_do_update(
         index_elements=[_d.decky_name, _d.host],
@@ -203,7 +210,7 @@ def _deployed(dialect: Dialect) -> Clause:
     )
 
 
-DEPLOYED = statement(_deployed)
+DEPLOYED = statement(_deployed, many=True)
 """What the decky of this row runs now."""
 
 
@@ -216,13 +223,14 @@ def _undeployed(dialect: Dialect) -> Clause:
     )
 
 
-UNDEPLOYED = statement(_undeployed)
+UNDEPLOYED = statement(_undeployed, many=True)
 """The decky of this row runs nothing any more."""
 
 NOTE_DELIVERY = statement(
     update(lifecycle)
     .where(this_row, is_pending, _t.deliveries == bindparam("seen"))
-    .values(deliveries=_t.deliveries + ONE, enqueued_at=bindparam("now"))
+    .values(deliveries=_t.deliveries + ONE, enqueued_at=_now),
+    many=True,
 )
 CANCEL_PENDING = statement(
     update(lifecycle)
@@ -233,10 +241,8 @@ CANCEL_RUNNING = statement(
     update(lifecycle)
     .where(this_row, is_running)
     .values(
-        cancel_requested_at=func.coalesce(
-            _t.cancel_requested_at, bindparam("now", type_=_t.cancel_requested_at.type)
-        ),
-        updated_at=bindparam("now"),
+        cancel_requested_at=func.coalesce(_t.cancel_requested_at, _now),
+        updated_at=_now,
     )
 )
 

@@ -2,10 +2,12 @@
 
 import asyncio
 import sys
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 import pytest
 
-from repo.base import BaseRepository
+from repo.base import BaseRepository, Deployed
 from repo.errors import (
     DeckyBusy,
     InvalidLifecycle,
@@ -71,6 +73,58 @@ async def test_writes_of_one_row_keep_their_order(repository: BaseRepository) ->
     assert isinstance(outcomes.pop(), LifecycleClosed)
     assert outcomes == ids + [None] * 60
     assert await statuses(repository, ids) == ["succeeded"] * 30
+
+
+ODD = ["", "NULL", "null", "{}", '{"a",b}', "\\", '\\"', "'", "a\nb", ",", " ", "é ☃ 𝄞", "%s", "x" * 2_000]
+
+
+async def test_many_at_once_are_written_as_each_would_be_alone(repository: BaseRepository) -> None:
+    odd = dict(enumerate(ODD))
+
+    def asked(n: int) -> dict[str, Any]:
+        return decky(n) | {"payload": {"compose": {"services": {odd[n]: [odd[n], n, None, 1.5]}}}}
+
+    async def all_of(call: Callable[[int], Coroutine[Any, Any, Any]]) -> list[Any]:
+        return await asyncio.gather(*map(call, odd))
+
+    submitted = await all_of(lambda n: repository.submit_lifecycle(asked(n)))
+    assert await all_of(lambda n: repository.submit_lifecycle(asked(n))) == [
+        (id_, False) for id_, _ in submitted
+    ]
+    ids = [lifecycle_id for lifecycle_id, accepted in submitted if accepted]
+    assert await all_of(lambda n: repository.record_delivery(ids[n], 0)) == [True] * len(odd)
+    claims = await all_of(lambda n: repository.claim_lifecycle(ids[n], f"w{n}", decky=(f"d{n}", None)))
+    assert [(c.row["payload"], c.row["owner"], c.row["deliveries"]) for c in claims] == [
+        (asked(n)["payload"], f"w{n}", 1) for n in odd
+    ]
+    await all_of(
+        lambda n: repository.end_lifecycle(
+            ids[n], outcome="succeeded", owner=f"w{n}", deployed=Deployed(asked(n)["payload"], [odd[n]])
+        )
+    )
+    for n in odd:
+        deployed = await repository.get_deployed(f"d{n}", None)
+        assert deployed == Deployed(asked(n)["payload"], [odd[n]])
+    again = await all_of(lambda n: repository.retry_lifecycle(ids[n]))
+    await all_of(lambda n: repository.claim_lifecycle(again[n], f"w{n}"))
+    ends = await all_of(
+        lambda n: repository.end_lifecycle(
+            again[n], outcome="interrupted", owner=f"w{n}", error=odd[n], undeploy=True, retry=True
+        )
+    )
+    rows = [await repository.get_lifecycle(lifecycle_id) for lifecycle_id in again]
+    assert [(row["error"], row["retry_id"]) for row in rows if row] == [
+        (odd[n], end.retry_id) for n, end in enumerate(ends)
+    ]
+    retries = await repository.get_lifecycle_by_ids([end.retry_id for end in ends])
+    assert [(row["attempt"], row["payload"]) for row in retries] == [(2, asked(n)["payload"]) for n in odd]
+    assert [await repository.get_deployed(f"d{n}", None) for n in odd] == [None] * len(odd)
+
+
+async def test_the_same_request_many_times_at_once_is_accepted_once(repository: BaseRepository) -> None:
+    answers = await asyncio.gather(*(repository.submit_lifecycle(decky(n % 3)) for n in range(30)))
+    assert sum(accepted for _, accepted in answers) == 3
+    assert len({lifecycle_id for lifecycle_id, _ in answers}) == 3
 
 
 async def test_callers_that_share_an_error_get_one_each(repository: BaseRepository) -> None:

@@ -116,6 +116,13 @@ PLANS: list[tuple[str, Statement, dict[str, Any], set[str]]] = [
 ]
 
 
+PLANS += [
+    (f"{name}, of many rows", statement.of_many, {name: [value] for name, value in values.items()}, indexes)
+    for name, statement, values, indexes in PLANS
+    if statement.of_many is not None
+]
+
+
 def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
     yield plan
     for below in plan.get("Plans", []):
@@ -153,12 +160,15 @@ def test_a_statement_looks_at_few_pages(
     assert not any(node.get("Rows Removed by Filter", 0) > OPEN_ROWS for node in found)
 
 
-BY_KEY = [plan for plan in PLANS if plan[3] == {KEY}]
+OF_ONE = [plan for plan in PLANS if KEY in plan[3] and plan[3] <= {KEY, OPEN}]
 
 
-@pytest.mark.parametrize(("statement", "values"), [p[1:3] for p in BY_KEY], ids=[p[0] for p in BY_KEY])
-def test_a_row_is_found_by_its_id_in_a_new_store(
-    new_shell: psycopg.Connection[Any], statement: Statement, values: dict[str, Any]
+@pytest.mark.parametrize(
+    ("statement", "values", "indexes"), [p[1:] for p in OF_ONE], ids=[p[0] for p in OF_ONE]
+)
+def test_a_row_and_its_decky_are_looked_up_in_a_new_store(
+    new_shell: psycopg.Connection[Any], statement: Statement, values: dict[str, Any], indexes: set[str]
 ) -> None:
-    found = nodes(plan_of(new_shell, statement, values))
-    assert {node["Index Name"] for node in found if "Index Name" in node} == {KEY}
+    used = [node for node in nodes(plan_of(new_shell, statement, values)) if "Index Name" in node]
+    assert {node["Index Name"] for node in used} == indexes
+    assert [node for node in used if "Index Cond" not in node] == []
