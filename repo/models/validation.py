@@ -6,11 +6,14 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from repo.base import DECKY_NAME, ID, OPEN, OPERATIONS, OUTCOMES, TERMINAL
+from repo.base import ANY_HOST, DECKY_NAME, ID, OPEN, OPERATIONS, OUTCOMES, TERMINAL
 from repo.errors import InvalidLifecycle
+from repo.lifecycle import host_key
 from repo.models.times import to_text
 
 ERROR_LENGTH = 2_000
+ESCAPE = "/"
+"""Before what LIKE would take for a wildcard."""
 
 _CREATE = frozenset(
     {"id", "decky_name", "host_uuid", "operation", "status", "started_at"}
@@ -92,6 +95,32 @@ def time(name: str, value: object) -> str:
     if not isinstance(value, datetime) or value.utcoffset() is None:
         raise InvalidLifecycle(f"{name} {value!r}: a datetime with a time zone is needed")
     return to_text(value)
+
+
+def filtered(wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """A filter as statements take it: what may be any is not there, and `most` always is.
+
+    Args:
+        wanted: a `Filter` or an `EndedFilter`; a `host_uuid` of None is the master's own host.
+
+    Raises:
+        InvalidLifecycle: a time without its zone.
+    """
+    values: dict[str, Any] = {"most": wanted.get("limit", 50)}
+    if (host_uuid := wanted.get("host_uuid", ANY_HOST)) != ANY_HOST:
+        values["host"] = host_key(host_uuid)
+    for name in ("operation", "decky_name", "error"):
+        if value := wanted.get(name):
+            values[name] = value
+    for name in ("statuses", "outcomes"):
+        if value := wanted.get(name):
+            values[name] = json.dumps(list(value))
+    for name in ("since", "until"):
+        if (value := wanted.get(name)) is not None:
+            values[name] = time(name, value)
+    if "error" in values:
+        values["error"] = re.sub(r"[%_/]", rf"{ESCAPE}\g<0>", values["error"])
+    return values
 
 
 def error_text(value: object) -> str:

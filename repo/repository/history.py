@@ -15,7 +15,8 @@ class LookingBack(OpenedRepository):
     """The calls of those who look back."""
 
     async def list_ended(self, **wanted: Unpack[EndedFilter]) -> list[Lifecycle]:
-        return await self._rows(history.ended(**wanted), {})
+        values = validation.filtered(wanted)
+        return await self._rows(history.ended(frozenset(values)), values)
 
     async def list_around(self, row: Lifecycle, limit: int) -> list[Lifecycle]:
         at = {

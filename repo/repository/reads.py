@@ -14,6 +14,7 @@ from repo.base import (
     StoreIdentity,
 )
 from repo.lifecycle import host_key
+from repo.models import validation
 from repo.repository.opened import OpenedRepository
 from repo.repository.prepared import reads
 from repo.repository.steps import decky_key
@@ -57,7 +58,8 @@ class Reads(OpenedRepository):
         return await self._rows(reads.LIST_LOST, {"host": host_key(host_uuid)})
 
     async def list_lifecycles(self, **wanted: Unpack[Filter]) -> list[Lifecycle]:
-        return await self._rows(reads.listing(**wanted), {})
+        values = validation.filtered({**wanted, "host_uuid": wanted.get("host_uuid") or ANY_HOST})
+        return await self._rows(reads.listing(frozenset(values)), values)
 
     async def get_deployed(self, decky_name: str, host_uuid: str | None) -> Deployed | None:
         row: Any = await self._first(reads.FIND_DEPLOYED, decky_key(decky_name, host_uuid))
@@ -66,7 +68,8 @@ class Reads(OpenedRepository):
     async def list_deployed(
         self, *, host_uuid: str | None = ANY_HOST, decky_name: str | None = None
     ) -> list[DeployedDecky]:
-        found: list[Any] = await self._rows(reads.deployed_deckies(host_uuid, decky_name), {})
+        values = validation.filtered({"host_uuid": host_uuid, "decky_name": decky_name})
+        found: list[Any] = await self._rows(reads.deployed_deckies(frozenset(values)), values)
         return [cast("DeployedDecky", {"host_uuid": row.pop("host") or None, **row}) for row in found]
 
     async def find_document(self, decky_name: str, host_uuid: str | None) -> dict[str, Any] | None:

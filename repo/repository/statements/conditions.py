@@ -1,10 +1,12 @@
 """What statements have in common: which rows they are about."""
 
-from collections.abc import Sequence
+from collections.abc import Collection
+from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
     and_,
+    any_,
     bindparam,
     false,
     func,
@@ -18,6 +20,7 @@ from sqlalchemy import (
 from repo.lifecycle import HostState
 from repo.models.statement import Dialect
 from repo.models.tables import deployed, lifecycle
+from repo.models.validation import ESCAPE
 
 _t = lifecycle.c
 _d = deployed.c
@@ -61,23 +64,20 @@ first_in_line = _t.id == _oldest
 
 
 def matching(
-    *,
-    statuses: Sequence[str] = (),
-    outcomes: Sequence[str] = (),
-    operation: str | None = None,
-    decky_name: str | None = None,
+    names: Collection[str], moment: ColumnElement[Any], dialect: Dialect
 ) -> list[ColumnElement[bool]]:
-    """What a `Filter` asks for, but for hosts and times."""
-    conditions: list[ColumnElement[bool]] = []
-    if statuses:
-        conditions.append(_t.status.in_(statuses))
-    if outcomes:
-        conditions.append(_t.outcome.in_(outcomes))
-    if operation is not None:
-        conditions.append(_t.operation == operation)
-    if decky_name is not None:
-        conditions.append(any_row_of == bindparam("decky_name", decky_name))
-    return conditions
+    """What is asked for by these names (see `validation.filtered`); times are those of `moment`."""
+    conditions = {
+        "statuses": _one_of(_t.status, "statuses", dialect),
+        "outcomes": _one_of(_t.outcome, "outcomes", dialect),
+        "operation": _t.operation == bindparam("operation"),
+        "decky_name": any_row_of == bindparam("decky_name"),
+        "host": on_host,
+        "error": _t.error.icontains(bindparam("error"), escape=ESCAPE),
+        "since": moment >= bindparam("since", type_=moment.type),
+        "until": moment < bindparam("until", type_=moment.type),
+    }
+    return [condition for name, condition in conditions.items() if name in names]
 
 
 def host_is(state: HostState, dialect: Dialect) -> ColumnElement[bool]:
@@ -89,14 +89,19 @@ def host_is(state: HostState, dialect: Dialect) -> ColumnElement[bool]:
 
 def on_hosts(dialect: Dialect) -> ColumnElement[bool]:
     """Of one of the hosts whose keys (see `host_key`) are in `hosts`, one JSON array."""
-    if dialect == "postgresql":
-        return host.in_(select(text("value FROM jsonb_array_elements_text(:hosts ::jsonb)")))
-    return host.in_(select(func.json_each(bindparam("hosts")).table_valued("value").c.value))
+    return _one_of(host, "hosts", dialect)
 
 
 def of_ids(dialect: Dialect) -> ColumnElement[bool]:
     """Of the rows whose ids are in `ids`, one JSON array, since SQLite takes 32,766 parameters at most."""
+    return _one_of(_t.id, "ids", dialect)
+
+
+def _one_of(column: ColumnElement[Any], name: str, dialect: Dialect) -> ColumnElement[bool]:
+    """Of the rows in which it has one of the values in this parameter, one JSON array."""
     if dialect == "postgresql":
         # an array, of which PostgreSQL expects few elements: from a query it would expect a hundred
-        return text("decky_lifecycle.id = ANY (ARRAY(SELECT jsonb_array_elements_text(:ids ::jsonb)))")  # type: ignore[return-value]
-    return _t.id.in_(select(func.json_each(bindparam("ids")).table_valued("value").c.value))
+        return column == any_(
+            func.array(select(text(f"jsonb_array_elements_text(:{name} ::jsonb)")).scalar_subquery())
+        )
+    return column.in_(select(func.json_each(bindparam(name)).table_valued("value").c.value))

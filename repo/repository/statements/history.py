@@ -1,6 +1,6 @@
 """Statements of those who look back. All but the search in errors are ranges of an index."""
 
-from datetime import datetime
+from functools import cache
 from typing import Any
 
 from sqlalchemy import (
@@ -21,15 +21,11 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import NullType
 
-from repo.base import ANY_HOST
-from repo.lifecycle import host_key
 from repo.models.clauses import statement
 from repo.models.statement import Dialect, Statement
 from repo.models.tables import lifecycle
-from repo.models.validation import time
 from repo.repository.statements.conditions import (
     any_row_of,
-    host,
     matching,
     on_host,
     without_payload,
@@ -39,27 +35,12 @@ _t = lifecycle.c
 _since = _t.completed_at >= bindparam("since", type_=_t.completed_at.type)
 
 
-def ended(
-    *,
-    host_uuid: str | None = ANY_HOST,
-    error: str = "",
-    since: datetime | None = None,
-    until: datetime | None = None,
-    limit: int = 50,
-    **wanted: Any,
-) -> Statement:
-    """Terminal rows without payload, the latest end first; `wanted` is an `EndedFilter`."""
-    conditions = [_t.completed_at.is_not(None), *matching(**wanted)]
-    if host_uuid != ANY_HOST:
-        conditions.append(host == host_key(host_uuid))
-    if error:
-        conditions.append(_t.error.icontains(error, autoescape=True))
-    if since is not None:
-        conditions.append(_t.completed_at >= time("since", since))
-    if until is not None:
-        conditions.append(_t.completed_at < time("until", until))
-    latest_first = (_t.completed_at.desc(), _t.id.desc())
-    return statement(select(*without_payload).where(*conditions).order_by(*latest_first).limit(limit))
+@cache
+def ended(names: frozenset[str]) -> Statement:
+    """Terminal rows without payload, the latest end first, by these names of `validation.filtered`."""
+    latest_first = select(*without_payload).order_by(_t.completed_at.desc(), _t.id.desc())
+    found = latest_first.where(_t.completed_at.is_not(None)).limit(bindparam("most"))
+    return statement(lambda dialect: found.where(*matching(names, _t.completed_at, dialect)))
 
 
 _place = tuple_(_t.started_at, _t.id)

@@ -1,10 +1,8 @@
 """Statements that read."""
 
-from datetime import datetime
-from typing import Any
+from functools import cache
 
 from sqlalchemy import (
-    Select,
     and_,
     bindparam,
     exists,
@@ -15,12 +13,10 @@ from sqlalchemy import (
     union_all,
 )
 
-from repo.base import ANY_HOST
-from repo.lifecycle import HostState, host_key
+from repo.lifecycle import HostState
 from repo.models.clauses import statement
 from repo.models.statement import Statement
 from repo.models.tables import deployed, lifecycle, store
-from repo.models.validation import time
 from repo.repository.statements.conditions import (
     LOST,
     ONE,
@@ -140,25 +136,19 @@ FIND_DEPLOYED = statement(
 )
 
 
-def deployed_deckies(host_uuid: str | None, decky_name: str | None) -> Statement:
-    """What deckies run, without their documents, by name."""
+@cache
+def deployed_deckies(names: frozenset[str]) -> Statement:
+    """What deckies run, without their documents, by name; of one `host`, one `decky_name`, or any."""
     found = select(_d.decky_name, _d.host, _d.services, _d.updated_at.label("deployed_at"), _d.lifecycle_id)
-    if host_uuid != ANY_HOST:
-        found = found.where(_d.host == host_key(host_uuid))
-    if decky_name is not None:
-        found = found.where(_d.decky_name == decky_name)
+    for column in (_d.host, _d.decky_name):
+        if column.key in names:
+            found = found.where(column == bindparam(column.key))
     return statement(found.order_by(_d.decky_name, _d.host))
 
 
-def listing(
-    *, host_uuid: str | None = None, since: datetime | None = None, limit: int = 50, **wanted: Any
-) -> Statement:
-    """Rows without payload, newest first; `wanted` is a `Filter`."""
-    conditions = matching(**wanted)
-    if host_uuid is not None:
-        conditions.append(_t.host_uuid == host_uuid)
-    if since is not None:
-        conditions.append(_t.started_at >= time("since", since))
-    newest_first = (_t.started_at.desc(), _t.id.desc())
-    found: Select[Any] = select(*without_payload).where(*conditions).order_by(*newest_first).limit(limit)
-    return statement(found)
+@cache
+def listing(names: frozenset[str]) -> Statement:
+    """Rows without payload, newest first, by these names of `validation.filtered`."""
+    newest_first = select(*without_payload).order_by(_t.started_at.desc(), _t.id.desc())
+    found = newest_first.limit(bindparam("most"))
+    return statement(lambda dialect: found.where(*matching(names, _t.started_at, dialect)))

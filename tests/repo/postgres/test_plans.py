@@ -70,7 +70,7 @@ ACCEPTED = DECKY | {
     **{"enqueued_at": None, "horizon": "05000000"},
 }
 LATELY = datetime.fromisoformat(NOW).replace(tzinfo=UTC) - timedelta(minutes=2)
-AROUND = DECKY | {"row_id": ID, "started_at": to_text(LATELY), "most": 5}
+AROUND = DECKY | {"row_id": ID, "since": to_text(LATELY), "started_at": to_text(LATELY), "most": 5}
 BY_COMPLETION, BY_DECKY = {"decky_lifecycle_completed"}, {"decky_lifecycle_decky"}
 END = {"expect": "running", "keeps_outcome": 1, "to_status": "failed", "to_outcome": "failed"}
 
@@ -104,17 +104,16 @@ PLANS: list[tuple[str, Statement, dict[str, Any], set[str]]] = [
     ("delivery", writes.NOTE_DELIVERY, ROW, {KEY}),
     ("sweep", writes.SWEEP, {"older_than": LONG_AGO, "reason": "x", "now": NOW}, {"decky_lifecycle_stale"}),
     ("prune", writes.PRUNE, {"older_than": LONG_AGO, "most": 500}, {"decky_lifecycle_completed", KEY}),
-    ("list", reads.listing(), {}, {"decky_lifecycle_started"}),
-    ("list one decky", reads.listing(decky_name="d7"), {}, BY_DECKY),
-    ("what ended", history.ended(), {}, BY_COMPLETION),
-    ("what ended lately", history.ended(since=LATELY, host_uuid=None), {}, BY_COMPLETION),
-    ("what ended of one decky", history.ended(decky_name="d7"), {}, BY_DECKY),
+    ("list", reads.listing(frozenset()), AROUND, {"decky_lifecycle_started"}),
+    ("list one decky", reads.listing(frozenset({"decky_name"})), AROUND, BY_DECKY),
+    ("what ended", history.ended(frozenset()), AROUND, BY_COMPLETION),
+    ("what ended lately", history.ended(frozenset({"since", "host"})), AROUND, BY_COMPLETION),
+    ("what ended of one decky", history.ended(frozenset({"decky_name"})), AROUND, BY_DECKY),
     ("a decky's rows up to one", history.UP_TO, AROUND, BY_DECKY),
     ("a decky's rows after one", history.AFTER, AROUND, BY_DECKY),
     ("outcomes by the hour", history.OUTCOMES, {"since": to_text(LATELY)}, BY_COMPLETION),
     ("times by the hour", history.SPREADS, {"since": to_text(LATELY)}, BY_COMPLETION),
 ]
-
 
 PLANS += [
     (f"{name}, of many rows", statement.of_many, {name: [value] for name, value in values.items()}, indexes)
