@@ -24,6 +24,8 @@ from worker.settings import WorkerSettings
 
 # How often the store is asked for cancelled operations, in seconds; only while operations run.
 _CANCEL_POLL_S = 0.5
+# How often the locks are looked at while none runs.
+_IDLE_S = 1.0
 # How long what was cut short may take to end, in seconds.
 _END_S = 30.0
 
@@ -140,7 +142,7 @@ class _Worker:
     async def _watch(self) -> None:
         """Look for what was cancelled, and whether the locks are still there, for ever."""
         while True:
-            await asyncio.sleep(_CANCEL_POLL_S)
+            await asyncio.sleep(_CANCEL_POLL_S if self._executor.running else _IDLE_S)
             self._service.notifier.status(f"{len(self._executor.running)} running{self._outage.status}")
             self._locks.directory.check_same()
             try:
