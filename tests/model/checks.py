@@ -166,7 +166,7 @@ def _run(check: Check, scratch: Path) -> Result:
         search.append("-DBFS")  # finds the shortest run
     else:
         search.append("-DCOLLAPSE")
-    _call(scratch, "gcc", "-O1", "-w", *search, "-o", "pan", "pan.c")
+    _call(scratch, "gcc", "-O0" if check.guard else "-O1", "-w", *search, "-o", "pan", "pan.c")
     begun = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
     how = ["-a"] if check.live else ["-E"]
     said = _call(scratch, "./pan", *how, "-n", "-m2000000", "-w22")
