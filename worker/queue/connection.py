@@ -8,6 +8,7 @@ import re
 import socket
 import ssl
 from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from arq.connections import ArqRedis
@@ -73,6 +74,8 @@ class _TLSConnection(SSLConnection):
     """
 
     def _connection_arguments(self) -> Mapping[str, Any]:
+        for file in filter(None, (self.ca_certs, self.certfile, self.keyfile)):
+            Path(file).open().close()  # an error of ssl doesn't name the file
         context = ssl.create_default_context(cafile=self.ca_certs)
         context.check_hostname = self.check_hostname
         context.verify_mode = self.cert_reqs
@@ -179,7 +182,7 @@ def _reason(server: Server, error: BaseException, store: StoreIdentity | None) -
         )
         return f"{os.strerror(errno.ECONNRESET)}: if that goes on, {_TLS_ALERTS[alert]}"
     if isinstance(below, OSError) and below.errno:
-        return os.strerror(below.errno)
+        return f"{below.filename}: {below.strerror}" if below.filename else os.strerror(below.errno)
     return text
 
 

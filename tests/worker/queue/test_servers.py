@@ -84,6 +84,9 @@ async def test_only_the_named_authority_is_trusted_and_its_file_may_be_renewed(
     async with enqueueing(dsn) as queue:
         with pytest.raises(QueueUnavailable, match="its certificate is not trusted"):
             await queue.ping()
+        authority.unlink()
+        with pytest.raises(QueueUnavailable, match=f"{authority}: No such file or directory"):
+            await queue.ping()
         shutil.copy(certificates("ca.crt"), authority)
         await queue.ping()
 
