@@ -47,14 +47,14 @@ CREATE TABLE decnet_reaper_host (
     seen_at timestamptz,
     absent_since timestamptz,
     lost_at timestamptz,
-    lost_told boolean NOT NULL DEFAULT false,
+    lost_logged boolean NOT NULL DEFAULT false,
     was_lost_at timestamptz
 );
 COMMENT ON COLUMN decnet_reaper_host.seen_at IS 'when a daemon of it last opened its session';
 COMMENT ON COLUMN decnet_reaper_host.absent_since IS 'when no daemon of it was seen first';
 COMMENT ON COLUMN decnet_reaper_host.lost_at IS 'when it was taken for lost; null again when it is back';
-COMMENT ON COLUMN decnet_reaper_host.lost_told IS 'whether a reaper has told that it is lost';
-COMMENT ON COLUMN decnet_reaper_host.was_lost_at IS 'the same of one that is back, until a reaper has told it';
+COMMENT ON COLUMN decnet_reaper_host.lost_logged IS 'whether a reaper has logged that it is lost';
+COMMENT ON COLUMN decnet_reaper_host.was_lost_at IS 'the same of one that is back, until a reaper has logged it';
 
 CREATE FUNCTION decnet_reaper_own_host() RETURNS varchar
     LANGUAGE sql STABLE SECURITY DEFINER SET search_path FROM CURRENT
@@ -93,8 +93,8 @@ BEGIN
     END IF;
     INSERT INTO decnet_reaper_host AS known (host_uuid, seen_at) VALUES (host, now())
         ON CONFLICT (host_uuid) DO UPDATE SET seen_at = now(), absent_since = NULL,
-            lost_at = NULL, lost_told = false,
-            was_lost_at = CASE WHEN known.lost_told THEN known.lost_at ELSE known.was_lost_at END;
+            lost_at = NULL, lost_logged = false,
+            was_lost_at = CASE WHEN known.lost_logged THEN known.lost_at ELSE known.was_lost_at END;
     RETURN pg_try_advisory_lock_shared(decnet_reaper_lock_key('host', host));
 END $$;
 

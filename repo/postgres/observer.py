@@ -23,7 +23,7 @@ _MAY_LOOK = "SELECT has_table_privilege('decnet_reaper_host', 'UPDATE')"
 _LOOK = """
 WITH held AS MATERIALIZED (SELECT DISTINCT key FROM decnet_reaper_held_lock)
 SELECT host_uuid, decnet_reaper_lock_key('host', host_uuid) IN (SELECT key FROM held),
-    seen_at, lost_at IS NOT NULL, lost_told, was_lost_at IS NOT NULL, role_name IS NOT NULL
+    seen_at, lost_at IS NOT NULL, lost_logged, was_lost_at IS NOT NULL, role_name IS NOT NULL
 FROM decnet_reaper_host
 """
 
@@ -37,12 +37,12 @@ UPDATE decnet_reaper_host SET absent_since = now() WHERE host_uuid IN (
 
 # Not one that was there since the look: it may have come and gone again while the observer stood still.
 _LOST = """
-UPDATE decnet_reaper_host SET lost_at = coalesce(lost_at, now()), lost_told = true, was_lost_at = NULL
+UPDATE decnet_reaper_host SET lost_at = coalesce(lost_at, now()), lost_logged = true, was_lost_at = NULL
 WHERE host_uuid IN (
     SELECT host_uuid FROM decnet_reaper_host h
     JOIN unnest(%s::text[], %s::timestamptz[]) AS looked (host, at)
     ON h.host_uuid = looked.host AND h.seen_at IS NOT DISTINCT FROM looked.at
-    WHERE NOT lost_told AND NOT decnet_reaper_is_present(host_uuid) FOR UPDATE OF h SKIP LOCKED
+    WHERE NOT lost_logged AND NOT decnet_reaper_is_present(host_uuid) FOR UPDATE OF h SKIP LOCKED
 ) RETURNING host_uuid
 """
 _RETURNED = """

@@ -169,7 +169,7 @@ async def _add(connection: Connection, host_uuid: str, role: str, password: str)
     await connection.execute(
         "INSERT INTO decnet_reaper_host (host_uuid, role_name) VALUES (%s, %s)"
         " ON CONFLICT (host_uuid) DO UPDATE SET role_name = excluded.role_name, lost_at = NULL,"
-        " lost_told = false",
+        " lost_logged = false",
         (host_uuid, role),
     )
     for statement in (*_GRANTS, *_TAKEN):

@@ -30,12 +30,13 @@ class _Prepared:
 
     def __getattr__(self, name: str) -> Any:
         if (known := _known().get(f"{self._module}.{name}")) is None:
-            return getattr(import_module(f"repo.repository.statements.{self._module}"), name)
-        statement = _statement(known["on"])
-        statement.one_at_a_time = known["one_at_a_time"]
-        statement.of_many = _statement(known["of_many"]) if known["of_many"] else None
-        setattr(self, name, statement)
-        return statement
+            found = getattr(import_module(f"repo.repository.statements.{self._module}"), name)
+        else:
+            found = _statement(known["on"])
+            found.one_at_a_time = known["one_at_a_time"]
+            found.of_many = _statement(known["of_many"]) if known["of_many"] else None
+        setattr(self, name, found)
+        return found
 
 
 def _statement(on: Mapping[str, Any]) -> Statement:
