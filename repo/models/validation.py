@@ -109,7 +109,9 @@ def filtered(wanted: Mapping[str, Any]) -> dict[str, Any]:
     values: dict[str, Any] = {"most": wanted.get("limit", 50)}
     if (host_uuid := wanted.get("host_uuid", ANY_HOST)) != ANY_HOST:
         values["host"] = host_key(host_uuid)
-    for name in ("operation", "decky_name", "error"):
+    if error := wanted.get("error"):
+        values["error"] = re.sub(r"[%_/]", rf"{ESCAPE}\g<0>", error)
+    for name in ("operation", "decky_name"):
         if value := wanted.get(name):
             values[name] = value
     for name in ("statuses", "outcomes"):
@@ -118,8 +120,6 @@ def filtered(wanted: Mapping[str, Any]) -> dict[str, Any]:
     for name in ("since", "until"):
         if (value := wanted.get(name)) is not None:
             values[name] = time(name, value)
-    if "error" in values:
-        values["error"] = re.sub(r"[%_/]", rf"{ESCAPE}\g<0>", values["error"])
     return values
 
 

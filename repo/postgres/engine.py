@@ -21,6 +21,7 @@ T = TypeVar("T")
 
 _dialect: Dialect = "postgresql"
 _MAY_PRUNE = "SELECT has_table_privilege('decky_lifecycle', 'DELETE')"
+_MOST_ROWS = 100  # of one statement: each may bring a document of a megabyte
 _LOCK = "SELECT decnet_reaper_lock_deckies(%s::text[], %s::text[])"
 
 
@@ -166,10 +167,12 @@ class _Transaction(Transaction):
             for (statement, exactly_one), rows in batches.items():
                 # in one order everywhere, so that two transactions seldom wait for each other's rows
                 rows.sort(key=lambda values: str(values.get("row_id", "")))
-                cursor = self._connection.cursor()
-                await _run(cursor, statement, rows)
-                if exactly_one:
-                    ran.append((len(rows), cursor))
+                for start in range(0, len(rows), _MOST_ROWS):
+                    some = rows[start : start + _MOST_ROWS]
+                    cursor = self._connection.cursor()
+                    await _run(cursor, statement, some)
+                    if exactly_one:
+                        ran.append((len(some), cursor))
         return all(cursor.rowcount == wanted for wanted, cursor in ran)
 
     async def change(self, statement: Statement, values: Values) -> int:

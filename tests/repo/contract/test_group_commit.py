@@ -122,9 +122,15 @@ async def test_many_at_once_are_written_as_each_would_be_alone(repository: BaseR
 
 
 async def test_the_same_request_many_times_at_once_is_accepted_once(repository: BaseRepository) -> None:
-    answers = await asyncio.gather(*(repository.submit_lifecycle(decky(n % 3)) for n in range(30)))
-    assert sum(accepted for _, accepted in answers) == 3
-    assert len({lifecycle_id for lifecycle_id, _ in answers}) == 3
+    for deckies in (3, 150):
+        answers = await asyncio.gather(
+            *(
+                repository.submit_lifecycle(decky(n % deckies) | {"host_uuid": f"h{deckies}"})
+                for n in range(300)
+            )
+        )
+        assert sum(accepted for _, accepted in answers) == deckies
+        assert len({lifecycle_id for lifecycle_id, _ in answers}) == deckies
 
 
 async def test_callers_that_share_an_error_get_one_each(repository: BaseRepository) -> None:
