@@ -32,7 +32,7 @@ export function show_hours(hours) {
     const n = Math.round((at(hour.begins) - first) / HOUR_MS);
     if (slots[n]) Object.assign(slots[n], hour, {begins: slots[n].begins});
   }
-  const label = slot => slot.begins.toLocaleTimeString([], {hour: "2-digit", minute: "2-digit", hour12: false});
+  const label = slot => slot.begins.toLocaleTimeString([], {hour: "2-digit", minute: "2-digit", hourCycle: "h23"});
   const count = slot => Object.values(slot.outcomes).reduce((sum, n) => sum + n, 0);
   const most = Math.max(1, ...slots.map(count));
   const totals = OUTCOMES.map(word => [word, slots.reduce((sum, slot) => sum + (slot.outcomes[word] ?? 0), 0)]);

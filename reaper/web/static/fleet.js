@@ -9,7 +9,11 @@ import {between, since, span} from "./times.js";
 const state = {rows: new Map(), running: [], pending: [], ended: [], total: {}, hosts: [], hours: null};
 const row = id => state.rows.get(id);
 const decky = each => ({text: each.decky, href: page_of(each.id)});
-const host = each => ({text: host_name(each.host), href: address({host: each.host ?? "-"})});
+const host_cells = new Map();
+const host = each => {
+  if (!host_cells.has(each.host)) host_cells.set(each.host, {text: host_name(each.host), href: address("host", each.host ?? "-")});
+  return host_cells.get(each.host);
+};
 
 function deadline(each) {
   if (!each.deadline) return "";
@@ -36,7 +40,7 @@ function show_ended() {
   ]);
   const full = state.ended.length >= 200;
   $("older").hidden = !full;
-  if (full) $("older").href = address({until: row(state.ended.at(-1)).ended});
+  if (full) $("older").href = address("until", row(state.ended.at(-1)).ended);
 }
 
 function show_counts() {

@@ -2,9 +2,9 @@
 
 export const page_of = id => `/row/${encodeURIComponent(id)}`;
 export const host_name = host => host === null ? "master" : host;
-export const address = more => {
+export const address = (name, value) => {
   const query = new URLSearchParams(location.search);
-  for (const [name, value] of Object.entries(more)) query.set(name, value);
+  query.set(name, value);
   return `/?${query}`;
 };
 

@@ -7,30 +7,32 @@ const tables = {};
 
 export function fill(id, keys, cells_of) {
   const body = $(id);
-  const labels = body.labels_ ??= [...body.parentNode.querySelectorAll("th")].map(th => th.textContent.trim());
+  const empty = body.empty_ ??= empty_row(body.parentNode.querySelectorAll("th"));
   const kept = tables[id] ??= new Map();
   const wanted = new Set(keys);
   for (const [key, tr] of kept) if (!wanted.has(key)) { tr.remove(); kept.delete(key); }
   let place = body.firstChild;
   for (const key of keys) {
     let tr = kept.get(key);
-    if (!tr) {
-      tr = make("tr");
-      tr.setAttribute("role", "row");
-      for (const label of labels) {
-        const td = make("td");
-        td.setAttribute("role", "cell");
-        td.dataset.label = label;
-        tr.append(td);
-      }
-      kept.set(key, tr);
-    }
+    if (!tr) kept.set(key, tr = empty.cloneNode(true));
     if (tr === place) place = place.nextSibling;
     else body.insertBefore(tr, place);
     cells_of(key).forEach((cell, n) => put(tr.children[n], cell));
   }
   const none = $(`${id}-none`);
   if (none) none.hidden = keys.length > 0;
+}
+
+function empty_row(heads) {
+  const tr = make("tr");
+  tr.setAttribute("role", "row");
+  for (const th of heads) {
+    const td = make("td");
+    td.setAttribute("role", "cell");
+    td.dataset.label = th.textContent.trim();
+    tr.append(td);
+  }
+  return tr;
 }
 
 // A cell is a text, or {text, href, class, time, long}; what stands there already is left alone.
