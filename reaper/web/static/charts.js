@@ -61,7 +61,7 @@ export function show_hours(hours) {
     for (const text of [label(slot), ended, ...times]) line.append(make("td", text));
     table.lastChild.append(line);
   }
-  roles();
+  roles(table.parentNode);
 }
 
 function spread(title, what, slots, label) {

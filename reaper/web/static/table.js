@@ -52,7 +52,7 @@ function put(td, cell) {
 }
 
 // Their semantics stay where a narrow window shows tables as blocks.
-export function roles() {
+export function roles(within = document) {
   const names = {TABLE: "table", THEAD: "rowgroup", TBODY: "rowgroup", TR: "row", TH: "columnheader", TD: "cell"};
-  for (const each of document.querySelectorAll("table, thead, tbody, tr, th, td")) each.setAttribute("role", names[each.tagName]);
+  for (const each of within.querySelectorAll("table, thead, tbody, tr, th, td")) each.setAttribute("role", names[each.tagName]);
 }
