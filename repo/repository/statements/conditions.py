@@ -47,7 +47,7 @@ same_decky = and_(on_host, _t.decky_name == bindparam("decky_name"))
 this_row = _t.id == bindparam("row_id")
 without_payload = [column for column in lifecycle.columns if column is not _t.payload]
 _older = lifecycle.alias("older")
-_oldest = (
+oldest_open = (
     select(_older.c.id)
     .where(
         text("older.status IN ('pending', 'running')"),
@@ -59,8 +59,9 @@ _oldest = (
     .correlate(lifecycle)
     .scalar_subquery()
 )
-first_in_line = _t.id == _oldest
-"""An open row. (With NOT EXISTS, a session on a new store would walk all open rows of all deckies.)"""
+"""Id of the oldest open row of this row's decky, or null. (For EXISTS PostgreSQL walks all open rows.)"""
+first_in_line = _t.id == oldest_open
+"""An open row that no older one of its decky is before."""
 
 
 def matching(

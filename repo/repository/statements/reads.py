@@ -5,11 +5,8 @@ from functools import cache
 from sqlalchemy import (
     and_,
     bindparam,
-    exists,
-    func,
     literal_column,
     select,
-    text,
     union_all,
 )
 
@@ -19,7 +16,6 @@ from repo.models.statement import Statement
 from repo.models.tables import deployed, lifecycle, store
 from repo.repository.statements.conditions import (
     LOST,
-    ONE,
     OPEN,
     PENDING,
     RUNNING,
@@ -28,6 +24,7 @@ from repo.repository.statements.conditions import (
     host_is,
     matching,
     of_ids,
+    oldest_open,
     on_host,
     on_hosts,
     same_decky,
@@ -70,17 +67,7 @@ CLAIMED = statement(
 )
 """Rows by `ids`, and what their deckies run."""
 
-_other = lifecycle.alias("other")
-_more = exists(
-    select(ONE)
-    .select_from(_other)
-    .where(
-        text("other.status IN ('pending', 'running')"),
-        _other.c.decky_name == _t.decky_name,
-        func.coalesce(_other.c.host_uuid, text("''")) == host,
-    )
-).correlate(lifecycle)
-MORE = statement(lambda dialect: select(_t.id, _more.label("more")).where(of_ids(dialect)))
+MORE = statement(lambda dialect: select(_t.id, oldest_open.is_not(None).label("more")).where(of_ids(dialect)))
 """Of rows by `ids`, whether their deckies have another open row."""
 
 _find_open = (

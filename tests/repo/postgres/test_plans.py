@@ -91,7 +91,7 @@ PLANS: list[tuple[str, Statement, dict[str, Any], set[str]]] = [
     ("by ids", reads.BY_IDS, ROW, {KEY}),
     ("by ids, without payload", reads.BY_IDS_WITHOUT_PAYLOAD, ROW, {KEY}),
     ("state", reads.STATE, ROW, {KEY}),
-    ("more", reads.MORE, ROW, {KEY, OPEN, "decky_lifecycle_stale"}),
+    ("more", reads.MORE, ROW, {KEY, OPEN}),
     ("create", writes.INSERT, ACCEPTED, {KEY}),
     ("submit", writes.INSERT_UNLESS_ASKED, ACCEPTED, {KEY, OPEN}),
     ("claim", writes.CLAIM, ROW | {"of_decky": "d7", "of_host": ""}, {KEY, OPEN}),
