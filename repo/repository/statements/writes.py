@@ -47,6 +47,7 @@ _d = deployed.c
 
 _now = bindparam("now", type_=_t.updated_at.type)
 _owner = bindparam("by_owner", type_=_t.owner.type)
+_reason = bindparam("reason", type_=_t.error.type)
 _next_id = bindparam("next_id", type_=_t.retry_id.type)
 
 # ---------------------------------------------------------------- accepting
@@ -174,7 +175,7 @@ _end = (
     .values(
         status=bindparam("to_status", type_=_t.status.type),
         outcome=bindparam("to_outcome", type_=_t.outcome.type),
-        error=bindparam("reason", type_=_t.error.type),
+        error=_reason,
         retry_id=_next_id,
         **_ended,
     )
@@ -235,7 +236,7 @@ NOTE_DELIVERY = statement(
 CANCEL_PENDING = statement(
     update(lifecycle)
     .where(this_row, is_pending)
-    .values(status="failed", outcome="cancelled", error=bindparam("reason"), **_ended)
+    .values(status="failed", outcome="cancelled", error=_reason, **_ended)
 )
 CANCEL_RUNNING = statement(
     update(lifecycle)
@@ -251,7 +252,7 @@ CANCEL_RUNNING = statement(
 _sweep = (
     update(lifecycle)
     .where(OPEN, _t.started_at < bindparam("older_than"))
-    .values(status="failed", outcome="swept", error=bindparam("reason"), **_ended)
+    .values(status="failed", outcome="swept", error=_reason, **_ended)
 )
 SWEEP = statement(_sweep)
 SWEEP_ON_HOST = statement(_sweep.where(on_host))
