@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from repo.base import Lifecycle
-from tests.support.audit import audit
+from tests.support.audit import audit, unlocked
 from tests.support.fleet import HANG_GUARD_S, Fleet, running_fleet, wait_status
 from worker.client import LifecycleClient
 from worker.liveness.locks import DeckyLocks
@@ -152,6 +152,7 @@ async def test_what_it_leaves_behind_with_the_lock_in_hand_is_ended_before_the_r
         assert row["status"] == "succeeded"
         assert holders <= {worker.pid}
         await gone(await child(fleet))
+        await unlocked(fleet, "decky-01")
 
 
 async def test_a_program_that_cannot_be_run_is_said_at_the_start(fleet: Fleet, tmp_path: Path) -> None:

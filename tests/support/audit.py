@@ -64,6 +64,14 @@ async def audit(fleet: Fleet, client: LifecycleClient) -> None:
     await _nothing_lies_open(fleet, client, [row for row in rows if row["status"] in OPEN])
 
 
+async def unlocked(fleet: Fleet, *deckies: str) -> None:
+    """Return when nobody holds their locks: whoever ends a row lets go of its lock after that."""
+    locks = DeckyLocks.of(fleet.settings)
+    async with asyncio.timeout(HANG_GUARD_S):
+        while any(locks.holders(name, None) for name in deckies):
+            await asyncio.sleep(0.01)
+
+
 async def _lines(fleet: Fleet, rows: list[Lifecycle]) -> list[dict[str, Any]]:
     """All lines, once each row's first and last have come through the pipes; or what came in ten seconds."""
     accepted = {row["id"] for row in rows}

@@ -6,10 +6,9 @@ import pytest
 
 from repo.base import Lifecycle
 from repo.errors import LifecycleClosed
-from tests.support.audit import audit
-from tests.support.fleet import HANG_GUARD_S, Fleet, running_fleet, wait_status
+from tests.support.audit import audit, unlocked
+from tests.support.fleet import Fleet, running_fleet, wait_status
 from worker.client import LifecycleClient
-from worker.liveness.locks import DeckyLocks
 
 pytestmark = pytest.mark.anyio
 
@@ -40,10 +39,7 @@ async def test_operations_that_end_as_they_are_cancelled() -> None:
             assert ends <= {("succeeded", None), ("failed", "cancelled by operator")}
             for row, told in zip(rows, heard, strict=True):
                 assert told is not None or row["status"] == "succeeded"
-            locks = DeckyLocks.of(fleet.settings)
-            async with asyncio.timeout(HANG_GUARD_S):  # a lock is let go of after the row says its end
-                while any(locks.holders(name, None) for name in names):
-                    await asyncio.sleep(0.01)
+            await unlocked(fleet, *names)
             await audit(fleet, client)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.audit import audit
+from tests.support.audit import audit, unlocked
 from tests.support.fleet import Daemon, Fleet, accept, gated, running_fleet, wait_status
 from tests.support.survivor import surviving_compose
 from worker.client import LifecycleClient
@@ -260,6 +260,7 @@ async def test_survivors_of_a_killed_worker_are_ended_and_nobody_else() -> None:
                 assert survivor in line["pids"]
                 holders = {hold.pid for hold in DeckyLocks.of(fleet.settings).holders("decky-01", None)}
                 assert holders <= {reaper.pid}
+                await unlocked(fleet, "decky-01")
                 await audit(fleet, client)
             assert innocent.returncode is None
         finally:

@@ -1,14 +1,12 @@
 """Open rows are found without touching the closed ones, however many there are."""
 
 import sqlite3
-from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from repo.repository.statements import history, reads, writes
 
-DAY_AGO = datetime(2026, 5, 4, tzinfo=UTC)
 BY_COMPLETION, BY_DECKY = {"decky_lifecycle_completed"}, {"decky_lifecycle_decky"}
 BY_OPEN_DECKY = {"decky_lifecycle_open"}
 PARTIAL = {*BY_OPEN_DECKY, "decky_lifecycle_stale"}
