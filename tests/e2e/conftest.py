@@ -1,6 +1,8 @@
-"""What tests on a real Docker engine may ask for."""
+"""What tests on a real Docker engine or a real systemd may ask for."""
 
+import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -22,3 +24,10 @@ def compose_decky(docker_image: str) -> Iterator[ComposeDecky]:
     decky = ComposeDecky(docker_image)
     yield decky
     decky.remove()
+
+
+@pytest.fixture(scope="session")
+def machines(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where machines are made: one directory for all processes of a test run."""
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own

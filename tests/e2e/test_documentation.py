@@ -22,10 +22,10 @@ PREPARED = (
 
 
 @pytest.fixture(scope="module")
-def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
+def host(machines: Path) -> Iterator[Machine]:
     if reasons := missing():
         lacking(*reasons)
-    with machine(tmp_path_factory.mktemp("machine")) as host:
+    with machine(machines) as host:
         yield host
 
 

@@ -38,10 +38,10 @@ echo >"/run/$1.done"
 
 
 @pytest.fixture(scope="module")
-def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
+def host(machines: Path) -> Iterator[Machine]:
     if reasons := missing():
         lacking(*reasons)
-    with machine(tmp_path_factory.mktemp("machine")) as host:
+    with machine(machines) as host:
         host.run(COMMAND, "install")
         drop_in = host.root / "etc/systemd/system/decnet-worker@.service.d/test.conf"
         drop_in.parent.mkdir()

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -18,10 +19,10 @@ DROP_IN = "[Service]\nEnvironment=DECNET_REAPER_RUNTIME=process\n"
 
 
 @pytest.fixture(scope="module")
-def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
+def host(machines: Path) -> Iterator[Machine]:
     if reasons := missing():
         lacking(*reasons)
-    with machine(tmp_path_factory.mktemp("machine")) as host:
+    with machine(machines) as host:
         host.run(COMMAND, "list")  # too early: nothing is installed, and the store becomes root's
         host.run(COMMAND, "install")
         drop_in = host.root / "etc/systemd/system/decnet-worker@.service.d/test.conf"

@@ -1,7 +1,8 @@
 """A whole machine with a real systemd: this host's distribution, booted in a systemd-nspawn container.
 
 The base system is made once by debootstrap and kept in $DECNET_CI_CACHE (else /var/cache/decnet-reaper); each
-machine is a copy of it. Nothing of the host is reached from inside: no network, no shared directory.
+machine writes into a layer of its own above it. Nothing of the host is reached from inside: no network, no
+shared directory.
 """
 
 import fcntl
@@ -10,10 +11,12 @@ import json
 import os
 import platform
 import re
+import secrets
 import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -111,6 +114,7 @@ class Machine:
         self._notify = directory / "notify"
         self._nspawn: subprocess.Popen[bytes] | None = None
         self._leader = ""
+        self._cgroup = _own_cgroup() / f"decnet-machine-{secrets.token_hex(4)}"
 
     def boot(self) -> None:
         """Start it, and return when its systemd says that it is up."""
@@ -118,8 +122,11 @@ class Machine:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify, self._console.open("ab") as console:
             notify.bind(str(self._notify))
             notify.settimeout(_BOOT_TIMEOUT_S)
+            # In one control group two machines would kill each other's services, and remove their groups.
+            self._cgroup.mkdir(exist_ok=True)
             self._nspawn = subprocess.Popen(
-                ["setpriv", "--pdeathsig", "TERM", "systemd-nspawn", "--quiet", "--register=no",
+                ["sh", "-c", 'echo $$ >"$0" && exec "$@"', str(self._cgroup / "cgroup.procs"),
+                 "setpriv", "--pdeathsig", "TERM", "systemd-nspawn", "--quiet", "--register=no",
                  "--keep-unit",
                  "--private-network", "--notify-ready=yes", "--resolv-conf=off", "--timezone=off",
                  "--link-journal=no", "--console=pipe", f"--directory={self.root}",
@@ -135,6 +142,7 @@ class Machine:
                     raise AssertionError(f"the machine did not boot:\n{self._console.read_text()}") from None
                 said |= dict(line.partition("=")[::2] for line in message.splitlines())
             self._leader = said["X_NSPAWN_LEADER_PID"]
+            assert self._cgroup.name in Path(f"/proc/{self._leader}/cgroup").read_text()
 
     def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run a command inside as root; with `check` a failure is an AssertionError that shows why."""
@@ -146,8 +154,7 @@ class Machine:
 
     def kill(self, unit: str) -> None:
         """SIGKILL all of a unit's processes, and wait for nothing."""
-        # One that dies while systemd reads their list has no id any more: "Input/output error", status 1.
-        self.run("systemctl", "kill", "--signal=KILL", unit, check=False)
+        self.run("systemctl", "kill", "--signal=KILL", unit)
 
     def show(self, unit: str, *properties: str) -> dict[str, str]:
         """Properties of a unit, as `systemctl show` prints them."""
@@ -200,6 +207,8 @@ class Machine:
             except subprocess.TimeoutExpired:
                 self._nspawn.kill()
                 self._nspawn.wait()
+        for folder, _, _ in os.walk(self._cgroup, topdown=False):
+            Path(folder).rmdir()
 
     def _last_of_journal(self) -> str:
         last = self.run("journalctl", "--boot", "--lines=30", "--no-pager", check=False).stdout
@@ -211,31 +220,62 @@ class Machine:
 
 @contextmanager
 def machine(directory: Path) -> Iterator[Machine]:
-    """A booted machine below `directory`, our package in a virtual environment, but no unit installed yet."""
-    booted = Machine(directory)
-    _call("cp", "--archive", "--reflink=auto", str(base_system()), str(booted.root))
-    python = _call(
-        "chroot", str(booted.root), "python3", "-c", "import sys; print('%d.%d' % sys.version_info[:2])"
-    )
-    _use_process_runtime(booted.root)
-    fetched = booted.root / "root/wheels"
+    """A booted machine below `directory`, our package in a virtual environment, but no unit installed yet.
+
+    Machines below one directory share what is installed.
+    """
+    booted = Machine(Path(tempfile.mkdtemp(prefix="machine-", dir=directory)))
+    with _layer([_installed_system(directory), base_system()], booted.root):
+        try:
+            booted.boot()
+            yield booted
+        finally:
+            booted.power_off()
+
+
+def _installed_system(directory: Path) -> Path:
+    """What our package adds to the pristine system, made on first use."""
+    made = directory / "installed"
+    with (directory / "installed.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not made.is_dir():
+            with _layer([base_system()], directory / "install") as root:
+                _install(root)
+            (directory / "install-layer").rename(made)
+    return made
+
+
+def _install(root: Path) -> None:
+    inside = ("chroot", str(root), *_ENVIRONMENT)
+    python = _call(*inside, "python3", "-c", "import sys; print('%d.%d' % sys.version_info[:2])")
+    _use_process_runtime(root)
+    fetched = root / "root/wheels"
     fetched.mkdir()
     wheels(fetched, python.strip())
+    _call(*inside, "python3", "-m", "venv", str(VENV))
+    pip = (f"{VENV}/bin/pip", "install", "--quiet", "--no-index", "--find-links=/root/wheels")
+    _call(*inside, *pip, "decnet-reaper[postgresql,web]")
+
+
+@contextmanager
+def _layer(below: list[Path], root: Path) -> Iterator[Path]:
+    """Mount these, the first on top, as one tree; what is written goes to the folder `-layer` beside it."""
+    written, work = (root.with_name(f"{root.name}-{name}") for name in ("layer", "work"))
+    for folder in (root, written, work):
+        folder.mkdir()
+    layers = f"lowerdir={':'.join(map(str, below))},upperdir={written},workdir={work}"
+    _call("mount", "-t", "overlay", "overlay", "-o", layers, str(root))
     try:
-        booted.boot()
-        booted.run("python3", "-m", "venv", str(VENV))
-        booted.run(
-            f"{VENV}/bin/pip",
-            "install",
-            "--quiet",
-            "--no-index",
-            "--find-links=/root/wheels",
-            "decnet-reaper[postgresql,web]",
-        )
-        yield booted
+        yield root
     finally:
-        booted.power_off()
-        shutil.rmtree(booted.root, ignore_errors=True)
+        _call("umount", str(root))
+
+
+def _own_cgroup() -> Path:
+    """This process's control group, in the hierarchy where systemd-nspawn makes its own."""
+    mounted = Path("/sys/fs/cgroup/unified")
+    path = next(line for line in Path("/proc/self/cgroup").read_text().splitlines() if line.startswith("0::"))
+    return (mounted if mounted.is_dir() else mounted.parent) / path.removeprefix("0::/")
 
 
 def _use_process_runtime(root: Path) -> None:
