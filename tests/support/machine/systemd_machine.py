@@ -21,7 +21,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from tests.support.fleet import HANG_GUARD_S
 
@@ -190,6 +190,15 @@ class Machine:
     def now(self) -> str:
         """The time, for `journalctl --since`: with --after-cursor and a match, 252 skips the first entry."""
         return self.run("date", "+@%s.%6N").stdout.strip()
+
+    def connect(self, address: str, other: Self, other_address: str) -> None:
+        """Lay a cable to another machine, until one of them stops; each keeps its own address without it."""
+        veth = ("type", "veth", "peer", "name", "cable", "netns", other._leader)
+        _call("ip", "link", "add", "cable", "netns", self._leader, *veth)
+        for end, its, far in ((self, address, other_address), (other, other_address, address)):
+            end.run("ip", "address", "replace", f"{its}/32", "dev", "lo")
+            end.run("ip", "link", "set", "cable", "up")
+            end.run("ip", "route", "replace", far, "dev", "cable", "src", its)
 
     def reset(self) -> None:
         """Reboot at once, as a reset button does: nothing is stopped, nothing is asked."""
