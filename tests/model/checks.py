@@ -161,11 +161,9 @@ def _run(check: Check, scratch: Path) -> Result:
     mutant = [f"-D{check.name}"] if check.guard else []
     defines = check.defines.split() + mutant
     _call(scratch, "spin", "-a", *defines, model)
-    search = ["-DNOREDUCE"] if check.live else ["-DNOREDUCE", "-DSAFETY"]
+    search = ["-DNOREDUCE", "-DNOFAIR" if check.live else "-DSAFETY"]
     if check.guard and not check.live:
         search.append("-DBFS")  # finds the shortest run
-    else:
-        search.append("-DCOLLAPSE")
     _call(scratch, "gcc", "-O0" if check.guard else "-O1", "-w", *search, "-o", "pan", "pan.c")
     begun = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
     how = ["-a"] if check.live else ["-E"]
