@@ -110,8 +110,8 @@ def test_a_second_host_is_added_serves_its_deckies_is_lost_and_returns(
     event(master, "lifecycle.lost", lifecycle_id=interrupted)
     assert json.loads(master.run(COMMAND, "status", interrupted, "--json").stdout)[0]["outcome"] == "lost"
 
-    second.boot()
-    join(master, second)
+    with second.booting():  # its daemons want the store
+        join(master, second)
     (second.root / GATE.lstrip("/")).touch()
     event(master, "host.returned", host_uuid="h2")
     event(second, "lifecycle.succeeded", retry_of=interrupted)

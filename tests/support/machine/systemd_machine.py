@@ -118,6 +118,12 @@ class Machine:
 
     def boot(self) -> None:
         """Start it, and return when its systemd says that it is up."""
+        with self.booting():
+            pass
+
+    @contextmanager
+    def booting(self) -> Iterator[None]:
+        """Start it; the body runs as soon as commands can, and the end waits until its systemd is up."""
         self._notify.unlink(missing_ok=True)
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify, self._console.open("ab") as console:
             notify.bind(str(self._notify))
@@ -134,15 +140,20 @@ class Machine:
                 stdin=subprocess.DEVNULL, stdout=console, stderr=subprocess.STDOUT,
                 env=os.environ | _NSPAWN | {"NOTIFY_SOCKET": str(self._notify)}, start_new_session=True,
             )  # fmt: skip
-            said: dict[str, str] = {}
-            while "READY" not in said:
-                try:
-                    message = notify.recv(4096).decode()
-                except TimeoutError:
-                    raise AssertionError(f"the machine did not boot:\n{self._console.read_text()}") from None
-                said |= dict(line.partition("=")[::2] for line in message.splitlines())
-            self._leader = said["X_NSPAWN_LEADER_PID"]
+            self._leader = self._said(notify, "X_NSPAWN_LEADER_PID")
             assert self._cgroup.name in Path(f"/proc/{self._leader}/cgroup").read_text()
+            yield
+            self._said(notify, "READY")
+
+    def _said(self, notify: socket.socket, name: str) -> str:
+        while True:
+            try:
+                message = notify.recv(4096).decode()
+            except TimeoutError:
+                raise AssertionError(f"the machine did not boot:\n{self._console.read_text()}") from None
+            said = dict(line.partition("=")[::2] for line in message.splitlines())
+            if name in said:
+                return said[name]
 
     def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run a command inside as root; with `check` a failure is an AssertionError that shows why."""
