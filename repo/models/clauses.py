@@ -1,12 +1,13 @@
 """Statements written with SQLAlchemy Core from the tables."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 from sqlalchemy import (
     ARRAY,
     BindParameter,
     Boolean,
+    ColumnElement,
     CompoundSelect,
     Integer,
     Select,
@@ -16,13 +17,14 @@ from sqlalchemy import (
     column,
     engine,
     func,
+    text,
 )
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 from sqlalchemy.sql.visitors import iterate, replacement_traverse
 from sqlalchemy.types import NullType, TypeEngine
 
-from repo.models.statement import Compiled, Dialect, Kind, Statement
+from repo.models.statement import CONDITIONS, Compiled, Dialect, Filtered, Kind, Statement
 from repo.models.tables import Json, UtcTime
 
 Clause = UpdateBase | Select[Any] | CompoundSelect[Any]
@@ -57,6 +59,24 @@ def statement(
     )
 
 
+def filtered(
+    clause: Select[Any], conditions: Callable[[Dialect], Mapping[str, ColumnElement[bool]]]
+) -> Filtered:
+    """A read of the rows that meet some of these conditions.
+
+    Args:
+        clause: without them, and without a parameter before them.
+        conditions: what makes them for a dialect, each by the name of its value.
+    """
+
+    def condition(name: str) -> Statement:
+        return Statement(lambda dialect: _compiled(conditions(dialect)[name], dialect))
+
+    return Filtered(
+        statement(clause.where(text(CONDITIONS))), {name: condition(name) for name in conditions("sqlite")}
+    )
+
+
 def _of_many(clause: Clause) -> Clause:
     """The clause with a column of a table in place of each value, a list for each column."""
     types: dict[str, TypeEngine[Any]] = {
@@ -75,7 +95,7 @@ def _of_many(clause: Clause) -> Clause:
     return cast("Clause", replacement_traverse(clause, {}, replace))
 
 
-def _compiled(clause: Clause, dialect: Dialect) -> Compiled:
+def _compiled(clause: Clause | ColumnElement[bool], dialect: Dialect) -> Compiled:
     compiled = clause.compile(dialect=_dialect(dialect), compile_kwargs={"render_postcompile": True})
     selected = list(clause.selected_columns) if isinstance(clause, Select | CompoundSelect) else []
     return Compiled(

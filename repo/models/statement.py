@@ -1,8 +1,8 @@
 """A statement in the words of each database. What writes one is `repo.models.clauses`."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
 from repo.models.times import to_iso
@@ -77,6 +77,42 @@ class Statement:
         if (found := self._compiled.get(dialect)) is None:
             found = self._compiled[dialect] = self._compile(dialect)
         return found
+
+
+CONDITIONS: Final = "/* conditions */"
+
+
+class Filtered:
+    """A read of the rows that meet some of its conditions.
+
+    Args:
+        whole: the read, with `CONDITIONS` where they belong, before all of its parameters.
+        conditions: each by the name of its value.
+    """
+
+    def __init__(self, whole: Statement, conditions: Mapping[str, Statement]) -> None:
+        self.whole = whole
+        self.conditions = conditions
+        self._known: dict[frozenset[str], Statement] = {}
+
+    def by(self, names: Collection[str]) -> Statement:
+        """The statement with the conditions of these names; others are ignored."""
+        asked = frozenset(names)
+        if (found := self._known.get(asked)) is None:
+            wanted = [condition for name, condition in self.conditions.items() if name in asked]
+            found = self._known[asked] = Statement(
+                lambda dialect: _joined(self.whole.on(dialect), [each.on(dialect) for each in wanted])
+            )
+        return found
+
+
+def _joined(whole: Compiled, conditions: Sequence[Compiled]) -> Compiled:
+    return replace(
+        whole,
+        text=whole.text.replace(CONDITIONS, " AND ".join(each.text for each in conditions) or "1 = 1"),
+        names=[*(name for each in conditions for name in each.names), *whole.names],
+        constants={name: value for each in (*conditions, whole) for name, value in each.constants.items()},
+    )
 
 
 def _number(value: Any) -> int:

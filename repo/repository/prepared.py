@@ -1,18 +1,18 @@
 """The statements of `repo.repository.statements`, compiled ahead into prepared.json.
 
 SQLAlchemy and SQLModel, which they are written with, took two thirds of a daemon's start, and are needed for
-nothing else once the schema is there. They are imported for a statement that is not in the file, since it
-depends on what is asked for. `./run docs` makes the file anew, and a test says when.
+nothing else once the schema is there, but for the few that are not in the file. `./run docs` makes it anew,
+and a test says when.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from repo.models.statement import Compiled, Statement
+from repo.models.statement import Compiled, Dialect, Filtered, Statement
 
 __all__ = ["history", "reads", "writes"]
 
@@ -32,15 +32,30 @@ class _Prepared:
         if (known := _known().get(f"{self._module}.{name}")) is None:
             found = getattr(import_module(f"repo.repository.statements.{self._module}"), name)
         else:
-            found = _statement(known["on"])
-            found.one_at_a_time = known["one_at_a_time"]
-            found.of_many = _statement(known["of_many"]) if known["of_many"] else None
+            found = _entry(known)
         setattr(self, name, found)
         return found
 
 
-def _statement(on: Mapping[str, Any]) -> Statement:
-    return Statement(lambda dialect: Compiled(**on[dialect]))
+def _entry(known: Mapping[str, Any]) -> Statement | Filtered | dict[str, Statement]:
+    if "on" in known:
+        return _statement(known)
+    if "whole" in known:
+        conditions = known["conditions"].items()
+        return Filtered(_statement(known["whole"]), {name: _statement(each) for name, each in conditions})
+    return {name: _statement(each) for name, each in known.items()}
+
+
+def _statement(known: Mapping[str, Any]) -> Statement:
+    return Statement(
+        _compiled(known["on"]),
+        one_at_a_time=known["one_at_a_time"],
+        of_many=Statement(_compiled(known["of_many"])) if known["of_many"] else None,
+    )
+
+
+def _compiled(on: Mapping[str, Any]) -> Callable[[Dialect], Compiled]:
+    return lambda dialect: Compiled(**on[dialect])
 
 
 @cache

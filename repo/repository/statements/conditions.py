@@ -1,6 +1,5 @@
 """What statements have in common: which rows they are about."""
 
-from collections.abc import Collection
 from typing import Any
 
 from sqlalchemy import (
@@ -64,11 +63,9 @@ first_in_line = _t.id == oldest_open
 """An open row that no older one of its decky is before."""
 
 
-def matching(
-    names: Collection[str], moment: ColumnElement[Any], dialect: Dialect
-) -> list[ColumnElement[bool]]:
-    """What is asked for by these names (see `validation.filtered`); times are those of `moment`."""
-    conditions = {
+def matching(moment: ColumnElement[Any], dialect: Dialect) -> dict[str, ColumnElement[bool]]:
+    """What may be asked for (see `validation.filtered`); times are those of `moment`."""
+    return {
         "statuses": _one_of(_t.status, "statuses", dialect),
         "outcomes": _one_of(_t.outcome, "outcomes", dialect),
         "operation": _t.operation == bindparam("operation"),
@@ -78,7 +75,6 @@ def matching(
         "since": moment >= bindparam("since", type_=moment.type),
         "until": moment < bindparam("until", type_=moment.type),
     }
-    return [condition for name, condition in conditions.items() if name in names]
 
 
 def host_is(state: HostState, dialect: Dialect) -> ColumnElement[bool]:

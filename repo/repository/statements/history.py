@@ -1,6 +1,5 @@
 """Statements of those who look back. All but the search in errors are ranges of an index."""
 
-from functools import cache
 from typing import Any
 
 from sqlalchemy import (
@@ -21,8 +20,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import NullType
 
-from repo.models.clauses import statement
-from repo.models.statement import Dialect, Statement
+from repo.models.clauses import filtered, statement
+from repo.models.statement import Dialect
 from repo.models.tables import lifecycle
 from repo.repository.statements.conditions import (
     any_row_of,
@@ -35,13 +34,14 @@ _t = lifecycle.c
 _since = _t.completed_at >= bindparam("since", type_=_t.completed_at.type)
 
 
-@cache
-def ended(names: frozenset[str]) -> Statement:
-    """Terminal rows without payload, the latest end first, by these names of `validation.filtered`."""
-    latest_first = select(*without_payload).order_by(_t.completed_at.desc(), _t.id.desc())
-    found = latest_first.where(_t.completed_at.is_not(None)).limit(bindparam("most"))
-    return statement(lambda dialect: found.where(*matching(names, _t.completed_at, dialect)))
-
+ENDED = filtered(
+    select(*without_payload)
+    .where(_t.completed_at.is_not(None))
+    .order_by(_t.completed_at.desc(), _t.id.desc())
+    .limit(bindparam("most")),
+    lambda dialect: matching(_t.completed_at, dialect),
+)
+"""Terminal rows without payload, the latest end first."""
 
 _place = tuple_(_t.started_at, _t.id)
 _of_decky = select(lifecycle).where(any_row_of == bindparam("decky_name"), on_host)

@@ -1,7 +1,5 @@
 """Statements that read."""
 
-from functools import cache
-
 from sqlalchemy import (
     and_,
     bindparam,
@@ -11,7 +9,7 @@ from sqlalchemy import (
 )
 
 from repo.lifecycle import HostState
-from repo.models.clauses import statement
+from repo.models.clauses import filtered, statement
 from repo.models.statement import Statement
 from repo.models.tables import deployed, lifecycle, store
 from repo.repository.statements.conditions import (
@@ -123,19 +121,16 @@ FIND_DEPLOYED = statement(
 )
 
 
-@cache
-def deployed_deckies(names: frozenset[str]) -> Statement:
-    """What deckies run, without their documents, by name; of one `host`, one `decky_name`, or any."""
-    found = select(_d.decky_name, _d.host, _d.services, _d.updated_at.label("deployed_at"), _d.lifecycle_id)
-    for column in (_d.host, _d.decky_name):
-        if column.key in names:
-            found = found.where(column == bindparam(column.key))
-    return statement(found.order_by(_d.decky_name, _d.host))
+LIST_DEPLOYED = filtered(
+    select(
+        *(_d.decky_name, _d.host, _d.services, _d.updated_at.label("deployed_at"), _d.lifecycle_id)
+    ).order_by(_d.decky_name, _d.host),
+    lambda dialect: {name: _d[name] == bindparam(name) for name in ("host", "decky_name")},
+)
+"""What deckies run, without their documents, by name."""
 
-
-@cache
-def listing(names: frozenset[str]) -> Statement:
-    """Rows without payload, newest first, by these names of `validation.filtered`."""
-    newest_first = select(*without_payload).order_by(_t.started_at.desc(), _t.id.desc())
-    found = newest_first.limit(bindparam("most"))
-    return statement(lambda dialect: found.where(*matching(names, _t.started_at, dialect)))
+LIST = filtered(
+    select(*without_payload).order_by(_t.started_at.desc(), _t.id.desc()).limit(bindparam("most")),
+    lambda dialect: matching(_t.started_at, dialect),
+)
+"""Rows without payload, newest first."""

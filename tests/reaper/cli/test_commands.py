@@ -292,7 +292,8 @@ async def test_a_store_that_cannot_be_used_is_one_line(fleet: Fleet) -> None:
     ("arguments", "unwanted"),
     [
         (["--help"], {"asyncio", "sqlalchemy", "arq", "redis", "structlog", "rich", "msgspec"}),
-        (["list"], {"arq", "redis", "structlog", "rich", "yaml", "alembic"}),
+        (["list", "--decky", "decky-01"], {"arq", "redis", "structlog", "rich", "yaml", "sqlalchemy"}),
+        (["deckies"], {"arq", "redis", "structlog", "rich", "sqlalchemy"}),
         (["sweep"], {"sqlalchemy", "sqlmodel", "pydantic"}),
     ],
 )
