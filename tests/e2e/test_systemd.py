@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.systemd, pytest.mark.timeout(600)]
 WORKER, REAPER, TARGET = "decnet-worker@1.service", "decnet-reaper.service", "decnet-reaper.target"
 WEB, SOCKET = "decnet-reaper-web.service", Path("/run/decnet-reaper-web/web.sock")
 # Shorter than as shipped, so that a test of the watchdog and of the grace ends soon.
-DROP_IN = "[Service]\nWatchdogSec=5\nTimeoutAbortSec=2\nEnvironment=DECNET_REAPER_STOP_GRACE=5s\n"
+DROP_IN = "[Service]\nWatchdogSec=5\nTimeoutAbortSec=2\nEnvironment=DECNET_REAPER_STOP_GRACE=10s\n"
 # So strict that it drops lines of whoever has no limit of its own.
 JOURNALD = "[Journal]\nRateLimitIntervalSec=30s\nRateLimitBurst=50\n"
 
