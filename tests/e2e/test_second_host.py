@@ -1,21 +1,21 @@
 """A second host, as docs/how-to/several-hosts.md has it: two machines with a real systemd, and a cable."""
 
 import json
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.support.machine.deploy import COMMAND, STATE
-from tests.support.machine.systemd_machine import Machine, machine, missing
-from tests.support.needs import lacking
+from tests.support.machine.deploy import COMMAND, STATE, document, event
+from tests.support.machine.systemd_machine import Machine, machine
 
 pytestmark = pytest.mark.systemd
 
 MASTER, SECOND = "192.0.2.1", "192.0.2.2"
 SECRET = "of-a-test"  # noqa: S105 - a server's that lives as long as the test
-GATE = str(STATE / "gate")
+GATE = STATE / "gate"
 USER_FILE = "/etc/redis/users.acl"
 SERVERS = f"""
 set -eu
@@ -50,16 +50,9 @@ def install(host: Machine, printed: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def master(machines: Path) -> Iterator[Machine]:
-    if reasons := missing():
-        lacking(*reasons)
-    with machine(machines) as master:
-        yield master
-
-
-@pytest.fixture(scope="module")
-def second(machines: Path, master: Machine) -> Iterator[Machine]:
-    with machine(machines) as second:
+def hosts(machines: Path) -> Iterator[tuple[Machine, Machine]]:
+    """The master with its servers and daemons, and a machine that is no host of it yet."""
+    with machine(machines) as master, machine(machines) as second:
         join(master, second)
         master.run("sh", "-c", SERVERS)
         install(master, ADMINISTRATOR)
@@ -67,24 +60,14 @@ def second(machines: Path, master: Machine) -> Iterator[Machine]:
         config.write_text(f'{config.read_text()}\nhost_lost_after = "3s"\n')
         master.run(COMMAND, "doctor", "--create")
         master.run("systemctl", "enable", "--now", "decnet-reaper.target")
-        yield second
+        yield master, second
 
 
 def deploy(master: Machine, decky: str, *options: str, gated: bool) -> str:
     """Submit one to the second host; the id. A gated one runs until its gate is there."""
-    service: dict[str, Any] = {"command": ["sleep", "infinity"]}
-    if gated:
-        service["healthcheck"] = {"test": ["CMD", "test", "-e", GATE], "interval": "100ms", "retries": 10_000}
-    document = master.root / "root/decky.json"
-    document.write_text(json.dumps({"services": {decky: service}}))
+    (master.root / "root/decky.json").write_text(document(decky, GATE if gated else None))
     said = master.run(COMMAND, "deploy", decky, "--host", "h2", "--compose", "/root/decky.json", *options)
     return said.stdout.strip()
-
-
-def event(host: Machine, name: str, **fields: str) -> None:
-    """Wait until the journal of this boot has it."""
-    wanted = {"event": name} | fields
-    host.wait_for(lambda entry: wanted.items() <= entry["EVENT"].items())
 
 
 def shown(master: Machine) -> dict[str, dict[str, Any]]:
@@ -93,8 +76,9 @@ def shown(master: Machine) -> dict[str, dict[str, Any]]:
 
 
 def test_a_second_host_is_added_serves_its_deckies_is_lost_and_returns(
-    master: Machine, second: Machine
+    hosts: tuple[Machine, Machine],
 ) -> None:
+    master, second = hosts
     printed = master.run(COMMAND, "hosts", "add", "h2").stdout
     install(second, printed)
     second.run("systemctl", "enable", "--now", "decnet-reaper.target")
@@ -112,8 +96,9 @@ def test_a_second_host_is_added_serves_its_deckies_is_lost_and_returns(
 
     with second.booting():  # its daemons want the store
         join(master, second)
-    (second.root / GATE.lstrip("/")).touch()
+    (second.root / GATE.relative_to("/")).touch()
     event(master, "host.returned", host_uuid="h2")
     event(second, "lifecycle.succeeded", retry_of=interrupted)
     assert shown(master)["h2"]["state"] == "present"
-    assert SECRET not in second.run("journalctl", "--boot=all", "--output=json").stdout
+    journal = second.run("journalctl", "--boot=all", "--output=json").stdout
+    assert all(secret not in journal for secret in (SECRET, tomllib.loads(printed)["database_password"]))

@@ -13,6 +13,21 @@ STATE = Path("/var/lib/decnet-reaper")
 _numbers = count(1)
 
 
+def document(decky: str, gate: Path | None = None) -> str:
+    """A document of one service; with a gate, its deploy runs until that file is there."""
+    service: dict[str, Any] = {"command": ["sleep", "infinity"]}
+    if gate is not None:
+        test = ["CMD", "test", "-e", str(gate)]
+        service["healthcheck"] = {"test": test, "interval": "100ms", "retries": 10_000}
+    return json.dumps({"services": {decky: service}})
+
+
+def event(host: Machine, name: str, **fields: str) -> dict[str, Any]:
+    """Wait until the journal of this boot has this event with these fields."""
+    wanted = {"event": name} | fields
+    return dict(host.wait_for(lambda entry: wanted.items() <= entry["EVENT"].items())["EVENT"])
+
+
 class Deploy:
     """A deploy of a new decky, submitted on the machine by the command.
 
@@ -23,11 +38,7 @@ class Deploy:
         self.decky = f"decky-{next(_numbers):02}"
         self._host = host
         self._gate = STATE / f"gate-{self.decky}"
-        service: dict[str, Any] = {"command": ["sleep", "infinity"]}
-        if gated:
-            test = ["CMD", "test", "-e", str(self._gate)]
-            service["healthcheck"] = {"test": test, "interval": "100ms", "retries": 10_000}
-        self._inside("root/decky.json").write_text(json.dumps({"services": {self.decky: service}}))
+        self._inside("root/decky.json").write_text(document(self.decky, self._gate if gated else None))
         self.id = host.run(COMMAND, "deploy", self.decky, "--compose", "/root/decky.json").stdout.strip()
 
     def open_gate(self) -> None:
@@ -35,13 +46,11 @@ class Deploy:
 
     def event(self, name: str) -> dict[str, Any]:
         """Wait until the journal has this event of this row."""
-        wanted = {"event": name, "lifecycle_id": self.id}
-        return dict(self._host.wait_for(lambda entry: wanted.items() <= entry["EVENT"].items())["EVENT"])
+        return event(self._host, name, lifecycle_id=self.id)
 
     def retry_event(self, name: str) -> dict[str, Any]:
         """Wait until the journal has this event of this row's retry."""
-        wanted = {"event": name, "retry_of": self.id}
-        return dict(self._host.wait_for(lambda entry: wanted.items() <= entry["EVENT"].items())["EVENT"])
+        return event(self._host, name, retry_of=self.id)
 
     def row(self) -> dict[str, Any]:
         rows: list[dict[str, Any]] = json.loads(self._host.run(COMMAND, "status", self.id, "--json").stdout)

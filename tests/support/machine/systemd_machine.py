@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from tests.support.fleet import HANG_GUARD_S
+from tests.support.needs import lacking
 
 SOURCE = Path(__file__).parents[3]
 PACKAGES = (
@@ -242,8 +243,10 @@ class Machine:
 def machine(directory: Path) -> Iterator[Machine]:
     """A booted machine below `directory`, our package in a virtual environment, but no unit installed yet.
 
-    Machines below one directory share what is installed.
+    Machines below one directory share what is installed. Skips, or fails, where `missing` says why.
     """
+    if reasons := missing():
+        lacking(*reasons)
     booted = Machine(Path(tempfile.mkdtemp(prefix="machine-", dir=directory)))
     with _layer([_installed_system(directory), base_system()], booted.root):
         try:
