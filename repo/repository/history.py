@@ -16,7 +16,7 @@ class LookingBack(OpenedRepository):
 
     async def list_ended(self, **wanted: Unpack[EndedFilter]) -> list[Lifecycle]:
         values = validation.filtered(wanted)
-        return await self._rows(history.ENDED.by(values.keys()), values)
+        return await self._rows(history.ENDED.by(values), values)
 
     async def list_around(self, row: Lifecycle, limit: int) -> list[Lifecycle]:
         at = {

@@ -1,8 +1,8 @@
 """The statements of `repo.repository.statements`, compiled ahead into prepared.json.
 
 SQLAlchemy and SQLModel, which they are written with, took two thirds of a daemon's start, and are needed for
-nothing else once the schema is there, but for the few that are not in the file. `./run docs` makes it anew,
-and a test says when.
+nothing else once the schema is there, but for an update of whatever fields a caller names, which is not in
+the file. `./run docs` makes it anew, and a test says when.
 """
 
 import json

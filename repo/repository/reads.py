@@ -59,7 +59,7 @@ class Reads(OpenedRepository):
 
     async def list_lifecycles(self, **wanted: Unpack[Filter]) -> list[Lifecycle]:
         values = validation.filtered({**wanted, "host_uuid": wanted.get("host_uuid") or ANY_HOST})
-        return await self._rows(reads.LIST.by(values.keys()), values)
+        return await self._rows(reads.LIST.by(values), values)
 
     async def get_deployed(self, decky_name: str, host_uuid: str | None) -> Deployed | None:
         row: Any = await self._first(reads.FIND_DEPLOYED, decky_key(decky_name, host_uuid))
@@ -69,7 +69,7 @@ class Reads(OpenedRepository):
         self, *, host_uuid: str | None = ANY_HOST, decky_name: str | None = None
     ) -> list[DeployedDecky]:
         values = validation.filtered({"host_uuid": host_uuid, "decky_name": decky_name})
-        found: list[Any] = await self._rows(reads.LIST_DEPLOYED.by(values.keys()), values)
+        found: list[Any] = await self._rows(reads.LIST_DEPLOYED.by(values), values)
         return [cast("DeployedDecky", {"host_uuid": row.pop("host") or None, **row}) for row in found]
 
     async def find_document(self, decky_name: str, host_uuid: str | None) -> dict[str, Any] | None:
