@@ -4,8 +4,7 @@ import contextlib
 import secrets
 import socket
 
-# Below what Linux gives to those who only connect, so that nobody takes the port meanwhile; and low enough
-# for Redis, which wants another one, 10,000 above it, in a cluster.
+# Below what Linux gives to those who only connect, so that nobody takes the port meanwhile.
 _FIRST, _LAST = 20_000, 32_000
 
 

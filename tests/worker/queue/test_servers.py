@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.network.certificates import Certificates
+from tests.support.network.ports import free_port
 from tests.support.queue.queue_worker import SECRET, deliveries, emptied, enqueueing, working
 from tests.support.queue.redis_programs import HOST, RedisProgram, SentinelSetup
 from worker.queue import InvalidDSN, Queue, QueueUnavailable, QueueUnusable
@@ -131,7 +132,8 @@ def test_files_for_tls_are_looked_at_first(certificates: Certificates) -> None:
 
 
 async def test_a_cluster_is_refused_in_one_line(tmp_path: Path) -> None:
-    node = RedisProgram(tmp_path, "cluster-enabled yes")
+    # its second port would be one that Linux gives to clients (redis.conf, cluster-port)
+    node = RedisProgram(tmp_path, "cluster-enabled yes", f"cluster-port {free_port()}")
     await node.ready()
     cluster = "this is a Redis cluster, which can't be used: give a single server or Sentinel"
     dsn = f"redis://{HOST}:{node.port}"
