@@ -116,7 +116,7 @@ class Engine(Reader):
         for each in found:
             try:
                 rows.append(query.row(each))
-            except (TypeError, ValueError) as error:
+            except (TypeError, ValueError, RecursionError) as error:
                 if (which := str(each[0])) not in self._unreadable:
                     self._unreadable.add(which)
                     _log.error("%s: row %s can't be read and is left out: %s", self.name, which, error)

@@ -121,13 +121,9 @@ def _number(value: Any) -> int:
     return value
 
 
-def _json(value: Any) -> Any:
-    return json.loads(value) if isinstance(value, str) else value  # PostgreSQL's jsonb is read by the driver
-
-
 _CONVERTERS: Final[Mapping[Kind, Callable[[Any], Any]]] = {
     "time": to_iso,
-    "json": _json,
+    "json": json.loads,
     "number": _number,
     "flag": bool,
 }

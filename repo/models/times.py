@@ -8,14 +8,16 @@ def to_text(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat(" ", "microseconds")[:26]
 
 
-def to_iso(found: str | datetime) -> str:
-    """ISO 8601 in aware UTC, from what the database holds.
+def to_iso(found: str) -> str:
+    """ISO 8601 in aware UTC, from the text that the database holds; PostgreSQL's has an offset.
 
     Raises:
         ValueError, TypeError: that is no time as `to_text` writes it.
     """
-    if isinstance(found, datetime):
-        return found.astimezone(UTC).isoformat(timespec="microseconds")
-    if len(found) != 26 or datetime.fromisoformat(found).tzinfo is not None:
+    moment = datetime.fromisoformat(found)
+    text = found if moment.tzinfo is None else found.removesuffix("+00")
+    if len(text) == 26:  # isoformat() takes 3 microseconds
+        return f"{text[:10]}T{text[11:]}+00:00"
+    if moment.tzinfo is None:
         raise ValueError(f"{found!r} is no time")
-    return f"{found[:10]}T{found[11:]}+00:00"
+    return moment.astimezone(UTC).isoformat(timespec="microseconds")

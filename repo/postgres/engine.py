@@ -72,7 +72,7 @@ class PostgresEngine(Engine):
 
     async def rows(self, query: Statement, values: Values) -> list[dict[str, Any]]:
         compiled = query.on(_dialect)
-        return await self._read(lambda connection: _fetch(connection, compiled, values))
+        return self.read(compiled, await self._read(lambda connection: _fetch(connection, compiled, values)))
 
     async def run_alone(self, step: Step, *, durable: bool = True) -> bool:
         if self._writer.pooled or step.statement.one_at_a_time:
@@ -88,7 +88,7 @@ class PostgresEngine(Engine):
     async def transact(self, work: Work[T], *, durable: bool = True) -> T:
         connection = await self._writer.connection()
         try:
-            done = await work(_Transaction(connection, self._writer.begin))
+            done = await work(_Transaction(self, connection, self._writer.begin))
         except BaseException as error:
             await _roll_back(connection)
             if isinstance(error, psycopg.Error):
@@ -148,13 +148,15 @@ class PostgresEngine(Engine):
 class _Transaction(Transaction):
     """Begun with its first statement, in the same round trip."""
 
-    def __init__(self, connection: Connection, begin: Sequence[str]) -> None:
+    def __init__(self, engine: PostgresEngine, connection: Connection, begin: Sequence[str]) -> None:
+        self._engine = engine
         self._connection = connection
         self._begin = begin
 
     async def rows(self, query: Statement, values: Values) -> list[dict[str, Any]]:
         await self._begun()
-        return await _fetch(self._connection, query.on(_dialect), values)
+        compiled = query.on(_dialect)
+        return self._engine.read(compiled, await _fetch(self._connection, compiled, values))
 
     async def run(self, steps: Sequence[Step]) -> bool:
         batches: dict[tuple[Statement, bool], list[Values]] = {}
@@ -190,6 +192,7 @@ class _Transaction(Transaction):
         except BaseException:
             with suppress(psycopg.Error):  # gone with the session
                 await self._connection.execute("ROLLBACK TO one")
+                await self._connection.execute("RELEASE one")
             raise
         await self._connection.execute("RELEASE one")
 
@@ -225,9 +228,9 @@ def _differ(rows: Sequence[Values], names: Sequence[str]) -> bool:
     return not names or len({tuple(row[name] for name in names) for row in rows}) == len(rows)
 
 
-async def _fetch(connection: Connection, query: Compiled, values: Values) -> list[dict[str, Any]]:
+async def _fetch(connection: Connection, query: Compiled, values: Values) -> list[tuple[Any, ...]]:
     cursor = await connection.execute(query.text, query.parameters(values))
-    return [query.row(found) for found in await cursor.fetchall()]
+    return await cursor.fetchall()
 
 
 async def _roll_back(connection: Connection) -> None:

@@ -6,6 +6,7 @@ import os
 import time
 
 import psycopg
+from psycopg.types.string import TextLoader
 
 from repo.errors import StoreUnreachable, StoreUnusable
 from repo.postgres.errors import explained
@@ -26,7 +27,7 @@ _PLANS = {
 # on without it, and is tried again later. A process of ours that is stopped in a transaction makes others
 # wait for idle_in_transaction_session_timeout at most.
 SET_UP = """
-SELECT set_config('TimeZone', 'UTC', {local}),
+SELECT set_config('TimeZone', 'UTC', {local}), set_config('DateStyle', 'ISO', {local}),
     set_config('default_transaction_isolation', 'read committed', {local}),
     set_config('lock_timeout', '500ms', {local}),
     set_config('idle_in_transaction_session_timeout', '30s', {local}),
@@ -77,6 +78,11 @@ class Session:
         except psycopg.Error as error:
             await close(connection)
             raise explained(error, self._server.name) from None
+        for name in (
+            "timestamptz",
+            "jsonb",
+        ):  # `Engine.read` makes values of them, or leaves out what is none
+            connection.adapters.register_loader(name, TextLoader)
         connection.prepare_threshold = None if self.pooled else 0 if self._prepare else 5
         self._connection = connection
 

@@ -29,7 +29,7 @@ class Acceptance:
     def steps(self) -> list[Step]:
         """Insert it, if its id is the newest or was given."""
         self.id = self.id or ids.new_id()
-        horizon = "" if self.given else ids.horizon(self.id)
+        horizon = "" if self.given else ids.horizon()
         return [Step(self._statement, self._row | {"id": self.id, "horizon": horizon})]
 
     async def try_again(self, transaction: Transaction) -> None:

@@ -43,13 +43,12 @@ def follow(lifecycle_id: str, ahead: int = 0) -> None:
         )
 
 
-def horizon(lifecycle_id: str = "") -> str:
-    """What ids of version 7 that follow this one (or this moment) for a hundred years are less than.
+def horizon() -> str:
+    """What ids of version 7 of the next hundred years are less than.
 
     Past it, an id comes from no clock; and the ids that DECNET makes, which are random, lie there.
     """
-    begun = int(lifecycle_id[:8], 16) if lifecycle_id else time.time_ns() // 1_000_000 >> 16
-    return f"{begun + _CENTURY:08x}"
+    return f"{(time.time_ns() // 1_000_000 >> 16) + _CENTURY:08x}"
 
 
 def id_after(lifecycle_id: str) -> str:

@@ -333,6 +333,30 @@ async def test_its_own_password_is_in_no_log_of_the_server(
         server.psql("ALTER SYSTEM RESET log_statement; SELECT pg_reload_conf()")
 
 
+@pytest.mark.parametrize("name", ["02zzzzzz-zzzz-7", "02zzzzzz-zzzz-7zzz-8zzz-zzzzzzzzzzzz"])
+async def test_no_id_of_its_keeps_the_master_from_accepting(captured: Captured, name: str) -> None:
+    captured.changed(f"{ROW} VALUES (%s, 'd', 'h1', 'deploy', now(), now(), NULL, 'pending')", name)
+    async with get_repository(url=captured.server.tcp_url(captured.database)) as master:
+        for host in (None, "h2"):
+            await master.submit_lifecycle({"decky_name": "d", "operation": "deploy", "host_uuid": host})
+
+
+@pytest.mark.parametrize("column", ["started_at", "updated_at", "claimed_at", "cancel_requested_at"])
+@pytest.mark.parametrize("moment", ["infinity", "-infinity", "10000-01-01"])
+async def test_no_time_of_its_is_none(captured: Captured, column: str, moment: str) -> None:
+    with pytest.raises(errors.CheckViolation):
+        captured.changed(f"UPDATE decky_lifecycle SET {column} = %s", moment)
+
+
+@pytest.mark.parametrize("payload", ['{"a": 1e5000}', '{"a": ' + "[" * 3_000 + "]" * 3_000 + "}"])
+async def test_no_request_of_its_hides_the_rows_of_others(captured: Captured, payload: str) -> None:
+    captured.changed(f"{ROW} VALUES ('h13', 'd', 'h1', 'deploy', now(), now(), %s, 'pending')", payload)
+    async with get_repository(url=captured.server.tcp_url(captured.database)) as master:
+        rows = await master.get_lifecycle_by_ids(["h13", "h21", "h01"])
+        assert {"h21", "h01"} <= {row["id"] for row in rows}
+        assert "h13" in {row["id"] for row in await master.list_open_lifecycles()}
+
+
 async def test_no_large_object_fills_the_disk(captured: Captured) -> None:
     with pytest.raises(errors.InsufficientPrivilege):
         captured.rows("SELECT lo_create(0)")

@@ -1,5 +1,6 @@
 """What statements have in common: which rows they are about."""
 
+import re
 from typing import Any
 
 from sqlalchemy import (
@@ -18,11 +19,10 @@ from sqlalchemy import (
 
 from repo.lifecycle import HostState
 from repo.models.statement import Dialect
-from repo.models.tables import deployed, lifecycle
+from repo.models.tables import lifecycle
 from repo.models.validation import ESCAPE
 
 _t = lifecycle.c
-_d = deployed.c
 
 # The words stand in the text, since a parameter would hide from the planner that the partial indexes apply.
 PENDING = text("decky_lifecycle.status = 'pending'")
@@ -75,6 +75,15 @@ def matching(moment: ColumnElement[Any], dialect: Dialect) -> dict[str, ColumnEl
         "since": moment >= bindparam("since", type_=moment.type),
         "until": moment < bindparam("until", type_=moment.type),
     }
+
+
+def is_version_7(id_: ColumnElement[str], dialect: Dialect) -> ColumnElement[bool]:
+    """It is an id as `ids.new_id` makes it: anybody's own may have a 7 in that place."""
+    digits = "[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"
+    if dialect == "postgresql":
+        return id_.op("~")(literal_column(f"'^{digits}$'"))
+    glob = re.sub(r"(\[[^]]+])\{(\d+)}", lambda found: found[1] * int(found[2]), digits)
+    return id_.op("GLOB")(literal_column(f"'{glob}'"))
 
 
 def host_is(state: HostState, dialect: Dialect) -> ColumnElement[bool]:

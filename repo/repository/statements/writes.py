@@ -18,7 +18,6 @@ from sqlalchemy import (
     literal_column,
     or_,
     select,
-    text,
     update,
 )
 from sqlalchemy.dialects import postgresql, sqlite
@@ -37,6 +36,7 @@ from repo.repository.statements.conditions import (
     is_open,
     is_pending,
     is_running,
+    is_version_7,
     on_host,
     same_decky,
     this_row,
@@ -59,19 +59,19 @@ _INSERTED = [
 _given = {name: bindparam(name, type_=_t[name].type) for name in _INSERTED}
 
 _newer = lifecycle.alias("newer")
-_is_newest = ~exists(
-    select(ONE)
-    .select_from(_newer)
-    .where(
-        _newer.c.id > _given["id"],
-        _newer.c.id < bindparam("horizon"),
-        func.substr(_newer.c.id, 15, 1) == text("'7'"),
-    )
-)
-"""No id of version 7 up to `horizon` is greater. (A row that DECNET wrote has one of version 4.)"""
+
+
+def _is_newest(dialect: Dialect) -> ColumnElement[bool]:
+    """No id of version 7 up to `horizon` is greater. (A row that DECNET wrote has one of version 4.)"""
+    ahead = and_(_newer.c.id > _given["id"], _newer.c.id < bindparam("horizon"))
+    return ~exists(select(ONE).select_from(_newer).where(ahead, is_version_7(_newer.c.id, dialect)))
+
 
 INSERT = statement(
-    insert(lifecycle).from_select(_INSERTED, select(*_given.values()).where(_is_newest)), many=True
+    lambda dialect: insert(lifecycle).from_select(
+        _INSERTED, select(*_given.values()).where(_is_newest(dialect))
+    ),
+    many=True,
 )
 """A row as `validation.accepted` returns it, with `horizon`."""
 
@@ -94,10 +94,10 @@ def _asks_for_it(row: Any) -> ColumnElement[bool]:
 
 
 INSERT_UNLESS_ASKED = statement(
-    insert(lifecycle).from_select(
+    lambda dialect: insert(lifecycle).from_select(
         _INSERTED,
         select(*_given.values()).where(
-            _is_newest, ~exists(select(ONE).select_from(_newest).where(_asks_for_it(_newest.c)))
+            _is_newest(dialect), ~exists(select(ONE).select_from(_newest).where(_asks_for_it(_newest.c)))
         ),
     ),
     one_at_a_time=("host", "decky_name"),
@@ -111,10 +111,12 @@ FIND_ASKED = statement(
     .where(_asks_for_it(_t))
 )
 FIND_NEWEST = statement(
-    select(_t.id)
-    .where(_t.id < bindparam("horizon"), func.substr(_t.id, 15, 1) == text("'7'"))
-    .order_by(_t.id.desc())
-    .limit(1)
+    lambda dialect: (
+        select(_t.id)
+        .where(_t.id < bindparam("horizon"), is_version_7(_t.id, dialect))
+        .order_by(_t.id.desc())
+        .limit(1)
+    )
 )
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from repo.base import BaseRepository
 from repo.factory import get_repository
+from repo.repository import ids
 
 pytestmark = pytest.mark.anyio
 DECKY = {"decky_name": "d1", "operation": "deploy"}
@@ -59,6 +60,25 @@ async def test_a_given_id_keeps_its_place(repository: BaseRepository) -> None:
     given = f"{int(newest[:8], 16) - 1:08x}{newest[8:]}"
     assert await repository.create_lifecycle(DECKY | {"id": given}) == given
     assert [row["id"] for row in await repository.list_open_lifecycles()] == [given, newest]
+
+
+@pytest.mark.parametrize("given", ["02zzzzzz-zzzz-7", "02ARZ3NDEKTSV47RRFFQ69G5FA", "02000000-0000-7"])
+async def test_an_id_that_only_looks_like_one_of_ours(
+    repository: BaseRepository, url: str, given: str
+) -> None:
+    assert await repository.create_lifecycle(DECKY | {"id": given}) == given
+    accepted = await submit(url, 0, "a", "b")
+    assert accepted == sorted(accepted)
+
+
+async def test_ids_of_no_clock_keep_nobody_from_accepting(repository: BaseRepository, url: str) -> None:
+    """One of nearly a hundred years ahead, which is followed, and one behind it."""
+    last = int(ids.horizon(), 16) - 1
+    for moment in (last, last + (1 << 20)):
+        await repository.create_lifecycle(DECKY | {"id": f"{moment:08x}-0000-7000-8000-000000000000"})
+    accepted = [*await submit(url, 0, "a", "b"), *await submit(url, 0, "c")]
+    assert accepted == sorted(accepted)
+    assert accepted[0] > f"{last:08x}"
 
 
 async def test_four_processes_accept_in_one_order(url: str) -> None:

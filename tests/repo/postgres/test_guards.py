@@ -64,6 +64,10 @@ def shell(postgres: PostgresServer, database: str) -> Shell:
         {"started_at": "'yesterday at noon'"},
         {"started_at": "'2026-02-31 10:11:12Z'"},
         {"payload": "'{'"},
+        {"started_at": "'infinity'"},
+        {"claimed_at": "'-infinity'"},
+        {"enqueued_at": "'0044-03-15 12:00Z BC'"},
+        {"cancel_requested_at": "'10000-01-01Z'"},
     ],
 )
 def test_an_insert_that_is_refused(shell: Shell, columns: dict[str, str]) -> None:
@@ -80,8 +84,12 @@ def test_the_table_is_not_emptied(shell: Shell) -> None:
 
 
 def test_what_a_decky_runs_is_a_document(shell: Shell) -> None:
-    for document, services in (("[]", "[]"), ("{}", "{}")):
-        row = f"('d1', '', '{document}', '{services}', 'x', now())"
+    now = "now()"
+    for document, services, moment in (
+        *(("[]", "[]", now), ("{}", "{}", now), ("{}", "[1e5000]", now), ("{}", '[["ssh"]]', now)),
+        ("{}", "[]", "'infinity'"),
+    ):
+        row = f"('d1', '', '{document}', '{services}', 'x', {moment})"
         assert "violates check constraint" in shell.refused(f"INSERT INTO decky_deployed VALUES {row}")
 
 
