@@ -61,7 +61,8 @@ class Filter(TypedDict, total=False):
     """Which rows; what is missing, empty or None means any.
 
     statuses, outcomes: one of these.
-    operation, decky_name, host_uuid: this one.
+    operation, decky_name: this one.
+    host_uuid: this one; "" is the master's own.
     since: accepted then or later; aware.
     limit: at most so many; 50 if missing.
     """

@@ -41,6 +41,7 @@ _GRANTS = (
     "GRANT EXECUTE ON FUNCTION decnet_reaper_own_host(), decnet_reaper_hold_presence(varchar),"
     " decnet_reaper_lock_deckies(text[], text[]), decnet_reaper_undeploy(varchar, varchar) TO {role}",
     "GRANT CONNECT ON DATABASE {database} TO {role}",
+    "GRANT USAGE ON SCHEMA {schema} TO {role}",
 )
 
 # What everybody may do in a new database: make objects, and from them fill the disk or deceive others.

@@ -66,13 +66,11 @@ class Server:
         """The same server and database for another user, without a password."""
         given = {name: str(value) for name, value in self._given.items() if name not in _PERSONAL}
         database, host, port = given.pop("dbname", ""), given.pop("host", ""), given.pop("port", "")
-        hosts, ports = host.split(","), port.split(",")
-        if any("/" in each for each in hosts):  # a directory of a unix socket
+        places = ""
+        if "/" in host:  # a directory of a unix socket
             given |= {"host": host, **({"port": port} if port else {})}
-            places = ""
         else:
-            ports = ports * len(hosts) if len(ports) == 1 else ports
-            places = ",".join(f"{h}:{p}" if p else h for h, p in zip(hosts, ports, strict=True))
+            places = _places(host, port)
         query = f"?{urlencode(given, quote_via=quote)}" if given else ""
         return f"postgresql://{quote(user)}@{places}/{quote(database)}{query}"
 
@@ -132,10 +130,15 @@ async def close(connection: Connection | None) -> None:
 
 def _name(given: Mapping[str, Any]) -> str:
     """As a URL; what comes from libpq's environment or from a service file is left out."""
-    hosts, ports = str(given.get("host") or "").split(","), str(given.get("port") or "").split(",")
-    if len(ports) == 1:
-        ports *= len(hosts)
-    places = [f"{host}:{port}" if port else host for host, port in zip(hosts, ports, strict=False)]
+    places = _places(str(given.get("host") or ""), str(given.get("port") or ""))
     user = f"{given['user']}@" if "user" in given else ""
     service = f"?service={given['service']}" if "service" in given else ""
-    return f"postgresql://{user}{','.join(places)}/{given.get('dbname', '')}{service}"
+    return f"postgresql://{user}{places}/{given.get('dbname', '')}{service}"
+
+
+def _places(host: str, port: str) -> str:
+    """Hosts and their ports, which libpq has in two lists, as they stand in a URL."""
+    hosts, ports = host.split(","), port.split(",")
+    ports *= len(hosts) if len(ports) == 1 else 1
+    named = [f"[{each}]" if ":" in each else each for each in hosts]
+    return ",".join(f"{each}:{its}" if its else each for each, its in zip(named, ports, strict=False))

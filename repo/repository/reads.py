@@ -27,11 +27,14 @@ class Reads(OpenedRepository):
         return [row["id"] for row in await self._rows(reads.FIND_CANCELLED, {"by_owner": owner})]
 
     async def get_lifecycle(self, lifecycle_id: str) -> Lifecycle | None:
-        return await self._first(reads.BY_ID, {"row_id": lifecycle_id})
+        # what nobody prints is no id, and PostgreSQL can't even ask for it
+        return (
+            await self._first(reads.BY_ID, {"row_id": lifecycle_id}) if lifecycle_id.isprintable() else None
+        )
 
     async def get_lifecycle_by_ids(self, ids: Iterable[str], *, payload: bool = True) -> list[Lifecycle]:
         statement = reads.BY_IDS if payload else reads.BY_IDS_WITHOUT_PAYLOAD
-        return await self._rows(statement, {"ids": json.dumps(list(ids))})
+        return await self._rows(statement, {"ids": json.dumps([id_ for id_ in ids if id_.isprintable()])})
 
     async def find_open_lifecycle(
         self, decky_name: str, operation: str, host_uuid: str | None = None
@@ -58,7 +61,8 @@ class Reads(OpenedRepository):
         return await self._rows(reads.LIST_LOST, {"host": host_key(host_uuid)})
 
     async def list_lifecycles(self, **wanted: Unpack[Filter]) -> list[Lifecycle]:
-        values = validation.filtered({**wanted, "host_uuid": wanted.get("host_uuid") or ANY_HOST})
+        host_uuid = wanted.get("host_uuid")
+        values = validation.filtered({**wanted, "host_uuid": ANY_HOST if host_uuid is None else host_uuid})
         return await self._rows(reads.LIST.by(values), values)
 
     async def get_deployed(self, decky_name: str, host_uuid: str | None) -> Deployed | None:

@@ -3,6 +3,7 @@
 from typing import Any
 
 from repo.base import BaseRepository, Deployed
+from repo.lifecycle import host_key
 from worker.documents import document as documents
 from worker.operations.base import InvalidRequest, Request, Work, wanted_of
 from worker.runtimes.base import OperationFailed
@@ -42,9 +43,10 @@ class Mutate:
 
 async def _is_torn_down(request: Request, store: BaseRepository) -> bool:
     """Whether the decky's newest row is a teardown that has not failed."""
-    rows = await store.list_lifecycles(decky_name=request.decky_name, host_uuid=request.host_uuid, limit=20)
-    newest = next((row for row in rows if row["host_uuid"] == request.host_uuid), None)
-    return newest is not None and newest["operation"] == "teardown" and newest["status"] != "failed"
+    newest = await store.list_lifecycles(
+        decky_name=request.decky_name, host_uuid=host_key(request.host_uuid), limit=1
+    )
+    return any(row["operation"] == "teardown" and row["status"] != "failed" for row in newest)
 
 
 async def _brought_back(work: Work, previous: Deployed, error: OperationFailed) -> OperationFailed:

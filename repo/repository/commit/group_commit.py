@@ -63,6 +63,8 @@ class _Call:
     since: float
     value: Any = None
     error: Exception | None = None
+    repeats: bool = False
+    """An earlier try may have been committed, its answer lost."""
 
     def answer(self) -> None:
         if self.future.cancelled():
@@ -148,27 +150,29 @@ class GroupCommit:
             self._writer = None
 
     async def _write_group(self, group: Sequence[_Call]) -> None:
-        repeats = False
         # Nobody is to see a row's end that a power cut may still take, so one of them decides for its group.
         durable = not self._engine.commits_early or any(call.write.durable for call in group)
         try:
             for left in reversed(range(_TRIES)):
                 try:
-                    await self._try(group, repeats, durable)
+                    await self._try(group, durable)
                     self._durability.note(durable)
                     break
                 except TransactionLost as lost:
-                    repeats = repeats or lost.maybe_committed
+                    for call in group:
+                        call.repeats |= lost.maybe_committed
                     if not left:
                         raise
         except Exception as error:  # of the store, or a mistake of ours: whoever waits must hear of it
             explained = self._engine.explained(error) or error
-            if repeats and isinstance(explained, StoreUnavailable):
-                explained = type(explained)(f"{explained}; whether this write was committed is not known")
             for call in group:
                 call.error = explained
+                if call.repeats and isinstance(explained, StoreUnavailable):
+                    unknown = f"{explained}; whether this write was committed is not known"
+                    call.error = type(explained)(unknown)
 
-    async def _try(self, group: Sequence[_Call], repeats: bool, durable: bool) -> None:
+    async def _try(self, group: Sequence[_Call], durable: bool) -> None:
+        repeats = any(call.repeats for call in group)
         if len(group) == 1 and not repeats and await self._alone(group[0], durable):
             return
         if not repeats:
@@ -181,9 +185,7 @@ class GroupCommit:
                     raise
             else:
                 return
-        await self._engine.transact(
-            lambda transaction: self._one_by_one(transaction, group, repeats), durable=durable
-        )
+        await self._engine.transact(lambda transaction: self._one_by_one(transaction, group), durable=durable)
 
     async def _alone(self, call: _Call, durable: bool) -> bool:
         """Try a lone write of one step as one statement; whether it is done."""
@@ -215,9 +217,9 @@ class GroupCommit:
         for call, _ in planned:
             call.value = call.write.result(found.get(call.write.row, {}))
 
-    async def _one_by_one(self, transaction: Transaction, group: Sequence[_Call], repeats: bool) -> None:
-        transaction.repeats = repeats
+    async def _one_by_one(self, transaction: Transaction, group: Sequence[_Call]) -> None:
         for call in group:
+            transaction.repeats = call.repeats
             await self._one(transaction, call)
 
     async def _one(self, transaction: Transaction, call: _Call) -> None:

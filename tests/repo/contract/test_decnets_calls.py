@@ -59,8 +59,10 @@ async def test_completed_at_is_kept_where_given(repository: BaseRepository) -> N
 async def test_no_ids_give_nothing_and_unknown_ones_are_omitted(repository: BaseRepository) -> None:
     assert await repository.get_lifecycle_by_ids([]) == []
     known = await repository.create_lifecycle({"decky_name": "d1", "operation": "deploy"})
-    rows = await repository.get_lifecycle_by_ids([known, "no-such-id"])
+    rows = await repository.get_lifecycle_by_ids([known, "no-such-id", "\0", "\ud800"])
     assert [row["id"] for row in rows] == [known]
+    for unknown in ("no-such-id", "\0", "\ud800"):
+        assert await repository.get_lifecycle(unknown) is None
 
 
 async def test_who_only_looks_leaves_the_documents_out(repository: BaseRepository) -> None:

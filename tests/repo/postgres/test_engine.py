@@ -23,6 +23,7 @@ from repo.errors import (
     StoreUnusable,
 )
 from repo.factory import get_repository
+from repo.postgres.server import Server
 from repo.repository import ids
 from tests.support.machine.small_disk import small_disk
 from tests.support.network.ports import free_port
@@ -101,6 +102,16 @@ async def test_no_such_database(postgres: PostgresServer) -> None:
 async def test_malformed_url() -> None:
     with pytest.raises(StoreUnusable, match="invalid URI query parameter"):
         get_repository(url="postgresql://h/d?target_session_atrs=any")
+
+
+def test_an_address_of_ipv6_is_named_as_libpq_reads_it() -> None:
+    server = Server(
+        "postgresql://me@[2001:db8::10]:5433,[2001:db8::11],db.example:5434/store?sslmode=require"
+    )
+    assert server.name == "postgresql://me@[2001:db8::10]:5433,[2001:db8::11],db.example:5434/store"
+    again = Server(server.url_of("h1"))
+    assert again.machines == ["2001:db8::10", "2001:db8::11", "db.example"]
+    assert again.name == server.name.replace("me@", "h1@")
 
 
 async def test_encryption_that_the_server_has_not(postgres: PostgresServer, database: str) -> None:

@@ -80,6 +80,19 @@ async def test_looking_back_it_sees_its_own(host: BaseRepository, repository: Ba
     assert hour.outcomes == {"cancelled": 1}
 
 
+async def test_a_store_in_a_schema_of_its_own(postgres: PostgresServer) -> None:
+    database = postgres.database()
+    postgres.psql("CREATE SCHEMA decnet_reaper", database)
+    within = "?options=-csearch_path%3Ddecnet_reaper"
+    url = postgres.tcp_url(database) + within
+    async with get_repository(url=url) as repository:
+        lifecycle_id = await repository.create_lifecycle(OURS)
+        made = await add_host(Server(url), "h1")
+        async with get_repository(url=postgres.tcp_url(database, made.role, made.password) + within) as host:
+            assert [row["id"] for row in await host.list_open_lifecycles()] == [lifecycle_id]
+    await remove_host(Server(url), "h1")
+
+
 async def test_pruning_is_the_master_s(host: BaseRepository, repository: BaseRepository) -> None:
     lifecycle_id = await host.create_lifecycle(OURS)
     await host.request_cancel(lifecycle_id)

@@ -13,6 +13,9 @@ from tests.support.store.postgres_server import ADMIN_PASSWORD, PostgresServer
 
 pytestmark = pytest.mark.anyio
 
+WAITS_FOR_IT = (
+    "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+)
 BEFORE_THE_COMMIT, AT_THE_COMMIT = "decky-01", "COMMIT"
 
 
@@ -92,6 +95,29 @@ async def test_end(repository: BaseRepository, cable: Proxy, moment: str, retry:
     assert await repository.get_deployed("decky-01", None) == deployed
     again = await repository.end_lifecycle(lifecycle_id, outcome="succeeded", owner="me")
     assert not again.applied
+
+
+async def test_end_whose_row_is_held_when_it_is_asked_again(
+    repository: BaseRepository, cable: Proxy, postgres: PostgresServer, database: str
+) -> None:
+    lifecycle_id = await submitted(repository)
+    await repository.claim_lifecycle(lifecycle_id, "me")
+    with postgres.connection(database) as other:
+        cable.down = True  # for whoever connects anew
+        cable.swallow_answer_to(b"COMMIT")
+        ending = asyncio.create_task(
+            repository.end_lifecycle(lifecycle_id, outcome="interrupted", owner="me", retry=True)
+        )
+        while not cable.swallowed:
+            await asyncio.sleep(0.01)
+        with other.transaction():
+            other.execute("SELECT FROM decky_lifecycle WHERE id = %s FOR UPDATE", (lifecycle_id,))
+            cable.down = False
+            while not postgres.psql(WAITS_FOR_IT, database):
+                await asyncio.sleep(0.01)
+            while postgres.psql(WAITS_FOR_IT, database):
+                await asyncio.sleep(0.01)
+    assert (await ending).applied
 
 
 async def test_end_that_yielded_to_a_cancel(repository: BaseRepository, cable: Proxy) -> None:
