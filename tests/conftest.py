@@ -5,12 +5,15 @@ import os
 os.environ["DECNET_REAPER_STRICT_EVENTS"] = "1"
 os.environ.pop("PYTHONUNBUFFERED", None)  # set in many a container; it hides what a user's Python does
 
+import tempfile
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.support import needs
 from tests.support.fleet import Fleet, running_fleet
+from tests.support.queue.redis_server import RedisServer
 from tests.support.store.postgres_server import PostgresServer
 from tests.support.store.stores import made
 from tests.support.store.witness import shared_server
@@ -34,6 +37,18 @@ async def fleet(request: pytest.FixtureRequest) -> AsyncIterator[Fleet]:
         **({"database": request.getfixturevalue("on_postgres")} if elsewhere else {})
     ) as fleet:
         yield fleet
+
+
+@pytest.fixture
+async def redis_server() -> AsyncIterator[RedisServer]:
+    """A Redis server of a test's own."""
+    with tempfile.TemporaryDirectory(
+        prefix="dr-"
+    ) as directory:  # pytest's own paths are too long for a socket
+        server = RedisServer(Path(directory))
+        await server.start()
+        yield server
+        server.kill()
 
 
 @pytest.fixture(scope="session")

@@ -50,8 +50,12 @@ class Hosts:
             return math.inf
         return min(self._observer.due_in, self._often)
 
-    async def look(self) -> Sightings | None:
-        """Every host that was ever present; None where nothing is known of other hosts."""
+    async def look(self, *, dry_run: bool = False) -> Sightings | None:
+        """Every host that was ever present; None where nothing is known of other hosts.
+
+        Args:
+            dry_run: write down and log nothing of it.
+        """
         if self._observer is None or self._may_look is False:
             return None
         try:
@@ -61,7 +65,7 @@ class Hosts:
                     await self._observer.close()
                     return None
             sightings = await self._observer.look()
-            lost, returned = await self._observer.changes()
+            lost, returned = ([], []) if dry_run else await self._observer.changes()
         except StoreUnavailable as error:
             self._session(str(error))
             return None

@@ -2,6 +2,7 @@
 
 import time
 from collections import Counter
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from reaper.sweep.rules import Action
@@ -31,7 +32,8 @@ class Scope(NamedTuple):
     dry_run: bool = False
 
 
-class Report(NamedTuple):
+@dataclass
+class Report:
     """What a sweep saw and did.
 
     Attributes:

@@ -111,7 +111,7 @@ class Sweeper:
         rows = [row for row in judged if scope.run is None or _run_of(row) == scope.run]
         first = _first_in_line(judged)
         states = await self._states([row for row in rows if row["id"] in first]) if scope.with_queue else None
-        sightings, elsewhere = await self._elsewhere() if scope.run is None else (None, [])
+        sightings, elsewhere = await self._elsewhere(scope) if scope.run is None else (None, [])
         rows += elsewhere
         report = Report(rows, Counter(), [], set(), states is not None if scope.with_queue else None)
         policy, at_start = self._policy_within(scope), trigger == "start"
@@ -119,7 +119,7 @@ class Sweeper:
             SweepContext(scope, policy, at_start, first, states, self._queue_lost, report.owners, sightings),
             report,
         )
-        if states is not None:
+        if report.queue_up:
             self._queue_lost = False
         if not scope.dry_run:
             await self._tidy(report, [*judged, *elsewhere], scope)
@@ -131,9 +131,9 @@ class Sweeper:
             return self._policy
         return replace(self._policy, pending_ttl=scope.older_than, stale_after=scope.older_than)
 
-    async def _elsewhere(self) -> tuple[Sightings | None, list[Lifecycle]]:
+    async def _elsewhere(self, scope: Scope) -> tuple[Sightings | None, list[Lifecycle]]:
         """Which other hosts are there, and the open rows of those that are not, or never were."""
-        sightings = None if self._hosts is None else await self._hosts.look()
+        sightings = None if self._hosts is None else await self._hosts.look(dry_run=scope.dry_run)
         if sightings is None:
             return None, []
         there = [host for host, sighting in sightings.items() if sighting.present]
@@ -256,7 +256,7 @@ class Sweeper:
         try:
             await self._queue.enqueue([delivery])
         except QueueUnavailable as error:
-            self._queue_lost = True
+            self._queue_lost, report.queue_up = True, False
             if self._outage:
                 self._outage.failed("states", str(error))  # they are read again before anything is enqueued
             return

@@ -101,6 +101,7 @@ class Observer:
         self._connection: Connection | None = None
         self._looked_at = 0.0
         self._absent: dict[str, float] = {}
+        self._newly_absent: list[str] = []
         self._newly_lost: dict[str, datetime | None] = {}
         self._back: set[str] = set()
         self._removed = False
@@ -134,12 +135,12 @@ class Observer:
         try:
             connection = await self._opened()
             lines = [_Line(*found) for found in await (await connection.execute(_LOOK)).fetchall()]
-            self._count({line.host for line in lines if not line.present})
-            await self._note({host for host, absent_for in self._absent.items() if not absent_for})
         except psycopg.Error as error:
             await self.close()
             raise explained(error, self._server.name) from None
+        self._count({line.host for line in lines if not line.present})
         found = {line.host: self._sighting(line) for line in lines}
+        self._newly_absent = [host for host, absent_for in self._absent.items() if not absent_for]
         self._newly_lost = {
             line.host: line.seen_at for line in lines if found[line.host].lost and not line.reported
         }
@@ -148,7 +149,7 @@ class Observer:
         return {host or None: sighting for host, sighting in found.items()}
 
     async def changes(self) -> tuple[list[str | None], list[Returned]]:
-        """Write down which hosts the last look found lost, and which were lost and are back.
+        """Write down which hosts the last look found absent or lost, and which were lost and are back.
 
         Those that were removed are forgotten, once they have no open row any more.
 
@@ -159,10 +160,11 @@ class Observer:
         Raises:
             StoreUnavailable: nothing was written, and the count begins anew.
         """
-        if not self._newly_lost and not self._back and not self._removed:
+        if not (self._newly_absent or self._newly_lost or self._back or self._removed):
             return [], []
         try:
             connection = await self._opened()
+            await connection.execute(_ABSENT, (self._newly_absent,))
             newly_lost = (list(self._newly_lost), list(self._newly_lost.values()))
             lost = await (await connection.execute(_LOST, newly_lost)).fetchall()
             back = await (await connection.execute(_RETURNED, (list(self._back),))).fetchall()
@@ -190,10 +192,6 @@ class Observer:
             self._absent = {}
         self._absent = {host: self._absent[host] + step if host in self._absent else 0.0 for host in absent}
         self._looked_at = now
-
-    async def _note(self, absent: set[str]) -> None:
-        if absent and self._connection is not None:
-            await self._connection.execute(_ABSENT, (list(absent),))
 
     def _sighting(self, line: _Line) -> Sighting:
         if line.present:

@@ -1,8 +1,10 @@
 """What a sweep logs, and what it counts."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
+from redis.asyncio import Redis
 from structlog.testing import capture_logs
 
 from reaper.settings import ReaperSettings
@@ -10,6 +12,8 @@ from reaper.sweep.report import Scope
 from reaper.sweep.sweeper import Sweeper
 from repo.errors import StoreBusy
 from repo.factory import get_repository
+from tests.support.queue.queue_worker import enqueueing
+from tests.support.queue.redis_server import RedisServer
 from tests.support.store.store_locker import locked_by_another
 from worker.liveness.locks import DeckyLocks
 from worker.queue import Queue
@@ -40,6 +44,24 @@ async def test_a_write_that_was_refused_is_not_logged_by_a_later_sweep(tmp_path:
         assert report.counts["failed"] == len(report.actions) == 3
         swept = [line["lifecycle_id"] for line in lines if line["event"] == "lifecycle.swept"]
         assert len(swept) == len(set(swept)) == 3
+
+
+async def test_a_row_that_could_not_be_enqueued_is_enqueued_by_the_next_sweep(
+    tmp_path: Path, redis_server: RedisServer
+) -> None:
+    settings = ReaperSettings(state_dir=tmp_path, runtime_dir=tmp_path / "run", redis=redis_server.dsn)
+    administrator: Any = Redis(unix_socket_path=str(redis_server.socket))
+    async with (
+        get_repository(settings.database) as repository,
+        administrator,
+        enqueueing(redis_server.dsn) as queue,
+    ):
+        await repository.create_lifecycle({"decky_name": "decky-01", "operation": "deploy"})
+        sweeps = Sweeper(repository, queue, DeckyLocks.of(settings), settings)
+        await administrator.execute_command("ACL", "SETUSER", "default", "-psetex")  # its states can be read
+        assert (await sweeps.run("interval")).counts["redelivered"] == 0
+        await administrator.execute_command("ACL", "SETUSER", "default", "+psetex")
+        assert (await sweeps.run("interval")).counts["redelivered"] == 1
 
 
 async def test_a_dry_run_decides_and_does_nothing(tmp_path: Path) -> None:

@@ -224,9 +224,12 @@ async def test_absence_is_written_down_once_and_cleared_by_the_return(
         await host.open()
         await host.close()
         await until_absent(seen, "h1")
+        assert postgres.psql(facts, database) == "t||", "a look changes nothing"
+        assert await seen.changes() == ([], [])
         written = postgres.psql(facts, database)
         assert written.split("|")[1]
         await seen.look()
+        assert await seen.changes() == ([], [])
         assert postgres.psql(facts, database) == written
         await host.open()
         assert postgres.psql(facts, database) == "t||"

@@ -27,6 +27,7 @@ async def was_there(fleet: Fleet, host: str) -> None:
     await presence.close()
     while (await observer.look())[host].present:
         pass
+    await observer.changes()
     await observer.close()
 
 
@@ -67,6 +68,19 @@ async def test_hosts_and_their_open_rows(fleet: Fleet) -> None:
     _, out, _ = await fleet.run("deckies", "--host", "h2")
     assert "h2 (absent)" in out
     await presence.close()
+
+
+async def test_a_dry_run_leaves_it_to_the_next_sweep_to_say_that_a_host_is_lost(fleet: Fleet) -> None:
+    await fleet.run("hosts")
+    await was_there(fleet, "h1")
+    await fleet.run("hosts", "lost", "h1")
+    said = [await fleet.run("sweep", *dry) for dry in (["--dry-run"], ["--dry-run"], [], [])]
+    assert [(status, "lost" in err) for status, _, err in said] == [
+        (0, False),
+        (0, False),
+        (0, True),
+        (0, False),
+    ]
 
 
 async def test_a_host_is_added_works_with_what_was_printed_and_is_removed(
