@@ -13,7 +13,8 @@ from repo.settings import Seconds
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class Since(click.ParamType[datetime]):
+# ParamType became generic with click 8.4, and DECNET's environment has 8.3.
+class Since(click.ParamType):  # type: ignore[type-arg]
     """A duration back from now, such as 10m, or an ISO 8601 time; becomes an aware datetime."""
 
     name = "when"
@@ -31,7 +32,7 @@ class Since(click.ParamType[datetime]):
             self.fail(f"{value!r}: expected a duration such as 10m or 1h, or an ISO 8601 time", param, ctx)
 
 
-class Duration(click.ParamType[float]):
+class Duration(click.ParamType):  # type: ignore[type-arg]
     """A duration such as 10m or 1h; becomes seconds."""
 
     name = "duration"

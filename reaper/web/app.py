@@ -1,7 +1,7 @@
 """The page's addresses, and what every answer says of itself.
 
-The page is text and three files of ours; what it shows comes as JSON, and becomes text and never markup. The
-browser is told to load, run and embed nothing else, whatever a document or an error says.
+The page is text, style and script of ours; what it shows comes as JSON, and becomes text and never markup.
+The browser is told to load, run and embed nothing else, whatever a document or an error says.
 """
 
 import json

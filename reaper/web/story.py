@@ -46,7 +46,10 @@ async def _story(watcher: Watcher, lifecycle_id: str, operation_timeout: float) 
         watcher.repository.list_deployed(host_uuid=row["host_uuid"], decky_name=row["decky_name"]),
     )
     lines = watcher.lines(row["id"])
-    waiting = waits(watcher.open_rows, datetime.now().astimezone()) if row["status"] == "pending" else {}
+    waiting = {}
+    if row["status"] == "pending":
+        queue_up = watcher.queue_health.up is not False
+        waiting = waits(watcher.open_rows, datetime.now().astimezone(), queue_up=queue_up)
     return {
         "row": view(row, operation_timeout)
         | {"line": lines[-1][1] if lines else "", "why": waiting.get(row["id"], "")},
@@ -65,7 +68,7 @@ def steps(row: Lifecycle, around: list[Lifecycle], lines: list[tuple[str, str]])
     Args:
         row: the row.
         around: rows of its decky, among which an operator's retry of it may be.
-        said: lines of its runtime, and when they were seen.
+        lines: those of its runtime, and when they were seen.
     """
     again = f", attempt {row['attempt']}" if row["attempt"] > 1 else ""
     found: list[tuple[str, str, str, str | None]] = [

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import reaper
 from tests.support.decnet.engine import Decnet
 from tests.support.fleet import HANG_GUARD_S, Fleet
 
@@ -76,6 +77,27 @@ def start(decnet: Decnet, rest: str, *arguments: str) -> list[str]:
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()
+
+
+ALL_COMMANDS = """
+import click
+from reaper.cli.main import cli
+
+context = click.Context(cli)
+print(*(cli.get_command(context, name).name for name in cli.list_commands(context)))
+"""
+
+
+def test_every_command_is_there_in_the_environment_of_decnet(tmp_path: Path) -> None:
+    decnet = Decnet(tmp_path / "decnet", "decoy")
+    done = subprocess.run(
+        [*decnet.python, "-c", ALL_COMMANDS],
+        env=os.environ | {"PYTHONPATH": str(Path(reaper.__file__).parents[1])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert {"deploy", "list", "worker", "timeline"} <= set(done.stdout.split()), done.stderr
 
 
 async def test_decnet_makes_its_file_we_adopt_it_and_decnet_starts_again(

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.documents.masking import Mask, without_credentials
+from worker.documents.masking import Mask, masked, without_credentials
 
 # What `without_credentials` does, as one would write it down: correct, and slow on purpose-made lines.
 SPECIFICATION = re.compile(r"([a-z0-9+.-]://)[^\s/@]*:\S*@")
@@ -19,6 +19,11 @@ url_like = st.text("a1:/@. \n", max_size=24)
 @given(url_like)
 def test_credentials_are_masked_as_specified(text: str) -> None:
     assert without_credentials(text) == SPECIFICATION.sub(r"\1***@", text)
+
+
+@pytest.mark.parametrize("compose", [None, [], {}, {"services": ["d"]}, {"services": {"d": "x"}}])
+def test_a_request_that_anybody_wrote_is_shown(compose: object) -> None:
+    assert masked({"compose": compose}) == {"compose": compose}
 
 
 @pytest.mark.parametrize("unit", ["a", "a://", "a://:", "a://:@", "a:/", ":", "@", "://a:b@c ", "a.b+c-"])

@@ -73,7 +73,10 @@ def _masked(word: re.Match[str]) -> str:
 
 
 def _secrets(document: Mapping[str, Any]) -> Iterator[str]:
-    for service in document.get("services", {}).values():
+    services = document.get("services")  # of a row that anybody wrote
+    for service in services.values() if isinstance(services, dict) else ():
+        if not isinstance(service, dict):
+            continue
         build = service.get("build")
         for given in (service.get("environment"), build.get("args") if isinstance(build, dict) else None):
             for name, value in _pairs(given):

@@ -72,6 +72,7 @@ _WANTED: Final = {
     "network_mode": "only service:NAME",
     "logging": "only the driver json-file",
 }
+_NETWORKS: Final = "only external networks, and not the host's"
 
 
 def check_decnet(document: Mapping[str, Any]) -> None:
@@ -84,9 +85,12 @@ def check_decnet(document: Mapping[str, Any]) -> None:
             allowed = _SERVICE.get(key)
             if allowed is None or not allowed(value):
                 raise _refused(f"services.{name}.{key}", _WANTED.get(key))
-    for name, network in (document.get("networks") or {}).items():
+    networks = document.get("networks") or {}
+    if not isinstance(networks, dict):
+        raise _refused("networks", _NETWORKS)
+    for name, network in networks.items():
         if not _is_external(name, network):
-            raise _refused(f"networks.{name}", "only external networks, and not the host's")
+            raise _refused(f"networks.{name}", _NETWORKS)
 
 
 def _is_external(name: str, network: object) -> bool:

@@ -174,8 +174,12 @@ class _JSONLine:
         self._encode_in_ascii = json.JSONEncoder(default=repr).encode
 
     def __call__(self, logger: Any, method: str, line: structlog.typing.EventDict) -> str:
-        encoded = msgspec.json.format(self._encode(line), indent=0)  # with a blank after each : and ,
-        text = encoded.decode() if encoded.isascii() else self._encode_in_ascii(line)
+        try:
+            text = msgspec.json.format(self._encode(line), indent=0).decode(
+                "ascii"
+            )  # a blank after each : and ,
+        except UnicodeError:  # a path in it may not even be UTF-8
+            text = self._encode_in_ascii(line)
         return f"<{_PRIORITY[line['level']]}>{text}" if self._priorities else text
 
 

@@ -69,12 +69,12 @@ def parse_dsn(dsn: str) -> Server:
         return _sentinel(scheme, rest)
     url, query, options = _read(dsn)
     _check_options(query.keys() - _OPTIONS)
+    _check_tls(url.scheme, options)
     if url.scheme == "unix":
         return _unix(url, options)
     if not re.fullmatch(r"(/\d*)?", url.path):
         raise InvalidDSN(f"the database in the Redis DSN must be a number; give {_FORMS}")
     options["socket_keepalive"] = True
-    _check_tls(url.scheme, options)
     host = options.get("host", "localhost")
     return Server(f"{url.scheme}://{_address(host, url.port or 6379)}/{options.get('db', 0)}", options)
 
@@ -110,9 +110,8 @@ def _check_tls(scheme: str, options: dict[str, Any]) -> None:
     given = options.keys() & (_TLS_FILES | {"ssl_cert_reqs", "ssl_check_hostname"})
     if not scheme.startswith("rediss"):
         if given:
-            raise InvalidDSN(
-                f"the Redis DSN has {', '.join(sorted(given))} without TLS; begin it with rediss://"
-            )
+            what = "leave that out for a unix socket" if scheme == "unix" else "begin it with rediss://"
+            raise InvalidDSN(f"the Redis DSN has {', '.join(sorted(given))} without TLS; {what}")
         return
     if len(given & {"ssl_certfile", "ssl_keyfile"}) == 1:
         raise InvalidDSN("a client certificate in the Redis DSN needs both ssl_certfile and ssl_keyfile")

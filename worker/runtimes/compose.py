@@ -210,9 +210,10 @@ def _listing(compose: Sequence[str], decky_name: str) -> list[str]:
 
     `docker ps` says the same as `docker compose ps`, in a quarter of the time.
     """
-    if "compose" not in compose:
+    command = compose[: compose.index("--ansi")]  # a decky may be called compose, too
+    if "compose" not in command:
         return [*compose, "ps", "--all", "--format", "{{.Service}},{{.State}},{{.Status}}"]
-    docker = compose[: compose.index("compose")]
+    docker = command[: command.index("compose")]
     fields = f'{{{{.Label "{_SERVICE}"}}}},{{{{.State}}}},{{{{.Status}}}}'
     return [
         *docker,

@@ -34,7 +34,7 @@ class Healthcheck(NamedTuple):
             return None
         if isinstance(test, str):
             test = ["CMD-SHELL", test]
-        kind, *words = _words(service, "healthcheck.test", test)
+        kind, *words = _words(service, "healthcheck.test", test) or [""]
         if kind not in ("CMD", "CMD-SHELL") or not words:
             raise OperationFailed(
                 f"service {service}: healthcheck.test must begin with CMD, CMD-SHELL or NONE"

@@ -43,7 +43,8 @@ class Wanted(NamedTuple):
             line = _parse(text)
             if line is None or not self._in_time(line) or not self._mentions(line, story):
                 continue
-            story |= {str(line[name]) for name in ("lifecycle_id", "retry_id") if line.get(name)}
+            if self.about:
+                story |= {str(line[name]) for name in ("lifecycle_id", "retry_id") if line.get(name)}
             if _rank(line) >= LEVELS.index(self.level):
                 yield line
 

@@ -48,7 +48,7 @@ export function tick_row() {
   const each = story?.row;
   if (!each) return;
   const words = {
-    pending: () => `pending for ${span(since(each.accepted))}${each.why ? `, waits ${each.why}` : ""}`,
+    pending: () => `pending for ${span(since(each.accepted))}${each.why ? ` (${each.why})` : ""}`,
     running: () => `running for ${span(since(each.claimed))}, deadline in ${span(Math.max(0, -since(each.deadline)))}`
       + (each.cancelling ? ", is being cancelled" : each.line ? `: ${each.line}` : ""),
   };

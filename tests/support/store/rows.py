@@ -23,6 +23,7 @@ def row(
         "host_uuid": None,
         "operation": "deploy",
         "status": status,
+        "outcome": None,
         "error": "no" if status == "failed" else None,
         "attempt": 1,
         "retry_of": None,

@@ -116,6 +116,7 @@ def test_what_would_give_the_host_away_is_refused_with_what_and_where(key: str, 
         ("networks", {"lan": {"external": {"name": "host"}}}),
         ("networks", {"lan": {"external": True, "name": "${X}"}}),
         ("networks", {"lan": {"driver": "macvlan"}}),
+        ("networks", ["lan"]),
     ],
 )
 def test_what_stands_beside_the_services_is_held_to_it_too(key: str, value: Any) -> None:

@@ -31,6 +31,7 @@ except KeyError as error:
     emit("worker.loop_failed", reason="KeyError", exc_info=error)
 logging.getLogger("some.library").warning("it said %s", "so\\nand so")
 logging.getLogger("some.library").error("y" * 100_000)
+emit("store.unavailable", reason="/srv/\\udcff")
 """
 
 
@@ -55,7 +56,7 @@ def run(script: str, *, journal: bool = False, **environment: str) -> list[str]:
 def test_every_line_is_one_json_object_in_ascii_in_a_stable_order() -> None:
     lines = run(LOG)
     told = [json.loads(line) for line in lines]
-    assert len(told) == 6
+    assert len(told) == 7
     assert all(line.isascii() and line.startswith('{"timestamp": "') for line in lines)
     assert all(list(line)[:3] == ["timestamp", "level", "event"] for line in told)
     assert all(line["timestamp"].endswith("Z") for line in told)
@@ -63,6 +64,7 @@ def test_every_line_is_one_json_object_in_ascii_in_a_stable_order() -> None:
     assert list(told[3])[-1] == "exception"
     assert "KeyError: 'missing'" in told[3]["exception"]
     assert (told[4]["event"], told[4]["logger"]) == ("it said so\nand so", "some.library")
+    assert told[6]["reason"] == "/srv/\udcff"
 
 
 def test_no_line_is_longer_than_the_journal_keeps_in_one_piece() -> None:
@@ -73,7 +75,7 @@ def test_in_the_journal_each_line_begins_with_its_priority() -> None:
     lines = run(LOG, journal=True)
     for line in lines:
         assert json.loads(line[3:])["level"] == JOURNAL_LINES[line[:3]]
-    assert [line[:3] for line in lines] == ["<6>", "<4>", "<7>", "<3>", "<4>", "<3>"]
+    assert [line[:3] for line in lines] == ["<6>", "<4>", "<7>", "<3>", "<4>", "<3>", "<3>"]
 
 
 def test_elsewhere_there_is_no_priority() -> None:

@@ -29,6 +29,7 @@ pytestmark = pytest.mark.anyio
         f"redis://:{SECRET}@[::1",
         f"redis://:{SECRET}\n@localhost",
         "unix://relative/path.sock",
+        "unix:///run/redis.sock?ssl_cert_reqs=none",
         "unix://",
         f"unix:///{'x' * 120}",
         f"user:{SECRET}@localhost:6379",

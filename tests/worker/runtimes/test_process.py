@@ -160,6 +160,7 @@ async def test_services_get_command_entrypoint_and_environment_as_in_compose(
         ({**IDLE, "environment": 3}, "service d: environment must be a mapping"),
         ({**IDLE, "healthcheck": 3}, "service d: healthcheck must be a mapping"),
         ({**IDLE, "healthcheck": {"test": ["true"]}}, "must begin with CMD, CMD-SHELL or NONE"),
+        ({**IDLE, "healthcheck": {"test": []}}, "must begin with CMD, CMD-SHELL or NONE"),
         (
             {**IDLE, "healthcheck": {"test": "true", "interval": "soon"}},
             "interval must be a duration such as",

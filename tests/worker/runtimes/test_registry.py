@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.fleet import HANG_GUARD_S, Fleet, running_fleet, wait_status
-from worker.runtimes.base import RuntimeAway, RuntimeUnavailable
+from worker.runtimes.base import OperationFailed, RuntimeAway, RuntimeUnavailable
 from worker.runtimes.registry import make_runtime, runtime_for_terminal
 from worker.settings import WorkerSettings
 
@@ -63,6 +63,29 @@ async def test_without_docker_compose_says_that_it_is_not_installed(
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(RuntimeUnavailable, match="Docker Compose is not installed; install"):
         await make_runtime(settings(tmp_path, "compose")).check()
+
+
+@pytest.mark.parametrize("decky_name", ["decky-01", "compose"])
+async def test_a_standalone_compose_is_asked_for_the_containers_of_any_decky(
+    tmp_path: Path, decky_name: str
+) -> None:
+    restarts = program(
+        tmp_path,
+        "docker-compose",
+        f"""
+import sys
+if "version" in sys.argv:
+    print("2.40.3")
+elif sys.argv[sys.argv.index("--project-name") + 1] == {decky_name!r} and "ps" in sys.argv:
+    print("ssh,restarting,Restarting (1) 2 seconds ago")
+""",
+    )
+    runtime = make_runtime(settings(tmp_path, "compose", restarts))
+    with (
+        (tmp_path / "lock").open("w") as lock,
+        pytest.raises(OperationFailed, match="is restarted in vain"),
+    ):
+        await runtime.apply(decky_name, {"services": {"ssh": {}}}, lock_fd=lock.fileno(), on_line=print)
 
 
 @pytest.fixture

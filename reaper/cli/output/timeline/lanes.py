@@ -4,11 +4,10 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple
 
-from reaper.sweep.rules import HOST_LOST, MASTER_RESTARTED, WORKER_DIED
 from repo.base import Lifecycle
 from worker.logging.console import printable
 
-_SWEPT = (HOST_LOST, WORKER_DIED, MASTER_RESTARTED, "timed out after ", "not started within ")
+_SWEPT = {"swept", "expired", "lost"}
 
 
 class Bar(NamedTuple):
@@ -40,8 +39,8 @@ class Lane(NamedTuple):
 
 
 def was_swept(row: Lifecycle) -> bool:
-    """Whether the reaper closed this row, as its error tells."""
-    return row["status"] == "failed" and (row["error"] or "").startswith(_SWEPT)
+    """Whether the reaper closed this row. (A time-out is the same row whoever ended it.)"""
+    return row["outcome"] in _SWEPT
 
 
 def lanes_of(rows: Sequence[Lifecycle], now: datetime) -> list[Lane]:

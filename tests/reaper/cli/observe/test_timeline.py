@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from reaper.cli.output.timeline.lanes import lanes_of
+from reaper.cli.output.timeline.lanes import lanes_of, was_swept
 from reaper.cli.output.timeline.page import render
-from repo.base import Lifecycle
+from repo.base import Lifecycle, Outcome
 from tests.support.fleet import Fleet
 from tests.support.programs.chromium import Chromium
 from tests.support.store.rows import NOON, row
@@ -37,6 +37,7 @@ def story() -> list[Lifecycle]:
             claimed_at=200,
             completed_at=290,
             error="worker died during operation",
+            outcome="swept",
         ),
         row(3, "decky-01", "succeeded", started_at=290, claimed_at=292, completed_at=400, attempt=2),
         row(4, "decky-02", "running", started_at=300, claimed_at=310),
@@ -48,6 +49,7 @@ def story() -> list[Lifecycle]:
             started_at=100,
             completed_at=500,
             error="not started within 1h",
+            outcome="expired",
             host_uuid="h1",
         ),
     ]
@@ -64,6 +66,14 @@ def colours_of(picture: Path | io.BytesIO) -> set[Any]:
 
 def links(svg: bytes) -> set[str]:
     return set(re.findall(r'xlink:href="(#row-[^"]+)"', svg.decode()))
+
+
+@pytest.mark.parametrize(
+    ("outcome", "error", "swept"),
+    [("timed_out", "timed out after 5 s", False), ("swept", "not seen for 1h", True), (None, "boom", False)],
+)
+def test_only_what_the_reaper_closed_is_marked(outcome: Outcome | None, error: str, swept: bool) -> None:
+    assert was_swept(row(1, "d", "failed", completed_at=1, outcome=outcome, error=error)) == swept
 
 
 def test_a_lane_per_decky_a_bar_per_attempt() -> None:
