@@ -80,13 +80,12 @@ def steps(row: Lifecycle, around: list[Lifecycle], lines: list[tuple[str, str]])
     if row["claimed_at"] is not None:
         owner = Owner.parse(row["owner"] or "")
         found.append((row["claimed_at"], "claimed", f"by worker {owner.pid}" if owner else "", None))
-    found += [(at, "output", line, None) for at, line in lines]
+    ended = row["completed_at"]  # a line may be seen after it, and was printed before
+    found += [(min(at, ended or at, key=datetime.fromisoformat), "output", line, None) for at, line in lines]
     if row["cancel_requested_at"] is not None:
         found.append((row["cancel_requested_at"], "cancel asked for", "", None))
-    if row["completed_at"] is not None:
-        found.append(
-            (row["completed_at"], row["outcome"] or row["status"], row["error"] or "", row["retry_id"])
-        )
+    if ended is not None:
+        found.append((ended, row["outcome"] or row["status"], row["error"] or "", row["retry_id"]))
     found += [
         (each["started_at"], "asked for again", each["operation"], each["id"])
         for each in around

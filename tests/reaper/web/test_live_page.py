@@ -8,9 +8,11 @@ import httpx
 import pytest
 
 from reaper.web.overview import waits
+from reaper.web.story import steps
 from reaper.web.watcher import Watcher
 from tests.reaper.web.conftest import LivePage
-from tests.support.fleet import Fleet, gated, wait_status
+from tests.support.fleet import Fleet, exits, gated, wait_status
+from tests.support.store.rows import NOON, row
 from worker.queue import Queue
 
 pytestmark = pytest.mark.anyio
@@ -20,7 +22,7 @@ async def test_what_runs_waits_and_has_ended_is_told_as_it_happens(fleet: Fleet,
     await fleet.worker()
     await page.start()
     async with fleet.client() as client:
-        failed = await client.deploy("decky-02", {"services": {"decky-02": {"command": ["/no/such/<b>"]}}})
+        failed = await client.deploy("decky-02", {"services": {"decky-02": exits("/no/such/<b>")}})
         running = await gated(fleet, client)
         pending = await client.teardown("decky-01")
         await wait_status(client, failed, "failed")
@@ -108,6 +110,14 @@ async def test_the_page_of_a_row_tells_its_story_and_no_secret(fleet: Fleet, pag
     assert "PORT=22" in story["request"]
     state = await page.until("/events/01a00000-none", lambda _: True)
     assert state["story"] is None
+
+
+def test_a_line_that_was_seen_late_stands_before_the_end() -> None:
+    ended = row(1, status="succeeded", claimed_at=1, completed_at=2, enqueued_at=None, owner=None)
+    ended |= {"cancel_requested_at": None, "retry_id": None}
+    late = (NOON + timedelta(seconds=3)).isoformat()
+    told = [step["what"] for step in steps(ended, [], [(late, "started")])]
+    assert told == ["accepted", "claimed", "output", "succeeded"]
 
 
 async def test_an_outage_of_redis_is_told_since_when(fleet: Fleet, page: LivePage) -> None:
