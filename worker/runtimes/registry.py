@@ -16,7 +16,7 @@ RUNTIMES: Final[dict[str, str]] = {
 """Where each one's class is. It is imported when it is chosen, since most commands need none."""
 
 AUTO: Final = "auto"
-"""Compose; only `up` and `demo` take something else for it, see `runtime_for_terminal`."""
+"""Compose; `up` takes local processes where it isn't installed, and `demo` where it can't be used."""
 
 
 def make_runtime(settings: "WorkerSettings") -> Runtime:
@@ -28,7 +28,7 @@ def make_runtime(settings: "WorkerSettings") -> Runtime:
 
 
 async def runtime_for_terminal(settings: "WorkerSettings") -> str:
-    """The name of the runtime of `up` and `demo`: `auto` is local processes where no Compose 2 is installed.
+    """The name of the runtime of `up`: `auto` is local processes where no Compose 2 is installed.
 
     A document's commands run unconfined there, as this user, so whoever calls this says so in a visible line.
     """

@@ -24,8 +24,8 @@ from worker.clock import now
 from worker.liveness.owner import Owner
 from worker.queue import QueueUnavailable
 from worker.queue.server import wait_ready
-from worker.runtimes.base import Runtime
-from worker.runtimes.registry import make_runtime, runtime_for_terminal
+from worker.runtimes.base import Runtime, RuntimeUnavailable
+from worker.runtimes.registry import AUTO, make_runtime
 
 _IMAGE = "decnet-reaper-demo"
 _DECKIES = ("decky-01", "decky-02", "decky-03")
@@ -59,7 +59,11 @@ async def run_demo(settings: ReaperSettings, *, keep: bool) -> int:
         The exit status: 0 if everything came out as it should.
     """
     root = Path(tempfile.mkdtemp(prefix="decnet-demo-"))
-    here, runtime = await _prepared(settings, root)
+    try:
+        here, runtime = await _prepared(settings, root)
+    except BaseException:
+        shutil.rmtree(root)
+        raise
     up = _start(here, runtime, root / "log")
     good = False
     try:
@@ -92,18 +96,21 @@ async def _prepared(settings: ReaperSettings, root: Path) -> tuple[ReaperSetting
         database=str(root / "state" / "decnet-reaper.db"),
         redis=f"unix://{root}/run/queue.sock",
     )
-    here = msgspec.structs.replace(here, runtime=await runtime_for_terminal(here))
-    runtime = make_runtime(here)
-    await runtime.check()
-    if runtime.name == "compose" and not _make_image():
-        click.echo("Docker is here, but no busybox to make an image of; taking local processes instead.")
+    runtime, missing = make_runtime(here), ""
+    try:
+        await runtime.check()
+        if runtime.name == "compose" and not _make_image():
+            missing = "Docker is here, but no busybox to make an image of"
+    except RuntimeUnavailable as error:
+        if settings.runtime != AUTO:
+            raise
+        missing = str(error)
+    if missing:  # the demonstration's own deckies do no harm as processes
         here = msgspec.structs.replace(here, runtime="process")
         runtime = make_runtime(here)
-    means = (
-        "Docker Compose" if runtime.name == "compose" else "local processes (no Docker with Compose v2 here)"
-    )
-    click.echo(f"Deckies run as {means}.")
-    return here, runtime
+    means = "Docker Compose" if runtime.name == "compose" else "local processes"
+    click.echo(f"Deckies run as {means}" + (f": {missing}" if missing else "."))
+    return msgspec.structs.replace(here, runtime=runtime.name), runtime
 
 
 async def _wait_up(up: subprocess.Popen[bytes], root: Path) -> None:
