@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from repo.errors import InvalidLifecycle, LifecycleClosed, LifecycleNotFound, TransitionRefused
-from tests.support.fleet import Fleet, accept, gated, running_fleet, wait_status
+from tests.support.fleet import Fleet, accept, exits, gated, running_fleet, wait_status
 from worker.client import InvalidDocument, InvalidRequest, LifecycleClient
 
 pytestmark = pytest.mark.anyio
@@ -68,7 +68,7 @@ async def test_a_failed_mutate_brings_the_previous_services_back(fleet: Fleet) -
     async with fleet.client() as client:
         await deployed(fleet, client, "decky-01", "ssh")
         broken = fleet.document("decky-01", "http")
-        broken["services"]["decky-01-http"]["command"] = ["sh", "-c", "echo no such key; exit 7"]
+        broken["services"]["decky-01-http"] |= exits("sh", "-c", "echo no such key; exit 7")
         row = await client.wait(await client.mutate("decky-01", compose=broken), timeout=30)
         assert row["status"] == "failed"
         assert "no such key" in (row["error"] or "")
@@ -81,7 +81,7 @@ async def test_a_failed_mutate_brings_the_previous_services_back(fleet: Fleet) -
 async def test_a_service_that_exits_is_a_failed_deploy_with_its_reason(fleet: Fleet) -> None:
     await fleet.worker()
     document = fleet.document("decky-01", "http")
-    document["services"]["decky-01-http"]["command"] = ["sh", "-c", "echo address already in use; exit 3"]
+    document["services"]["decky-01-http"] |= exits("sh", "-c", "echo address already in use; exit 3")
     async with fleet.client() as client:
         row = await client.wait(await client.deploy("decky-01", document), timeout=30)
     assert row["status"] == "failed"

@@ -129,15 +129,21 @@ def install(interpreter: str, directory: Path, wheel: Path) -> Path:
 @asynccontextmanager
 async def up(command: Path, environment: dict[str, str]) -> AsyncIterator[None]:
     running = await asyncio.create_subprocess_exec(
-        command, "up", env=environment, stdin=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL
+        command, "up", env=environment, stdin=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE
     )
+    assert running.stderr is not None
     try:
+        async with asyncio.timeout(HANG_GUARD_S):
+            while b"worker.started" not in await running.stderr.readline():
+                assert running.returncode is None, "up ended"
+        drained = asyncio.create_task(running.stderr.read())
         yield
     finally:
         assert running.returncode is None, f"up ended with status {running.returncode}"
         running.terminate()
         async with asyncio.timeout(HANG_GUARD_S):
             await running.wait()
+    await drained
 
 
 @pytest.mark.anyio

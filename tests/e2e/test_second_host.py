@@ -11,7 +11,7 @@ import pytest
 from tests.support.machine.deploy import COMMAND, STATE, document, event
 from tests.support.machine.systemd_machine import Machine, machine
 
-pytestmark = pytest.mark.systemd
+pytestmark = [pytest.mark.systemd, pytest.mark.timeout(600)]
 
 MASTER, SECOND = "192.0.2.1", "192.0.2.2"
 SECRET = "of-a-test"  # noqa: S105 - a server's that lives as long as the test

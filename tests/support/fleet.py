@@ -278,6 +278,11 @@ async def running_fleet(**settings: str) -> AsyncIterator[Fleet]:
         shutil.rmtree(root, ignore_errors=True)
 
 
+def exits(*command: str) -> dict[str, Any]:
+    """A service that ends by itself: it is never up, however late it is begun on a busy machine."""
+    return {"command": [*command], "healthcheck": {"test": ["CMD", "false"]}}
+
+
 async def accept(client: LifecycleClient, decky_name: str, **data: Any) -> str:
     """Accept a row as a master with code of its own would: it is written and told, and not rung for."""
     wanted = {"decky_name": decky_name, "operation": "deploy", **data}

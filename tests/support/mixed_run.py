@@ -7,7 +7,7 @@ import signal
 
 from repo.errors import LifecycleClosed
 from tests.support.audit import ENDS
-from tests.support.fleet import HANG_GUARD_S, Daemon, Fleet, wait_status
+from tests.support.fleet import HANG_GUARD_S, Daemon, Fleet, exits, wait_status
 from worker.client import LifecycleClient
 
 
@@ -54,7 +54,7 @@ class MixedRun:
         await self._client.deploy(name, self._fleet.document(name, "ssh", "http"), host_uuid=None)
         await self._client.mutate(name, services=["http"])
         broken = self._fleet.document(name, "ssh")
-        broken["services"][f"{name}-ssh"]["command"] = ["sh", "-c", 'echo "no \\"port\\""; echo; exit 3']
+        broken["services"][f"{name}-ssh"] |= exits("sh", "-c", 'echo "no \\"port\\""; echo; exit 3')
         await self._client.mutate(name, compose=broken)
         await self._client.deploy(self._name("broken"), {"services": {self._name("broken"): {"image": "x"}}})
 

@@ -90,7 +90,7 @@ async def test_a_state_directory_that_is_gone_fails_the_row_and_not_the_worker(f
     async with fleet.client() as client:
         first = await gated(fleet, client, "decky-a")
         async with asyncio.timeout(HANG_GUARD_S):
-            while not deckies.exists():
+            while not (deckies / "decky-a" / "decky-a.log").exists():
                 await asyncio.sleep(0.01)
         shutil.rmtree(deckies)
         deckies.write_text("not a directory")

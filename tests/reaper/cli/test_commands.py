@@ -14,7 +14,7 @@ import click
 import pytest
 
 from reaper.cli.main import SECTIONS, cli
-from tests.support.fleet import Fleet, wait_status
+from tests.support.fleet import Fleet, exits, wait_status
 
 pytestmark = pytest.mark.anyio
 
@@ -101,7 +101,7 @@ async def test_a_fleet_is_a_directory_of_documents(fleet: Fleet) -> None:
     for name in ("decky-01.json", "decky-02.yaml", "decky-03.yml"):
         (directory / name).write_text(json.dumps(fleet.document(Path(name).stem)))
     broken = fleet.document("decky-04", "http")
-    broken["services"]["decky-04-http"]["command"] = ["sh", "-c", "echo no such key; exit 7"]
+    broken["services"]["decky-04-http"] |= exits("sh", "-c", "echo no such key; exit 7")
     (directory / "decky-04.yaml").write_text(json.dumps(broken))
     (directory / "README").write_text("not a document")
     await fleet.worker()

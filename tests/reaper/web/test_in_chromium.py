@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from tests.reaper.web.conftest import TOKEN, LivePage
-from tests.support.fleet import Fleet, gated, wait_status
+from tests.support.fleet import Fleet, exits, gated, wait_status
 from tests.support.programs.browser_tab import Tab, open_tab
 from tests.support.store.witness import sqlite_only
 from worker.queue import Queue
@@ -102,7 +102,7 @@ async def test_what_others_wrote_is_text(fleet: Fleet, page: LivePage, tab: Tab)
     await fleet.worker()
     await page.start()
     async with fleet.client() as client:
-        document = {"services": {"decky-02": {"command": [f"/no/such/{MARKUP}"]}}}
+        document = {"services": {"decky-02": exits(f"/no/such/{MARKUP}")}}
         failed = await client.deploy("decky-02", document)
         await wait_status(client, failed, "failed")
         row = {"decky_name": "decky-01", "operation": "deploy", "status": "running"}
@@ -141,7 +141,7 @@ async def test_everybody_can_read_it(fleet: Fleet, page: LivePage, tab: Tab, tmp
     await fleet.worker()
     await page.start("--actions")
     async with fleet.client() as client:
-        await client.deploy("decky-02", {"services": {"decky-02": {"command": ["/no/such/" + "long" * 99]}}})
+        await client.deploy("decky-02", {"services": {"decky-02": exits("/no/such/" + "long" * 99)}})
         running = await gated(fleet, client, "decky-" + "01" * 61)
         await client.teardown("decky-" + "01" * 61)
     for path, shown in (("/", rows("ended", 1)), (f"/row/{running}", says("#row-actions", "cancel"))):

@@ -253,7 +253,7 @@ async def test_time_outs_of_the_server_do_not_end_the_session(
     postgres: PostgresServer, database: str
 ) -> None:
     for name in ("idle_session_timeout", "statement_timeout", "lock_timeout"):
-        postgres.psql(f"ALTER DATABASE {database} SET {name} = '200ms'")
+        postgres.psql(f"ALTER DATABASE {database} SET {name} = '2s'")
     server = Server(postgres.tcp_url(database))
     async with observer(server) as seen:
         host = Presence(server, "h1")

@@ -136,6 +136,7 @@ class PostgresServer:
         """kill -9 of every process of it, as when the machine goes."""
         if self._process is None:
             return
+        self._process.send_signal(signal.SIGSTOP)  # or its children could see that it is gone, and say so
         family = [self._process.pid, *_children(self._process.pid)]
         for pid in family:
             with suppress(ProcessLookupError):

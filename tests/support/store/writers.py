@@ -14,7 +14,7 @@ async def life(repository, name):
         )
         assert await repository.claim_lifecycle(lifecycle_id, name)
         assert (await repository.end_lifecycle(lifecycle_id, outcome="succeeded", owner=name)).applied
-        print(lifecycle_id)
+        print(lifecycle_id, flush=True)
 
 async def main():
     async with get_repository(url=sys.argv[1]) as repository:
