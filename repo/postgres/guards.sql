@@ -134,3 +134,11 @@ ALTER TABLE decky_deployed ENABLE ROW LEVEL SECURITY;
 CREATE POLICY own_host ON decky_deployed
     USING (host = (SELECT decnet_reaper_own_host()))
     WITH CHECK (host = (SELECT decnet_reaper_own_host()));
+
+-- What others read of a host's rows is no longer than our own daemons make it (a document has a mebibyte).
+CREATE POLICY error_is_short ON decky_lifecycle AS RESTRICTIVE FOR UPDATE
+    USING (true) WITH CHECK (error IS NULL OR length(error) <= 2000);
+CREATE POLICY request_is_short ON decky_lifecycle AS RESTRICTIVE FOR INSERT
+    WITH CHECK (payload IS NULL OR length(payload::text) <= 4000000);
+CREATE POLICY document_is_short ON decky_deployed AS RESTRICTIVE
+    USING (true) WITH CHECK (length(document::text) + length(services::text) <= 4000000);

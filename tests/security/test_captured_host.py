@@ -348,6 +348,21 @@ async def test_no_time_of_its_is_none(captured: Captured, column: str, moment: s
         captured.changed(f"UPDATE decky_lifecycle SET {column} = %s", moment)
 
 
+@pytest.mark.parametrize(
+    "write",
+    [
+        "UPDATE decky_lifecycle SET status = 'failed', completed_at = now(), error = repeat('x', 2001)",
+        f"{ROW} SELECT 'h14', 'd', 'h1', 'deploy', now(), now(),"
+        " jsonb_build_object('x', repeat('x', 4000000)), 'pending'",
+        "UPDATE decky_deployed SET services = (SELECT jsonb_agg('x'::text) FROM generate_series(1, 1000000))",
+        "UPDATE decky_deployed SET document = jsonb_build_object('x', repeat('x', 4000000))",
+    ],
+)
+async def test_nothing_of_its_fills_the_memory_of_who_looks(captured: Captured, write: str) -> None:
+    with pytest.raises(errors.InsufficientPrivilege, match="violates row-level security policy"):
+        captured.changed(write)
+
+
 @pytest.mark.parametrize("payload", ['{"a": 1e5000}', '{"a": ' + "[" * 3_000 + "]" * 3_000 + "}"])
 async def test_no_request_of_its_hides_the_rows_of_others(captured: Captured, payload: str) -> None:
     captured.changed(f"{ROW} VALUES ('h13', 'd', 'h1', 'deploy', now(), now(), %s, 'pending')", payload)
