@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any, cast
 
 from worker.liveness.owner import Owner
-from worker.liveness.signals import SOCKET, SWEPT, AtWork, read_signal, short
+from worker.liveness.signals import SOCKET, SWEPT, short
+from worker.service.systemd import death_reason
 
 
 class Listener(asyncio.DatagramProtocol):
@@ -29,14 +30,14 @@ class Listener(asyncio.DatagramProtocol):
         self._transport = cast("asyncio.DatagramTransport", transport)
 
     def datagram_received(self, data: bytes, addr: Any) -> None:
-        signal = read_signal(data)
-        if isinstance(signal, AtWork):
-            if (owner := Owner.parse(signal.owner)) is not None:
+        match data.decode(errors="replace").split(" "):
+            case ["at-work", name] if (owner := Owner.parse(name)) is not None:
                 self._watch(owner)
-        elif signal is not None:
-            task = asyncio.create_task(self._close_and_answer(signal.run, signal.reason, addr))
-            self._closing.add(task)
-            task.add_done_callback(self._closing.discard)
+            case ["ended", run, result, status]:
+                reason = death_reason({"SERVICE_RESULT": result, "EXIT_STATUS": status})
+                task = asyncio.create_task(self._close_and_answer(run, reason, addr))
+                self._closing.add(task)
+                task.add_done_callback(self._closing.discard)
 
     async def _close_and_answer(self, run: str, reason: str, addr: Any) -> None:
         if await self._close(run, reason):

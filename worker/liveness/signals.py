@@ -2,7 +2,10 @@
 
 A worker says that it goes to work, so that the reaper watches its process from then on (pidfd_open(2)), and
 ExecStopPost= of its unit says how it ended (`worker/service/after_stop.py`). A signal that nobody receives
-costs time and no truth: the next sweep finds the same. Each is a line of words.
+costs time and no truth: the next sweep finds the same. `reaper.sweep.listener` reads these lines:
+
+    at-work OWNER                           as `worker.liveness.owner.Owner` writes itself
+    ended RUN SERVICE_RESULT EXIT_STATUS    of an invocation id what systemd.exec(5) says of its end
 """
 
 import contextlib
@@ -11,48 +14,13 @@ import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final, NamedTuple
-
-from worker.service.systemd import death_reason
+from typing import Final
 
 SOCKET: Final = "reaper.sock"
 SWEPT: Final = b"swept"
-"""The answer to an `Ended`: the rows are closed."""
+"""The answer to `ended`: the rows are closed."""
 
 _AGAIN_S: Final = 1.0
-_TOLD: Final = ("SERVICE_RESULT", "EXIT_CODE", "EXIT_STATUS")
-
-
-class AtWork(NamedTuple):
-    """A worker is about to claim a row.
-
-    Attributes:
-        owner: which, as `worker.liveness.owner.Owner` writes itself.
-    """
-
-    owner: str
-
-
-class Ended(NamedTuple):
-    """systemd saw the end of a unit's run.
-
-    Attributes:
-        run: the invocation id.
-        reason: what it died of, such as "oom-kill"; empty if it ended well.
-    """
-
-    run: str
-    reason: str
-
-
-def read_signal(data: bytes) -> AtWork | Ended | None:
-    """What a datagram says; None if it is no signal."""
-    match data.decode(errors="replace").split(" "):
-        case ["at-work", owner]:
-            return AtWork(owner)
-        case ["ended", run, result, code, status]:
-            return Ended(run, death_reason(dict(zip(_TOLD, (result, code, status), strict=True))))
-    return None
 
 
 class Signals:

@@ -93,7 +93,7 @@ def invocation_id(environ: Mapping[str, str] = os.environ) -> str | None:
 def death_reason(environ: Mapping[str, str] = os.environ) -> str:
     """How the unit's main process ended, for ExecStopPost=; empty if it ended well or nobody told.
 
-    From $SERVICE_RESULT, $EXIT_CODE and $EXIT_STATUS: "oom-kill", "watchdog", "timeout", "signal KILL",
+    From $SERVICE_RESULT and $EXIT_STATUS: "oom-kill", "watchdog", "timeout", "signal KILL",
     "core-dump ABRT", "exit-code 3".
     """
     result = environ.get("SERVICE_RESULT", "")
