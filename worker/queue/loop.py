@@ -250,17 +250,6 @@ class Loop(Worker):
                 job.next_run = None
         await self.run_cron(now, self.poll_delay_s)
 
-    def cancel(self, argument: str | None, reason: str) -> bool:
-        """Cancel the jobs whose first argument this is, or all; whether there was one."""
-        chosen = [
-            task
-            for job_id, task in self.tasks.items()
-            if argument is None or self._arguments[job_id][:1] == [argument]
-        ]
-        for task in chosen:
-            task.cancel(reason)
-        return bool(chosen)
-
     async def drain(self, seconds: float | None) -> bool:
         """Wait so many seconds for the running jobs to end; whether all did."""
         running = list(self.tasks.values())
@@ -275,7 +264,8 @@ class Loop(Worker):
         self._woken.set()
         if self.main_task:
             await asyncio.wait([self.main_task])
-        self.cancel(None, "the worker is closing")
+        for task in self.tasks.values():
+            task.cancel("the worker is closing")
         await self.drain(None)
         with contextlib.suppress(*REDIS_ERRORS):
             if self._ended:

@@ -107,10 +107,6 @@ class QueueWorker:
         """Wait at most `timeout` seconds for the running handlers; whether all ended."""
         return await self._loop.drain(timeout)
 
-    def cancel(self, lifecycle_id: str) -> bool:
-        """Cancel the handlers that run for this row; whether there was one."""
-        return self._loop.cancel(lifecycle_id, f"{lifecycle_id} was cancelled")
-
     async def close(self) -> None:
         """End `run`, cancel what still runs and wait for it, clear the queue of what ended, disconnect."""
         await self._loop.close()

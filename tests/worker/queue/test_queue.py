@@ -160,22 +160,6 @@ async def test_a_stopping_worker_finishes_what_runs_and_leaves_the_rest(redis_se
         assert await queue.states(deliveries("a", "b")) == ["absent", "queued"]
 
 
-async def test_a_cancelled_handler_ends_and_its_job_is_not_run_again(redis_server: RedisServer) -> None:
-    async with enqueueing(redis_server.dsn) as queue, working(redis_server.dsn) as worked:
-        worked.gate.clear()
-        await queue.enqueue(deliveries("a", "b", "c"))
-        await take(worked.started, 3)
-        assert worked.worker.cancel("a")
-        assert not worked.worker.cancel("unknown")
-        while await queue.depth() == 3:
-            await asyncio.sleep(0.01)
-        assert await queue.states(deliveries("a", "b", "c")) == ["absent", "picked", "picked"]
-        assert worked.worker.cancel("b")
-        assert worked.worker.cancel("c")
-        await emptied(queue)
-        assert (worked.started.empty(), worked.ended.empty(), worked.worker.running) == (True, True, 0)
-
-
 async def test_closing_ends_running_handlers_and_clears_the_queue_of_them(redis_server: RedisServer) -> None:
     async with enqueueing(redis_server.dsn) as queue:
         async with working(redis_server.dsn) as worked:
