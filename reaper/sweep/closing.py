@@ -2,12 +2,10 @@
 
 from reaper.sweep.report import Report
 from reaper.sweep.rules import Action
-from repo.base import BaseRepository, Ending, HostState, Lifecycle, Outcome
+from repo.base import BaseRepository, HostState, Lifecycle
 from repo.errors import StoreUnavailable
-from worker.clock import seconds_since
-from worker.execution.executor import log_retry
+from worker.execution.executor import log_end
 from worker.liveness.lock_directory import LockDirectory
-from worker.logging.emit import emit_end
 from worker.logging.unreported import Unreported
 
 
@@ -54,27 +52,10 @@ class Closing:
         except StoreUnavailable:
             self._unreported.done(row["id"])  # nothing was written: whoever ends it logs it
             raise
-        if ending.applied and ending.outcome is not None:
+        if ending.applied:
             report.actions.append((row, action))
             report.counts["failed"] += 1
             report.counts["retried"] += ending.retry_id is not None
-            _log(row, ending, ending.outcome)
+            log_end(row, ending)
         self._unreported.done(row["id"])
         return ending.retry_id is not None
-
-
-def _log(row: Lifecycle, ending: Ending, outcome: Outcome) -> None:
-    waited = took = None
-    if row["claimed_at"] is not None:
-        took = seconds_since(row["claimed_at"])
-        waited = round(max(0.0, seconds_since(row["started_at"]) - took), 3)
-    emit_end(
-        row,
-        outcome,
-        owner=row["owner"],
-        queue_wait_s=waited,
-        duration_s=took,
-        error=ending.error,
-        retry_id=ending.retry_id,
-    )
-    log_retry(row, ending)

@@ -1,7 +1,6 @@
 """Logs the ends that a killed process committed and could not log any more (`worker.logging.unreported`)."""
 
-from repo.base import BaseRepository, Lifecycle
-from worker.clock import seconds_since
+from repo.base import BaseRepository
 from worker.liveness.lock_directory import LockDirectory
 from worker.logging.emit import emit, emit_end
 from worker.logging.unreported import abandoned, ended_as_noted
@@ -29,20 +28,7 @@ async def report_abandoned(repository: BaseRepository, directory: LockDirectory)
         found = await repository.get_lifecycle_by_ids(row["retry_id"] for row in ended if row["retry_id"])
         retries = {row["id"]: row for row in found}
         for row in ended:
-            _log_end(row, retries.get(row["retry_id"] or ""))
+            emit_end(row, row["outcome"] or "failed", error=row["error"], retry_id=row["retry_id"])
+            if (retry := retries.get(row["retry_id"] or "")) is not None:
+                emit("lifecycle.accepted", retry, started_at=retry["started_at"])
     return len(ended)
-
-
-def _log_end(row: Lifecycle, retry: Lifecycle | None) -> None:
-    claimed, ended = row["claimed_at"], row["completed_at"] or row["updated_at"]
-    emit_end(
-        row,
-        row["outcome"] or "failed",
-        owner=row["owner"],
-        queue_wait_s=None if claimed is None else seconds_since(row["started_at"], claimed),
-        duration_s=None if claimed is None else seconds_since(claimed, ended),
-        error=row["error"],
-        retry_id=row["retry_id"],
-    )
-    if retry is not None:
-        emit("lifecycle.accepted", retry, started_at=retry["started_at"])

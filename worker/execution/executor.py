@@ -132,7 +132,6 @@ class Executor:
     async def _run(self, claim: Claim, lock: DeckyLock) -> bool:
         """Run an operation to the end of its row; whether the decky may have another open row."""
         row = claim.row
-        waited = seconds_since(row["started_at"])
         begun = time.monotonic()
         work = RowAtWork(claim, self._runtime, lock, self._settings, self._progress)
         operation = asyncio.create_task(OPERATIONS[row["operation"]].perform(work))
@@ -145,7 +144,7 @@ class Executor:
                 owner=self._owner,
                 started_at=row["started_at"],
                 claimed_at=row["claimed_at"],
-                queue_wait_s=waited,
+                queue_wait_s=seconds_since(row["started_at"], row["claimed_at"]),
             )
             await asyncio.wait({operation})
         finally:
@@ -164,7 +163,12 @@ class Executor:
         else:
             outcome, deployed = "succeeded", operation.result()
         ending = await self._write_end(row, outcome, error, deployed)
-        self._log_end(row, ending, outcome, error, waited, round(time.monotonic() - begun, 3))
+        if ending.applied:
+            log_end(row, ending, runtime=self._runtime.name, duration_s=round(time.monotonic() - begun, 3))
+        else:
+            status = "succeeded" if outcome == "succeeded" else "failed"
+            emit("lifecycle.late_write_refused", row, owner=self._owner, status=status, refused_error=error)
+        self._unreported.done(row["id"])
         return ending.more
 
     async def _write_end(
@@ -194,29 +198,19 @@ class Executor:
                 await asyncio.sleep(pause)
                 pause = min(2.0, pause * 2)
 
-    def _log_end(
-        self, row: Lifecycle, ending: Ending, wanted: Outcome, error: str | None, waited: float, took: float
-    ) -> None:
-        if ending.applied and ending.outcome is not None:
-            emit_end(
-                row,
-                ending.outcome,
-                owner=self._owner,
-                runtime=self._runtime.name,
-                queue_wait_s=waited,
-                duration_s=took,
-                error=ending.error,
-                retry_id=ending.retry_id,
-            )
-            log_retry(row, ending)
-        else:
-            status = "succeeded" if wanted == "succeeded" else "failed"
-            emit("lifecycle.late_write_refused", row, owner=self._owner, status=status, refused_error=error)
-        self._unreported.done(row["id"])
 
-
-def log_retry(row: Lifecycle, ending: Ending) -> None:
-    """Log that a retry of this row was accepted, if one was."""
+def log_end(
+    row: Lifecycle, ending: Ending, *, runtime: str | None = None, duration_s: float | None = None
+) -> None:
+    """Log how a row ended, and that a retry was accepted, if one was; arguments as for `emit_end`."""
+    emit_end(
+        row,
+        ending.outcome or "failed",
+        runtime=runtime,
+        duration_s=duration_s,
+        error=ending.error,
+        retry_id=ending.retry_id,
+    )
     if ending.retry_id is not None:
         retry: Lifecycle = {
             **row,

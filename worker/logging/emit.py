@@ -13,6 +13,7 @@ from typing import Any, Final
 import structlog
 
 from repo.base import Lifecycle, Outcome
+from worker.clock import seconds_since
 from worker.logging.events import EVENTS, ROW_FIELDS
 from worker.logging.fields import FIELDS
 
@@ -66,23 +67,34 @@ def emit_end(
     row: Lifecycle,
     outcome: Outcome,
     *,
-    owner: str | None = None,
     runtime: str | None = None,
-    queue_wait_s: float | None = None,
     duration_s: float | None = None,
     error: str | None = None,
     retry_id: str | None = None,
 ) -> None:
-    """Log the one line of an operation that has ended, `lifecycle.<outcome>`; null for what isn't given."""
+    """Log the one line of an operation that has ended, `lifecycle.<outcome>`.
+
+    Args:
+        row: as it was, or is.
+        outcome: how it ended.
+        runtime: which one ran it, if that is known.
+        duration_s: how long that took (default: since the claim, until the end or now).
+        error, retry_id: as they were written.
+    """
+    waited = None
+    if (claimed := row["claimed_at"]) is not None:
+        waited = seconds_since(row["started_at"], claimed)
+        if duration_s is None:
+            duration_s = seconds_since(claimed, row["completed_at"])
     emit(
         f"lifecycle.{outcome}",
         row,
-        owner=owner,
+        owner=row["owner"],
         runtime=runtime,
         outcome=outcome,
         started_at=row["started_at"],
-        claimed_at=row["claimed_at"],
-        queue_wait_s=queue_wait_s,
+        claimed_at=claimed,
+        queue_wait_s=waited,
         duration_s=duration_s,
         error=error,
         retry_id=retry_id,

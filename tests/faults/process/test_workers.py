@@ -179,7 +179,7 @@ async def test_a_late_write_changes_nothing_and_is_told(fleet: Fleet) -> None:
         )
         assert ended.applied
         swept = await client.get(lifecycle_id)
-        emit_end(swept, "swept", owner=swept["owner"], error=swept["error"])
+        emit_end(swept, "swept", error=swept["error"])
         worker.signal(signal.SIGCONT)
         line = await worker.log("lifecycle.late_write_refused")
         assert (line["lifecycle_id"], line["status"]) == (lifecycle_id, "succeeded")

@@ -26,6 +26,7 @@ ROW: dict[str, Any] = {
     "retry_of": None,
     "started_at": "2026-01-01T00:00:00+00:00",
     "claimed_at": None,
+    "owner": None,
     "payload": {"compose": "top secret"},
 }
 
