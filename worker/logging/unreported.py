@@ -11,7 +11,6 @@ import fcntl
 import mmap
 import os
 import secrets
-import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -42,7 +41,6 @@ class Unreported:
 
     def __init__(self, directory: LockDirectory) -> None:
         self._directory = directory
-        self._files: list[_File] = []
         self._free: list[_Slot] = []
         self._used: dict[str, _Slot] = {}
 
@@ -64,8 +62,7 @@ class Unreported:
     def _free_slot(self) -> "_Slot | None":
         if not self._free:
             with contextlib.suppress(OSError):
-                self._files.append(_File(self._directory))
-                self._free = self._files[-1].slots()
+                self._free = _new_slots(self._directory)
         return self._free.pop() if self._free else None
 
 
@@ -81,33 +78,29 @@ class _Slot:
         self._memory[self._part] = note + _BLANK[len(note) :]
 
 
-class _File:
-    """One file of this process, held until the object goes.
+def _new_slots(directory: LockDirectory) -> list[_Slot]:
+    """The lines of a new file of this process.
 
     Raises:
         OSError: it can't be made.
     """
-
-    def __init__(self, directory: LockDirectory) -> None:
-        path = directory.folder(_FOLDER) / f"{os.getpid()}-{secrets.token_hex(4)}"
-        # It gets the name that readers look for once it is held, or one of them would take it for abandoned.
-        new = path.with_name(f".{path.name}")
-        fd = directory.open(f"{_FOLDER}/{new.name}")
-        weakref.finalize(self, os.close, fd)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX)
-            # All of it now: memory that the disk has no room for kills who writes there: SIGBUS, mmap(2).
-            os.posix_fallocate(fd, 0, _SLOT * _SLOTS)
-            self._memory = mmap.mmap(fd, _SLOT * _SLOTS)
-            self._memory[:] = _BLANK * _SLOTS
-            new.rename(path)
-        except OSError:
-            new.unlink(missing_ok=True)
-            raise
-
-    def slots(self) -> list[_Slot]:
-        """Its lines."""
-        return [_Slot(self._memory, number * _SLOT) for number in range(_SLOTS)]
+    path = directory.folder(_FOLDER) / f"{os.getpid()}-{secrets.token_hex(4)}"
+    # It gets the name that readers look for once it is held, or one of them would take it for abandoned.
+    new = path.with_name(f".{path.name}")
+    fd = directory.open(f"{_FOLDER}/{new.name}")
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        # All of it now: memory that the disk has no room for kills who writes there: SIGBUS, mmap(2).
+        os.posix_fallocate(fd, 0, _SLOT * _SLOTS)
+        memory = mmap.mmap(fd, _SLOT * _SLOTS)  # keeps a duplicate of the descriptor, and so the lock
+        memory[:] = _BLANK * _SLOTS
+        new.rename(path)
+    except OSError:
+        new.unlink(missing_ok=True)
+        raise
+    finally:
+        os.close(fd)
+    return [_Slot(memory, number * _SLOT) for number in range(_SLOTS)]
 
 
 @contextlib.contextmanager
