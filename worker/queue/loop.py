@@ -24,7 +24,7 @@ from redis.exceptions import ConnectionError
 from repo.base import StoreIdentity
 from worker.logging.emit import emit
 from worker.queue.connection import REDIS_ERRORS, connect, disconnect, explain
-from worker.queue.dsn import Server
+from worker.queue.dsn import parse_dsn
 from worker.queue.jobs import Refused, decode, encode, key, read_job
 from worker.queue.outage import Outage
 
@@ -36,6 +36,9 @@ _BACK_OFF = (0.1, 2.0)
 """Seconds between two attempts to reach Redis: at first, and at most."""
 _LATEST_CRON = 62
 """Seconds: a cron that names seconds is due at least every minute."""
+_CRON_KEPT_MS = 60_000
+"""For how long the id of a cron's job that ended stays used up, so that it runs once however late a worker is
+(arq's `keep_cronjob_progress`)."""
 _STORE_KEPT_MS = 60_000
 """For how long a queue stays a store's that has no daemon there any more."""
 
@@ -43,38 +46,31 @@ _STORE_KEPT_MS = 60_000
 class Loop(Worker):
     """arq's worker with a loop that survives.
 
+    With crons it runs these alone, on a queue of their own where a job has a time before which it must not
+    run. Without, its jobs are rows: no clock is looked at, and a token in the wake list tells of each.
+
     Args:
-        server, queue: where the jobs are.
-        host_uuid: whose keys they are.
-        wake: the list where tokens arrive, or None to look for work every half second.
-        functions, cron_jobs: what there is to run.
-        arguments: how many each of the functions takes.
-        max_jobs: how many run at a time.
-        job_timeout: seconds that no job outlasts (not enforced here); 10 s later Redis frees its id.
-        deferred: whether jobs have a time before which they must not run; without, no clock is looked at.
-        keep: seconds for which the id of an ended job stays used up (arq keeps a cron's for a minute, so that
-            it runs once however late a worker is).
-        outage: where it is reported that Redis is away, and back.
-        store: the store that the queue must belong to; None asks no questions.
+        functions, cron_jobs: what there is to run; one of the two.
+        dsn, host_uuid, max_jobs, job_timeout, outage, store: as `QueueWorker` takes them.
+
+    Raises:
+        InvalidDSN: what is wrong with the DSN.
     """
 
     def __init__(
         self,
-        server: Server,
-        queue: str,
+        dsn: str,
         *,
         host_uuid: str | None,
-        wake: str | None,
-        functions: Sequence[Function],
-        cron_jobs: Sequence[CronJob],
-        arguments: int,
-        max_jobs: int,
+        functions: Sequence[Function] = (),
+        cron_jobs: Sequence[CronJob] = (),
+        max_jobs: int = 10,
         job_timeout: float,
-        deferred: bool,
-        keep: float,
         outage: Outage,
         store: StoreIdentity | None,
     ) -> None:
+        server = parse_dsn(dsn)
+        queue = key(host_uuid, "sweep" if cron_jobs else "jobs")
         super().__init__(
             functions,
             queue_name=queue,
@@ -90,11 +86,9 @@ class Loop(Worker):
             log_results=False,
         )
         self._server = server
-        self._keys = [queue, wake or f"{queue}:wake", key(host_uuid, "store")]
-        self._wake = wake
-        self._arity = arguments
-        self._deferred = deferred
-        self._keep = keep
+        # A poll empties the wake list: that of the crons is another one than the rows', and nobody uses it.
+        self._wake = f"{queue}:wake" if cron_jobs else key(host_uuid, "wake")
+        self._keys = [queue, self._wake, key(host_uuid, "store")]
         self._outage = outage
         self._store = store
         self._me = uuid.uuid4().hex
@@ -109,6 +103,19 @@ class Loop(Worker):
         self._pause = _BACK_OFF[0]
         self._closing = False
 
+    async def run(self) -> None:  # type: ignore[override]  # arq's is for where no event loop runs
+        """Work until `close`. Waits for Redis at the start too."""
+        # In a task of its own, which `close` can wait for whoever cancels us.
+        self.main_task = asyncio.create_task(self.main())
+        try:
+            await asyncio.shield(self.main_task)
+        except asyncio.CancelledError:
+            # In a task of its own: on Debian 12's Python 3.11.2 a timeout (redis-py's too) doesn't end as a
+            # TimeoutError in one that is being cancelled (python/cpython issue 102780).
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.create_task(self.close())
+            raise
+
     async def main(self) -> None:
         """Poll after poll, until `close`."""
         while not self._closing:
@@ -122,31 +129,39 @@ class Loop(Worker):
         await self._forget_token()
 
     @property
+    def running(self) -> int:
+        """How many jobs are running."""
+        return len(self.tasks)
+
+    @property
     def room(self) -> int:
-        """How many more jobs may be started."""
+        """How many more may run; none when stopping."""
         return self.max_jobs - len(self.tasks) if self.allow_pick_jobs else 0
 
     async def silence(self, seconds: float) -> None:
-        """Return when Redis can't be used, or has not answered for so many seconds."""
+        """Return at once when Redis can't be used, else when it has not answered for so many seconds."""
         while not self._failed.is_set() and (left := self._answered + seconds - time.monotonic()) > 0:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(left):
                     await self._failed.wait()
 
-    def start(self, function: str, arguments: Sequence[str]) -> bool:
-        """Start a job that is not from the queue; False if there is no room, or one of its row runs."""
-        if self.room <= 0 or any(each[:1] == [*arguments[:1]] for each in self._arguments.values()):
+    def start(self, operation: str, lifecycle_id: str, decky_name: str) -> bool:
+        """Run a row that was not picked; False if there is no room, or it runs already."""
+        if self.room <= 0 or any(each[0] == lifecycle_id for each in self._arguments.values()):
             return False
-        job_id = f"not queued: {arguments[0]}"
+        job_id = f"not queued: {lifecycle_id}"
         self._not_queued.add(job_id)
-        self._run(job_id, function, [*arguments])
+        self._run(job_id, operation, [lifecycle_id, decky_name])
         return True
+
+    def stop_picking(self) -> None:
+        """Take no more jobs. One that is being taken at this moment still runs."""
+        self.allow_pick_jobs = False
 
     async def _poll(self) -> None:
         ended = list(self._ended)
-        due = time.time_ns() // 1_000_000 if self._deferred else "+inf"
-        ttl, keep = int(self.in_progress_timeout_s * 1000), int(self._keep * 1000)
-        limits = [due, ttl, keep, self._me, self.room]
+        due, keep = (time.time_ns() // 1_000_000, _CRON_KEPT_MS) if self.cron_jobs else ("+inf", 0)
+        limits = [due, int(self.in_progress_timeout_s * 1000), keep, self._me, self.room]
         picked = await self._poll_script(
             keys=self._keys,
             args=[" ".join(self._store or ()), _STORE_KEPT_MS, *limits, len(ended), *ended, *self.tasks],
@@ -158,7 +173,7 @@ class Loop(Worker):
     def _start_picked(self, raw_id: bytes, body: bytes) -> None:
         try:
             job_id = raw_id.decode()
-            job = read_job(body, self.functions, self._arity)
+            job = read_job(body, self.functions, arguments=0 if self.cron_jobs else 2)
         except (Refused, UnicodeError) as error:
             self._ended.add(raw_id)
             self._woken.set()
@@ -186,16 +201,16 @@ class Loop(Worker):
 
     async def _rest(self) -> None:
         """Sleep until a job ends, a token arrives, or it is time to look again."""
-        if self._wake and self.room > 0 and self._token is None:
-            self._token = asyncio.create_task(self._next_token(self._wake))
+        if not self.cron_jobs and self.room > 0 and self._token is None:
+            self._token = asyncio.create_task(self._next_token())
             self._token.add_done_callback(lambda _: self._woken.set())
         await self._woken_within(None if self._token else self.poll_delay_s)
         if self._token and self._token.done():
             token, self._token = self._token, None
             token.result()
 
-    async def _next_token(self, wake: str) -> None:
-        await cast("Awaitable[object]", self.pool.blpop([wake], timeout=_IDLE))
+    async def _next_token(self) -> None:
+        await cast("Awaitable[object]", self.pool.blpop([self._wake], timeout=_IDLE))
 
     async def _woken_within(self, seconds: float | None) -> None:
         with contextlib.suppress(TimeoutError):
@@ -251,15 +266,15 @@ class Loop(Worker):
         await self.run_cron(now, self.poll_delay_s)
 
     async def drain(self, seconds: float | None) -> bool:
-        """Wait so many seconds for the running jobs to end; whether all did."""
+        """Wait at most so many seconds for the running jobs, or for ever; whether all ended."""
         running = list(self.tasks.values())
         if running:
             await asyncio.wait(running, timeout=seconds)
         return all(task.done() for task in running)
 
     async def close(self) -> None:
-        """End the loop and the jobs, remove from the queue those that ended, and let go of Redis."""
-        self.allow_pick_jobs = False
+        """End `run`, cancel what still runs and wait for it, clear the queue of what ended, disconnect."""
+        self.stop_picking()
         self._closing = True
         self._woken.set()
         if self.main_task:
