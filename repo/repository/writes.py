@@ -29,13 +29,12 @@ from repo.repository import ids
 from repo.repository.acceptance import Acceptance
 from repo.repository.commit.group_commit import Found, Write
 from repo.repository.ending import RowEnd
-from repo.repository.history import LookingBack
 from repo.repository.prepared import reads, writes
 from repo.repository.reads import Reads
 from repo.repository.steps import busy, by_itself, follow_newest, is_written, must, open_state, state
 
 
-class SqlRepository(Reads, LookingBack):
+class SqlRepository(Reads):
     """The store of lifecycles in an SQL database. Used from the event loop that opened it.
 
     Args:
