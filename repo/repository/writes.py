@@ -28,7 +28,7 @@ from repo.models.statement import Statement, Values
 from repo.repository import ids
 from repo.repository.acceptance import Acceptance
 from repo.repository.commit.group_commit import Found, Write
-from repo.repository.ending import RowEnd
+from repo.repository.ending import end_of
 from repo.repository.prepared import reads, writes
 from repo.repository.reads import Reads
 from repo.repository.steps import busy, by_itself, follow_newest, is_written, must, open_state, state
@@ -141,12 +141,18 @@ class SqlRepository(Reads):
         retry: bool = False,
         if_host: HostState | None = None,
     ) -> Ending:
-        end = RowEnd(lifecycle_id, outcome, expect, owner, error, if_host, retry=retry)
-        if deployed is not None:
-            end.deploy(deployed)
-        if undeploy:
-            end.undeploy()
-        return await self._write(end.write())
+        end = end_of(
+            lifecycle_id,
+            outcome=outcome,
+            expect=expect,
+            owner=owner,
+            error=error,
+            deployed=deployed,
+            undeploy=undeploy,
+            retry=retry,
+            if_host=if_host,
+        )
+        return await self._write(end)
 
     async def request_cancel(self, lifecycle_id: str) -> Status:
         row = {"row_id": lifecycle_id, "now": validation.now(), "reason": CANCELLED}
