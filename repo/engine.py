@@ -10,9 +10,9 @@ from collections.abc import Callable, Coroutine, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, NamedTuple, TypeVar
 
-from repo.errors import StoreError
+from repo.errors import StoreError, StoreUnavailable
 from repo.lifecycle import Host
-from repo.models.statement import Compiled, Dialect, Statement, Values
+from repo.models.statement import Compiled, Statement, Values
 
 _log = logging.getLogger(__name__)
 
@@ -93,7 +93,6 @@ class Engine(Reader):
 
     Attributes:
         name: how messages call the store: a path, or a URL without its password.
-        dialect: which texts of a statement it runs.
         patience: seconds for which a write is tried again whose row another session holds; 0 where the
             database itself waits.
         prunes: whether this user may remove rows.
@@ -101,7 +100,6 @@ class Engine(Reader):
     """
 
     name: str
-    dialect: Dialect
     patience: float = 0.0
     prunes: bool = True
     commits_early: bool = False
@@ -122,13 +120,27 @@ class Engine(Reader):
                     _log.error("%s: row %s can't be read and is left out: %s", self.name, which, error)
         return rows
 
-    @abstractmethod
     async def open(self) -> None:
         """Connect, and bring the schema up.
 
         Raises:
             StoreUnavailable: with what to do about it.
         """
+        try:
+            await self._open()
+        except BaseException as error:
+            await self.close()
+            if not isinstance(error, Exception):
+                raise
+            if (known := self.explained(error)) is not None:
+                raise known from None
+            if isinstance(error, StoreUnavailable) and self.name not in str(error):
+                raise type(error)(f"{self.name}: {error}") from None
+            raise
+
+    @abstractmethod
+    async def _open(self) -> None:
+        """Do it; may raise what the driver does, and leave things open, which `open` sees to."""
 
     @abstractmethod
     async def close(self) -> None:

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import psycopg
 
 from repo.engine import Engine, Step, Transaction, TransactionLost, Work
-from repo.errors import StoreError, StoreUnavailable
+from repo.errors import StoreError
 from repo.lifecycle import Host
 from repo.models.statement import Compiled, Dialect, Statement, Values
 from repo.postgres.errors import explained, is_lost, is_refusal, is_repeatable
@@ -34,8 +34,6 @@ class PostgresEngine(Engine):
         create: whether to make the tables where there are none.
     """
 
-    dialect = _dialect
-
     def __init__(self, server: Server, *, patience: float, create: bool) -> None:
         super().__init__(server.name)
         self._server = server
@@ -47,20 +45,12 @@ class PostgresEngine(Engine):
         self._writer = Session(self._server, self.patience, prepare=True)
         self._reader = Session(self._server, self.patience, prepare=False)
 
-    async def open(self) -> None:
+    async def _open(self) -> None:
         self._new_sessions()
-        try:
-            await self._writer.open()
-            await bring_up(self._server, self._writer, self._create)
-            cursor = await (await self._writer.connection()).execute(_MAY_PRUNE)
-            self.prunes = await cursor.fetchone() == (True,)
-        except BaseException as error:
-            await self.close()
-            if isinstance(error, StoreUnavailable) and self.name not in str(error):
-                raise type(error)(f"{self.name}: {error}") from None
-            if isinstance(error, psycopg.Error):
-                raise explained(error, self.name) from None
-            raise
+        await self._writer.open()
+        await bring_up(self._server, self._writer, self._create)
+        cursor = await (await self._writer.connection()).execute(_MAY_PRUNE)
+        self.prunes = await cursor.fetchone() == (True,)
 
     async def close(self) -> None:
         await self._writer.close()

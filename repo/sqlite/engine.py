@@ -24,7 +24,6 @@ _dialect: Dialect = "sqlite"
 class SqliteEngine(Engine):
     """One SQLite file."""
 
-    dialect = _dialect
     commits_early = True
 
     def __init__(self, file: SqliteFile) -> None:
@@ -32,19 +31,6 @@ class SqliteEngine(Engine):
         self._file = file
         self._checkpoints: Checkpoints | None = None
         self._connections: list[aiosqlite.Connection] = []
-
-    async def open(self) -> None:
-        try:
-            await self._open()
-        except BaseException as error:
-            await self.close()
-            if not isinstance(error, Exception):
-                raise
-            if (known := self.explained(error)) is not None:
-                raise known from None
-            if isinstance(error, StoreUnavailable) and self.name not in str(error):
-                raise type(error)(f"{self.name}: {error}") from None
-            raise
 
     async def _open(self) -> None:
         self._file.prepare()
