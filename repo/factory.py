@@ -49,10 +49,8 @@ def get_repository(
     """
     if (db_path is None) == (url is None):
         raise TypeError("get_repository() takes either db_path or url")
-    if url is not None:
-        return SqlRepository(get_engine(url, password, create, synchronous, busy_timeout))
-    file = SqliteFile(Path(str(db_path)), create=create, synchronous=synchronous, busy_timeout=busy_timeout)
-    return SqlRepository(SqliteEngine(file))
+    where = Path(str(db_path)) if url is None else url
+    return SqlRepository(get_engine(where, password, create, synchronous, busy_timeout))
 
 
 def repository_of(settings: StoreSettings, create: bool | None = None) -> BaseRepository:
@@ -70,21 +68,24 @@ def repository_of(settings: StoreSettings, create: bool | None = None) -> BaseRe
 
 
 def get_engine(
-    url: str,
+    url: str | Path,
     password: str | None = None,
     create: bool = True,
     synchronous: Synchronous = "FULL",
     busy_timeout: float = 30.0,
 ) -> Engine:
-    """The database behind a repository, not yet open; arguments as for `get_repository`.
+    """The database behind a repository, not yet open; arguments as for `get_repository`, a path as a `Path`.
 
     Raises:
         StoreUnusable: no such database is supported.
     """
-    if is_server(url):
-        return _postgres(url, password, create=create, patience=busy_timeout)
-    file = SqliteFile(_path_of(url), create=create, synchronous=synchronous, busy_timeout=busy_timeout)
-    return SqliteEngine(file)
+    if isinstance(url, str) and is_server(url):
+        server = server_at(url, password)  # first, for what it says where psycopg is missing
+        from repo.postgres.engine import PostgresEngine
+
+        return PostgresEngine(server, patience=busy_timeout, create=create)
+    path = url if isinstance(url, Path) else _path_of(url)
+    return SqliteEngine(SqliteFile(path, create=create, synchronous=synchronous, busy_timeout=busy_timeout))
 
 
 def presence_of(settings: StoreSettings, host_uuid: str | None, daemon: str) -> "Presence | None":
@@ -137,13 +138,6 @@ def is_server(url: str) -> bool:
     return url.startswith(_SERVERS)
 
 
-def _postgres(url: str, password: str | None, *, create: bool, patience: float) -> Engine:
-    server = server_at(url, password)
-    from repo.postgres.engine import PostgresEngine
-
-    return PostgresEngine(server, patience=patience, create=create)
-
-
 def server_at(url: str, password: str | None = None) -> "Server":
     """The PostgreSQL server of a URL.
 
@@ -163,18 +157,13 @@ def server_at(url: str, password: str | None = None) -> "Server":
 
 def _path_of(url: str) -> Path:
     scheme, found, rest = url.partition("://")
-    if not found:
-        return _named(url, url)
-    if scheme.partition("+")[0] != "sqlite":
+    if found and scheme.partition("+")[0] != "sqlite":
         raise StoreUnusable(
             f"{scheme}://...: no such store; name sqlite:///PATH or postgresql://HOST/DATABASE"
         )
-    if not rest.startswith("/"):
+    if found and not rest.startswith("/"):
         raise StoreUnusable(f"{url}: no host can be named; write sqlite:///relative or sqlite:////absolute")
-    return _named(rest[1:].partition("?")[0], url)
-
-
-def _named(path: str, given: str) -> Path:
+    path = rest[1:].partition("?")[0] if found else url
     if path in ("", ":memory:"):
-        raise StoreUnusable(f"{given}: a store that several processes share needs a file")
+        raise StoreUnusable(f"{url}: a store that several processes share needs a file")
     return Path(path)
