@@ -75,7 +75,7 @@ class Growing:
         self.stack = stack
         self.sweepers: list[Sweeper] = []
         self.fleet = Fleet(root, database=self.url)
-        self.observer = Observer(Server(self.url), 30)
+        self.observer = Observer(Server(self.url), 30, longest_gap=10)
 
     async def start(self) -> None:
         """The store and the queue, with no host yet."""

@@ -50,13 +50,12 @@ def first_line(error: Exception) -> str:
     return text.removeprefix("connection failed: ").removeprefix("FATAL:  ").rstrip(".")
 
 
-def explained(error: Exception, name: str, waited: float = 0) -> StoreError:
+def explained(error: Exception, name: str) -> StoreError:
     """The store's own error for one that psycopg raised.
 
     Args:
         error: as psycopg raised it.
         name: of the store, without any secret.
-        waited: seconds that the server was waited for.
     """
     reason = first_line(error)
     match _state(error):
@@ -78,7 +77,7 @@ def explained(error: Exception, name: str, waited: float = 0) -> StoreError:
         case "42501":
             return StoreUnusable(f"{name}: this role may not do that ({reason})")
     if is_lost(error):
-        return StoreUnreachable(f"{name}: {_unreachable(reason)}{f'; waited {waited:g} s' if waited else ''}")
+        return StoreUnreachable(f"{name}: {_unreachable(reason)}")
     return StoreUnusable(f"{name}: PostgreSQL refused ({reason})")
 
 

@@ -54,9 +54,6 @@ UPDATE decnet_reaper_host h SET was_lost_at = NULL FROM back WHERE h.host_uuid =
 RETURNING h.host_uuid, greatest(0, extract(epoch FROM now() - back.was_lost_at))::float8
 """
 
-LONGEST_GAP = 10.0
-"""Seconds between two looks after which the count begins anew: who did not look can't know who was there."""
-
 
 class _Line(NamedTuple):
     """What a look finds of one host.
@@ -80,7 +77,7 @@ class Observer:
 
     Args:
         server: the primary, and not through a pooler.
-        lost_after: seconds after which a host is lost; None or infinity: never. May be set later.
+        lost_after: seconds after which a host is lost; infinity: never. May be set later.
         longest_gap: seconds between two looks after which the count begins anew, since a host may have been
             there meanwhile; more than it takes from one sweep to the next.
         clock: in seconds; monotonic.
@@ -89,9 +86,9 @@ class Observer:
     def __init__(
         self,
         server: Server,
-        lost_after: float | None,
+        lost_after: float,
         *,
-        longest_gap: float = LONGEST_GAP,
+        longest_gap: float,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._server = server
@@ -109,8 +106,7 @@ class Observer:
     @property
     def due_in(self) -> float:
         """Seconds from the last look to when the next host will have been absent for long enough."""
-        lost_after = math.inf if self.lost_after is None else self.lost_after
-        missing = [lost_after - each for each in self._absent.values() if each < lost_after]
+        missing = [self.lost_after - each for each in self._absent.values() if each < self.lost_after]
         return min(missing, default=math.inf)
 
     async def may_look(self) -> bool:
@@ -198,5 +194,5 @@ class Observer:
             return Sighting(True)
         absent_for = self._absent[line.host]
         # One that was never there can't be lost: `hosts add` has just made its role.
-        counted = line.seen_at is not None and self.lost_after is not None and absent_for >= self.lost_after
+        counted = line.seen_at is not None and absent_for >= self.lost_after
         return Sighting(False, absent_for, line.lost or counted)

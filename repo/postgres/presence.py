@@ -90,7 +90,7 @@ class Presence:
             report: called with None when the session is open, and with the reason, once, when it ended or
                 can't be opened.
         """
-        reported: str | None = ""
+        reported: str | None = None
         while True:
             try:
                 if self._connection is None:
@@ -101,7 +101,7 @@ class Presence:
                 reason = str(error)
             finally:
                 await self.close()
-            if reported is None or not reported:
+            if not reported:
                 report(reported := reason)
             await asyncio.sleep(_RETRY)
 

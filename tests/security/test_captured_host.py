@@ -216,7 +216,7 @@ async def test_no_other_host_is_made_to_look_present(captured: Captured) -> None
             captured.rows(f"SELECT {call}(1, 2)")
     with pytest.raises(StoreUnusable, match="this role belongs to another host"):
         await Presence(Server(captured.url), "h2").open()
-    observer = Observer(Server(captured.server.tcp_url(captured.database)), 30)
+    observer = Observer(Server(captured.server.tcp_url(captured.database)), 30, longest_gap=10)
     own = Presence(Server(captured.url), "h1")
     await own.open()
     assert {host: seen.present for host, seen in (await observer.look()).items()} == {"h1": True, "h2": False}

@@ -1,6 +1,7 @@
 """Hosts are present while their daemons have their sessions, whatever happens to either end."""
 
 import asyncio
+import math
 import signal
 import sys
 import time
@@ -41,9 +42,9 @@ class Clock:
 
 @asynccontextmanager
 async def observer(
-    server: Server, lost_after: float | None = 30, clock: Callable[[], float] = time.monotonic
+    server: Server, lost_after: float = 30, clock: Callable[[], float] = time.monotonic
 ) -> AsyncIterator[Observer]:
-    seen = Observer(server, lost_after, clock=clock)
+    seen = Observer(server, lost_after, longest_gap=10, clock=clock)
     try:
         yield seen
     finally:
@@ -238,7 +239,7 @@ async def test_absence_is_written_down_once_and_cleared_by_the_return(
 
 async def test_never_lost(postgres: PostgresServer, database: str) -> None:
     server, clock = Server(postgres.tcp_url(database)), Clock()
-    async with observer(server, None, clock=clock) as seen:
+    async with observer(server, math.inf, clock=clock) as seen:
         host = Presence(server, "h1")
         await host.open()
         await host.close()
@@ -273,14 +274,14 @@ async def test_pooler_is_refused(postgres: PostgresServer, database: str, mode: 
         with pytest.raises(StoreUnusable, match="behind a pooler such as PgBouncer"):
             await Presence(server, "h1").open()
         with pytest.raises(StoreUnusable, match="behind a pooler such as PgBouncer"):
-            await Observer(server, 30).look()
+            await Observer(server, 30, longest_gap=10).look()
 
 
 async def test_standby_is_refused() -> None:
     with PostgresServer() as primary:
         database = made(primary)
         with primary.standby() as standby, pytest.raises(StoreUnusable, match="a standby, which knows no"):
-            await Observer(Server(standby.tcp_url(database)), 30).look()
+            await Observer(Server(standby.tcp_url(database)), 30, longest_gap=10).look()
 
 
 async def test_captured_host_that_locks_its_own_line_keeps_no_observer_waiting(
@@ -332,7 +333,7 @@ async def test_an_operator_s_word_is_told_once_and_holds_until_the_host_is_back(
     host = Presence(server, "h1")
     await host.open()
     await host.close()
-    async with observer(server, None) as seen, observer(server, None) as other:
+    async with observer(server, math.inf) as seen, observer(server, math.inf) as other:
         await until_absent(seen, "h1")
         await lose_host(server, "h1")
         with pytest.raises(InvalidHost, match="h2: not known"):

@@ -22,7 +22,7 @@ SECRET = "administrators-queue"  # noqa: S105 - of a server that lives as long a
 async def was_there(fleet: Fleet, host: str) -> None:
     """A host whose daemons have gone."""
     server = Server(fleet.settings.database)
-    presence, observer = Presence(server, host), Observer(server, 30)
+    presence, observer = Presence(server, host), Observer(server, 30, longest_gap=10)
     await presence.open()
     await presence.close()
     while (await observer.look())[host].present:
