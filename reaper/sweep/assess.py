@@ -13,7 +13,7 @@ from typing import NamedTuple
 from reaper.settings import ReaperSettings
 from reaper.sweep.ages import Ages
 from reaper.sweep.report import Scope
-from reaper.sweep.rules import Action, Do, Facts, OtherHost, Policy, decide
+from reaper.sweep.rules import Action, Do, Facts, OtherHost, decide
 from repo.base import Lifecycle
 from repo.errors import DecnetReaperError
 from repo.lifecycle import Sighting
@@ -43,7 +43,7 @@ class SweepContext(NamedTuple):
     """
 
     scope: Scope
-    policy: Policy
+    policy: ReaperSettings
     at_start: bool
     first_in_line: set[str]
     states: Mapping[str, DeliveryState] | None

@@ -3,12 +3,12 @@
 Read `decide` beside the table in the documentation: one line of the table is one `return`.
 """
 
-from dataclasses import dataclass
 from enum import Enum
 from typing import Literal, NamedTuple
 
 import msgspec
 
+from reaper.settings import ReaperSettings
 from repo.base import CANCELLED, Lifecycle, Outcome
 from repo.settings import as_setting
 
@@ -45,16 +45,6 @@ class Action(NamedTuple):
 
 
 LEAVE = Action(Do.LEAVE)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Policy:
-    """The limits that decide, in seconds where they are times."""
-
-    max_attempts: int
-    pending_ttl: float
-    stale_after: float
-    overdue_grace: float
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
@@ -98,7 +88,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     died_of: str = ""
 
 
-def decide(row: Lifecycle, facts: Facts, policy: Policy) -> Action:
+def decide(row: Lifecycle, facts: Facts, policy: ReaperSettings) -> Action:
     """What to do with one open row.
 
     Args:
@@ -125,7 +115,7 @@ def decide(row: Lifecycle, facts: Facts, policy: Policy) -> Action:
     return Action(Do.ENQUEUE) if facts.since_enqueued >= backoff(row["deliveries"]) else LEAVE
 
 
-def _decide_running(row: Lifecycle, facts: Facts, policy: Policy) -> Action:
+def _decide_running(row: Lifecycle, facts: Facts, policy: ReaperSettings) -> Action:
     if not facts.own_lock and facts.owner_alive:
         return Action(Do.NOTE, "claimed under another lock, and its worker is alive")
     if facts.lock_free and not facts.survivors:
@@ -137,12 +127,12 @@ def _decide_running(row: Lifecycle, facts: Facts, policy: Policy) -> Action:
     return Action(Do.END_OWNER if facts.overdue > policy.overdue_grace else Do.WARN)
 
 
-def _decide_unseen(facts: Facts, policy: Policy) -> Action:
+def _decide_unseen(facts: Facts, policy: ReaperSettings) -> Action:
     stale = facts.age > policy.stale_after
     return Action(Do.FAIL, f"not seen for {as_setting(policy.stale_after)}") if stale else LEAVE
 
 
-def _not_started(row: Lifecycle, facts: Facts, policy: Policy) -> str:
+def _not_started(row: Lifecycle, facts: Facts, policy: ReaperSettings) -> str:
     reason = f"not started within {as_setting(policy.pending_ttl)}"
     if facts.served:
         return reason
@@ -153,13 +143,13 @@ def _not_started(row: Lifecycle, facts: Facts, policy: Policy) -> str:
     return f"{reason}: no worker serves {whom}"
 
 
-def _lost(row: Lifecycle, policy: Policy) -> Action:
+def _lost(row: Lifecycle, policy: ReaperSettings) -> Action:
     if row["cancel_requested_at"] is not None:
         return Action(Do.FAIL, CANCELLED, outcome="cancelled")
     return Action(Do.FAIL, HOST_LOST, _may_repeat(row, policy), "lost")
 
 
-def _orphaned(row: Lifecycle, facts: Facts, policy: Policy) -> Action:
+def _orphaned(row: Lifecycle, facts: Facts, policy: ReaperSettings) -> Action:
     if row["cancel_requested_at"] is not None:
         return Action(Do.FAIL, CANCELLED, outcome="cancelled")
     if facts.reason_awaited:
@@ -173,7 +163,7 @@ def _orphaned(row: Lifecycle, facts: Facts, policy: Policy) -> Action:
     return Action(Do.FAIL, error, _may_repeat(row, policy), outcome)
 
 
-def _may_repeat(row: Lifecycle, policy: Policy) -> bool:
+def _may_repeat(row: Lifecycle, policy: ReaperSettings) -> bool:
     # A row that another program set running has no owner, and maybe no request that could be repeated.
     return row["owner"] is not None and row["attempt"] < policy.max_attempts
 

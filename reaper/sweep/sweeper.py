@@ -5,16 +5,17 @@ import contextlib
 import math
 import time
 from collections import Counter
-from dataclasses import replace
 from datetime import timedelta
 
-from reaper.settings import ReaperSettings
+import msgspec
+
+from reaper.settings import ReaperSettings, Seconds
 from reaper.sweep.ages import Ages
 from reaper.sweep.assess import Assessment, Assessor, SweepContext, reason_of
 from reaper.sweep.closing import Closing
 from reaper.sweep.hosts import Hosts, Sightings
 from reaper.sweep.report import Report, Scope
-from reaper.sweep.rules import Action, Do, Facts, Policy
+from reaper.sweep.rules import Action, Do, Facts
 from reaper.sweep.survivors import Survivors
 from reaper.sweep.unreported import report_abandoned
 from repo.base import ANY_HOST, BaseRepository, HostState, Lifecycle
@@ -74,12 +75,6 @@ class Sweeper:
     def reload(self, settings: ReaperSettings) -> None:
         """Take over limits that have changed, from the next sweep on."""
         self._settings = settings
-        self._policy = Policy(
-            max_attempts=settings.max_attempts,
-            pending_ttl=settings.pending_ttl,
-            stale_after=settings.stale_after,
-            overdue_grace=settings.overdue_grace,
-        )
         if self._hosts is not None:
             self._hosts.reload(settings)
 
@@ -126,10 +121,11 @@ class Sweeper:
         report.log(trigger, time.monotonic() - begun)
         return report
 
-    def _policy_within(self, scope: Scope) -> Policy:
+    def _policy_within(self, scope: Scope) -> ReaperSettings:
         if scope.older_than is None:
-            return self._policy
-        return replace(self._policy, pending_ttl=scope.older_than, stale_after=scope.older_than)
+            return self._settings
+        limit = Seconds(scope.older_than)
+        return msgspec.structs.replace(self._settings, pending_ttl=limit, stale_after=limit)
 
     async def _elsewhere(self, scope: Scope) -> tuple[Sightings | None, list[Lifecycle]]:
         """Which other hosts are there, and the open rows of those that are not, or never were."""

@@ -4,10 +4,13 @@ from typing import Any
 
 import pytest
 
-from reaper.sweep.rules import Action, Do, Facts, Policy, backoff, decide
+from reaper.settings import ReaperSettings, Seconds
+from reaper.sweep.rules import Action, Do, Facts, backoff, decide
 from repo.settings import as_setting
 
-POLICY = Policy(max_attempts=2, pending_ttl=3600, stale_after=3600, overdue_grace=30)
+POLICY = ReaperSettings(
+    max_attempts=2, pending_ttl=Seconds(3600), stale_after=Seconds(3600), overdue_grace=Seconds(30)
+)
 
 
 def row(status: str, **fields: Any) -> Any:
