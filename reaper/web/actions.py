@@ -8,7 +8,7 @@ import contextlib
 import hmac
 import re
 from collections.abc import Mapping
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -27,34 +27,6 @@ TOKEN_HEADER: Final = "x-decnet-token"  # noqa: S105
 _TOKEN: Final = re.compile(r"([A-Za-z0-9][A-Za-z0-9._@-]{0,63}):(\S{24,256})")
 _CANCEL_S: Final = 1.0
 """Seconds that the page waits for a running operation to end; it goes on ending."""
-
-
-class Refused(HTTPException):
-    """Why a request was refused, in one line."""
-
-    def __init__(self, status: int, reason: str) -> None:
-        super().__init__(status, reason)
-
-
-class Origin(NamedTuple):
-    """Where a request came from.
-
-    Attributes:
-        address: of the connection.
-        forwarded_for: as the proxy says it; so may anybody else who reaches the page without one.
-    """
-
-    address: str
-    forwarded_for: str | None
-
-    @classmethod
-    def of(cls, request: Request) -> "Origin":
-        """Of a request."""
-        forwarded = request.headers.get("x-forwarded-for")
-        return cls(
-            request.client.host if request.client and request.client.host else "unix",
-            None if forwarded is None else printable(forwarded)[:200],
-        )
 
 
 def tokens_of(text: str) -> dict[str, str]:
@@ -101,55 +73,47 @@ class Actions:
             `row`: the id of the row to look at.
 
         Raises:
-            Refused: nothing was done.
+            HTTPException: nothing was done.
         """
-        origin = Origin.of(request)
+        address, forwarded_for = _origin(request)
         try:
             who = self._who(request)
             row = await self._client.get(lifecycle_id)
             to_look_at = await self._do(action, row)
-        except (Refused, DecnetReaperError) as error:
-            status = error.status_code if isinstance(error, Refused) else 409
-            reason = error.detail if isinstance(error, Refused) else str(error)
+        except (HTTPException, DecnetReaperError) as error:
+            refusal = error if isinstance(error, HTTPException) else HTTPException(409, str(error))
             emit(
                 "web.refused",
                 lifecycle_id=printable(lifecycle_id)[:64],
                 action=printable(action)[:16],
-                reason=reason,
-                address=origin.address,
-                forwarded_for=origin.forwarded_for,
+                reason=refusal.detail,
+                address=address,
+                forwarded_for=forwarded_for,
             )
-            raise Refused(status, reason) from None
-        emit(
-            "web.acted",
-            row,
-            action=action,
-            who=who,
-            address=origin.address,
-            forwarded_for=origin.forwarded_for,
-        )
+            raise refusal from None
+        emit("web.acted", row, action=action, who=who, address=address, forwarded_for=forwarded_for)
         return {"row": to_look_at}
 
     def _who(self, request: Request) -> str:
         headers = request.headers
         if headers.get("sec-fetch-site", "same-origin") != "same-origin":
-            raise Refused(403, "this was asked by another site")
+            raise HTTPException(403, "this was asked by another site")
         if headers.get("origin", "").partition("://")[2] != headers.get("host"):
-            raise Refused(403, "this was asked by another origin than the page's")
+            raise HTTPException(403, "this was asked by another origin than the page's")
         if headers.get("content-type", "").partition(";")[0] != "application/json":
-            raise Refused(415, "this was not asked by the page: its requests are JSON")
+            raise HTTPException(415, "this was not asked by the page: its requests are JSON")
         given = headers.get(TOKEN_HEADER, "").encode()
         # All are compared, so that the time tells nothing.
         known = self._tokens.items()
         fits = [name for name, token in known if hmac.compare_digest(given, token.encode())]
         if not fits:
-            raise Refused(401, "this token is not known here")
+            raise HTTPException(401, "this token is not known here")
         return fits[0]
 
     async def _do(self, action: str, row: Lifecycle) -> str:
         """Do it; the id of the row to look at."""
         if action not in ACTIONS:
-            raise Refused(404, f"there is no action {action}")
+            raise HTTPException(404, f"there is no action {action}")
         if action == "retry":
             return await self._client.retry(row["id"])
         if action == "teardown":
@@ -157,3 +121,15 @@ class Actions:
         with contextlib.suppress(TimeoutError):
             await self._client.cancel(row["id"], _CANCEL_S)
         return row["id"]
+
+
+def _origin(request: Request) -> tuple[str, str | None]:
+    """The address of the connection, and whence the request says that it came to the proxy.
+
+    The second may say whatever it likes where somebody reaches the page without a proxy.
+    """
+    forwarded = request.headers.get("x-forwarded-for")
+    return (
+        request.client.host if request.client and request.client.host else "unix",
+        None if forwarded is None else printable(forwarded)[:200],
+    )
