@@ -22,7 +22,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from reaper.web.actions import Actions
 from reaper.web.overview import overview
-from reaper.web.selection import InvalidSelection, Selection
+from reaper.web.selection import Selection
 from reaper.web.story import story
 from reaper.web.watcher import Watcher
 from repo.base import ID
@@ -86,7 +86,7 @@ def build(
     return Starlette(
         routes=routes,
         middleware=[Middleware(Guard, names=names)],
-        exception_handlers={HTTPException: _refused, InvalidSelection: _malformed},
+        exception_handlers={HTTPException: _refused},
     )
 
 
@@ -136,7 +136,3 @@ def _stream(states: AsyncIterator[dict[str, Any]]) -> Response:
 async def _refused(_: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101
     return JSONResponse({"error": error.detail}, error.status_code, error.headers)
-
-
-async def _malformed(_: Request, error: Exception) -> Response:
-    return JSONResponse({"error": str(error)}, 400)

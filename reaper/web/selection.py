@@ -1,8 +1,11 @@
 """Which rows an address asks for: `?decky=decky-01&state=failed&error=timeout&since=2h`."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, NamedTuple, Protocol, Self, get_args
+from typing import Any, Final, NamedTuple, Self, get_args
+
+from starlette.datastructures import QueryParams
+from starlette.exceptions import HTTPException
 
 from repo.base import ANY_HOST, OPEN, TERMINAL, Lifecycle, Outcome, Status
 from repo.history import EndedFilter
@@ -14,17 +17,6 @@ MASTER: Final = "-"
 _DAY: Final = "1d"
 _LONGEST: Final = 200
 _NAMES: Final = {"decky", "host", "state", "outcome", "error", "since", "until"}
-
-
-class Query(Protocol):
-    """The query of an address, as Starlette has it."""
-
-    def keys(self) -> Iterable[str]: ...
-    def getlist(self, key: Any) -> list[str]: ...
-
-
-class InvalidSelection(ValueError):
-    """What is wrong with an address, in one line."""
 
 
 class Selection(NamedTuple):
@@ -48,15 +40,15 @@ class Selection(NamedTuple):
     until: str = ""
 
     @classmethod
-    def of(cls, query: Query) -> Self:
+    def of(cls, query: QueryParams) -> Self:
         """Read an address.
 
         Raises:
-            InvalidSelection: which part can't be used, and what would do.
+            HTTPException: which part can't be used, and what would do.
         """
-        given = {name: [text for text in query.getlist(name) if text] for name in query.keys()}  # noqa: SIM118
+        given = {name: [text for text in query.getlist(name) if text] for name in query}
         if unknown := given.keys() - _NAMES:
-            raise InvalidSelection(f"{min(unknown)[:40]!r}: expected {', '.join(sorted(_NAMES))}")
+            raise HTTPException(400, f"{min(unknown)[:40]!r}: expected {', '.join(sorted(_NAMES))}")
         one = {name: (texts or [""])[-1][:_LONGEST] for name, texts in given.items()}
         host = one.get("host") or ANY_HOST
         found = cls(
@@ -108,7 +100,7 @@ class Selection(NamedTuple):
 def _words(name: str, given: Mapping[str, list[str]], known: Sequence[str]) -> Any:
     words = given.get(name, [])
     if wrong := [word for word in words if word not in known]:
-        raise InvalidSelection(f"{name} {wrong[0][:40]!r}: expected {', '.join(known)}")
+        raise HTTPException(400, f"{name} {wrong[0][:40]!r}: expected {', '.join(known)}")
     return words
 
 
@@ -120,6 +112,6 @@ def _moment(name: str, text: str, now: datetime) -> datetime:
     try:
         return datetime.fromisoformat(text).astimezone(UTC)
     except (ValueError, OverflowError):
-        raise InvalidSelection(
-            f"{name} {text[:40]!r}: expected a duration back from now such as 2h, or an ISO 8601 time"
+        raise HTTPException(
+            400, f"{name} {text[:40]!r}: expected a duration back from now such as 2h, or an ISO 8601 time"
         ) from None
