@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from reaper.cli import exit_status
-from reaper.cli.operations.document_files import BadFiles, of_directory, of_file
+from reaper.cli.operations.document_files import of_directory, of_file
 from reaper.cli.operations.session import submit, with_client
 from reaper.cli.options import Wait, compose_option, host_option, json_option, wait_options
 from reaper.cli.output.wait import warn_of_host
@@ -53,10 +53,10 @@ def command(
     async def work(client: LifecycleClient) -> int:
         try:
             asked = of_directory(fleet) if fleet is not None else of_file(names, compose or "")
-        except BadFiles as error:
-            for reason in error.reasons:
-                exit_status.report(reason, exit_status.BAD_INPUT)
-            return exit_status.report(str(error), exit_status.BAD_INPUT)
+        except ExceptionGroup as error:
+            for reason in (*error.exceptions, error.message):
+                exit_status.report(str(reason), exit_status.BAD_INPUT)
+            return exit_status.BAD_INPUT
         deploys = [client.deploy(name, document, host_uuid=host) for name, document in asked]
         warn_of_host(client.settings, host)
         several = fleet is not None or len(names) > 1

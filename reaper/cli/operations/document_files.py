@@ -1,6 +1,6 @@
 """What is asked for on the command line, read and checked before anything is submitted."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,18 +19,6 @@ class Request(NamedTuple):
 
     decky_name: str
     document: dict[str, Any]
-
-
-class BadFiles(Exception):
-    """Files of a fleet that can't be used; nothing was submitted.
-
-    Attributes:
-        reasons: a line for each.
-    """
-
-    def __init__(self, reasons: list[str]) -> None:
-        super().__init__(f"nothing was submitted, since {len(reasons)} of the fleet's files can't be used")
-        self.reasons = reasons
 
 
 def read(file: str) -> str:
@@ -70,7 +58,7 @@ def of_directory(directory: Path) -> list[Request]:
 
     Raises:
         InvalidDocument: the directory can't be read, or has no such file.
-        BadFiles: some can't be used; each is named.
+        ExceptionGroup: some can't be used; each is named.
     """
     try:
         files = sorted(path for path in directory.iterdir() if path.suffix in _ENDINGS)
@@ -78,28 +66,23 @@ def of_directory(directory: Path) -> list[Request]:
         raise InvalidDocument(f"{directory} can't be read: {error.strerror}") from None
     if not files:
         raise InvalidDocument(f"{directory} has no *.yaml, *.yml or *.json file")
-    requests, reasons = [], []
+    requests, wrong = [], []
     for file in files:
         try:
             fields.accepted({"decky_name": file.stem, "operation": "deploy"})
             requests.append(Request(file.stem, documents.parse(read(str(file)), file.stem)))
         except (InvalidDocument, InvalidLifecycle) as error:
             reason = str(error)
-            reasons.append(reason if reason.startswith(str(file)) else f"{file}: {reason}")
-    reasons += _twice(files)
-    if reasons:
-        raise BadFiles(reasons)
+            wrong.append(InvalidDocument(reason if reason.startswith(str(file)) else f"{file}: {reason}"))
+    first = {file.stem: file for file in reversed(files)}
+    twice = [file for file in files if file is not first[file.stem]]
+    wrong += [InvalidDocument(f"{file}: {first[file.stem].name} is the same decky's") for file in twice]
+    if wrong:
+        raise ExceptionGroup(
+            f"nothing was submitted, since {len(wrong)} of the fleet's files can't be used", wrong
+        )
     return requests
 
 
 def _named(file: str) -> str:
     return "standard input" if file == "-" else file
-
-
-def _twice(files: Iterable[Path]) -> list[str]:
-    seen: dict[str, Path] = {}
-    return [
-        f"{file}: {seen[file.stem].name} is the same decky's"
-        for file in files
-        if seen.setdefault(file.stem, file) is not file
-    ]
