@@ -58,7 +58,7 @@ class Wanted(NamedTuple):
     def _in_time(self, line: Line) -> bool:
         if self.since is None:
             return True
-        moment = _moment(str(line.get("timestamp")))
+        moment = when(line)
         return moment is not None and moment >= self.since
 
 
@@ -157,10 +157,3 @@ def _parse(text: str) -> Line | None:
 def _rank(line: Line) -> int:
     level = str(line.get("level"))
     return LEVELS.index(level) if level in LEVELS else len(LEVELS)
-
-
-def _moment(text: str) -> datetime | None:
-    try:
-        return datetime.fromisoformat(text).astimezone(UTC)
-    except (ValueError, OverflowError):
-        return None
