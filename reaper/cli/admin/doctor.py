@@ -64,16 +64,7 @@ def command(as_json: bool, create: bool) -> int:
 
 
 async def run_doctor(settings: ReaperSettings, *, as_json: bool, create: bool = False) -> int:
-    """Run every check and print what came out.
-
-    Args:
-        settings: what to check.
-        as_json: for scripts.
-        create: first make the store, where none is there.
-
-    Returns:
-        The exit status: 0, or 3 if something that is needed is missing.
-    """
+    """Run every check and print what came out; the exit status, 3 if something that is needed is missing."""
     if create:
         with contextlib.suppress(StoreError):  # the check of the store says it
             async with repository_of(settings, create=True):

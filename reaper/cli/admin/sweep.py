@@ -53,18 +53,7 @@ def _ended_run() -> str:
 async def run_sweep(
     settings: ReaperSettings, older_than: float | None, *, ended_run: str | None, dry_run: bool, as_json: bool
 ) -> int:
-    """Make one sweep and print what it decided.
-
-    Args:
-        settings: limits.
-        older_than: also give up rows that nobody started for so many seconds.
-        ended_run: only rows of this run of a unit, which has just ended, with what systemd says of its end.
-        dry_run: decide, but do nothing.
-        as_json: print JSON.
-
-    Returns:
-        The exit status, 0.
-    """
+    """Make one sweep, limited as `Scope` explains, and print what it decided; the exit status."""
     died_of = death_reason() if ended_run else ""
     queue = Queue(settings.redis)
     async with repository_of(settings) as repository, aclosing(Hosts(settings)) as hosts:

@@ -51,12 +51,7 @@ def command(keep: bool) -> int:
 async def run_demo(settings: ReaperSettings, *, keep: bool) -> int:
     """Deploy three deckies, mutate one, let one fail, kill a worker in the middle of an operation.
 
-    Args:
-        settings: only the runtime is taken from it; everything else happens in a temporary directory.
-        keep: leave that directory behind.
-
-    Returns:
-        The exit status: 0 if everything came out as it should.
+    Only the runtime is taken from the settings; everything else happens in a temporary directory.
     """
     root = Path(tempfile.mkdtemp(prefix="decnet-demo-"))
     try:

@@ -46,13 +46,6 @@ def command(workers: int) -> int:
 async def run_up(settings: ReaperSettings, workers: int) -> int:
     """Run until SIGINT or SIGTERM.
 
-    Args:
-        settings: where things are.
-        workers: how many workers.
-
-    Returns:
-        The exit status, 0.
-
     Raises:
         LocksUnusable: another `up` runs on this store, or the directories can't be used.
         QueueUnavailable: no server binary was found, or it didn't start.
