@@ -5,6 +5,7 @@ import contextlib
 import json
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,30 +22,23 @@ NAMES = ("h1", "h2", "h3")
 LOST_AFTER_S = 5
 
 
+@dataclass
 class Story:
     """What happens to the hosts of a master.
 
-    Args:
-        directory: for the deckies' documents.
+    Attributes:
+        ready: a file, without which the slow deploy does not end.
         master: whose reaper may look at all hosts.
         hosts: by name.
         cables: theirs.
         client: the master's.
     """
 
-    def __init__(
-        self,
-        directory: Path,
-        master: Machine,
-        hosts: dict[str, Machine],
-        cables: dict[str, Namespace],
-        client: LifecycleClient,
-    ) -> None:
-        self._ready = directory / "ready"
-        self._master = master
-        self._hosts = hosts
-        self._cables = cables
-        self._client = client
+    ready: Path
+    master: Machine
+    hosts: dict[str, Machine]
+    cables: dict[str, Namespace]
+    client: LifecycleClient
 
     async def tell(self) -> bool:
         """All of it; whether it came out as it should."""
@@ -55,20 +49,20 @@ class Story:
         lost = await self._cut("h2")
         click.echo("4. The others work on. h2 finishes its deploy, and can tell nobody.")
         more = await self._end(await self._deploy("decky-more", "h1"))
-        self._ready.touch()
+        self.ready.touch()
         retry = await self._mend("h2", lost)
         await self._show("list")
         good = all(row["status"] == "succeeded" for row in (*deployed, more, retry))
-        once = len(self._master.logged("reaper", "host.returned")) == 1
+        once = len(self.master.logged("reaper", "host.returned")) == 1
         return good and once and lost["outcome"] == "lost"
 
     async def _cut(self, name: str) -> Lifecycle:
         click.echo(f"3. A slow deploy on {name}, and its cable is cut in the middle: packets are dropped.")
-        lifecycle_id = await self._deploy("decky-slow", name, ready=self._ready)
+        lifecycle_id = await self._deploy("decky-slow", name, ready=self.ready)
         async with asyncio.timeout(PATIENCE_S):
-            while (await self._client.get(lifecycle_id))["status"] != "running":
+            while (await self.client.get(lifecycle_id))["status"] != "running":
                 await asyncio.sleep(0.1)
-        self._cables[name].cut()
+        self.cables[name].cut()
         began = time.monotonic()
         row = await self._end(lifecycle_id)
         click.echo(f"   after {time.monotonic() - began:.0f} s its row says {row['outcome']}: {row['error']}")
@@ -81,10 +75,10 @@ class Story:
     async def _mend(self, name: str, lost: Lifecycle) -> Lifecycle:
         click.echo("5. The cable is mended:")
         began = time.monotonic()
-        self._cables[name].mend()
-        late = await self._hosts[name].line("worker", "lifecycle.late_write_refused")
+        self.cables[name].mend()
+        late = await self.hosts[name].line("worker", "lifecycle.late_write_refused")
         click.echo(f"   {name} says too late that its deploy {late['status']}: a closed row stays as it is")
-        back = await self._master.line("reaper", "host.returned")
+        back = await self.master.line("reaper", "host.returned")
         click.echo(f"   host.returned: {back['host_uuid']} had been lost for {back['lost_s']:.0f} s")
         retry = await self._end(lost["retry_id"] or "")
         click.echo(f"   the retry {retry['status']}, {time.monotonic() - began:.0f} s after the mending")
@@ -95,13 +89,13 @@ class Story:
         if ready is not None:
             test = ["CMD", "test", "-e", str(ready)]
             service["healthcheck"] = {"test": test, "interval": "1s", "retries": 300}
-        return await self._client.deploy(decky, {"services": {decky: service}}, host_uuid=host)
+        return await self.client.deploy(decky, {"services": {decky: service}}, host_uuid=host)
 
     async def _end(self, lifecycle_id: str) -> Lifecycle:
-        return await self._client.wait(lifecycle_id, timeout=PATIENCE_S)
+        return await self.client.wait(lifecycle_id, timeout=PATIENCE_S)
 
     async def _show(self, command: str) -> None:
-        await show(self._master, command)
+        await show(self.master, command)
 
 
 async def show(machine: Machine, command: str) -> None:
@@ -143,7 +137,7 @@ async def tell(directory: Path, network: Network, stack: contextlib.ExitStack) -
     hosts = dict(zip(NAMES, await asyncio.gather(*map(started, NAMES)), strict=True))
     await show(master, "hosts")
     async with LifecycleClient(master.settings) as client:
-        return await Story(directory, master, hosts, cables, client).tell()
+        return await Story(directory / "ready", master, hosts, cables, client).tell()
 
 
 def main() -> int:
