@@ -108,6 +108,12 @@ class Engine(Reader):
         self.name = name
         self._unreadable: set[str] = set()
 
+    def leave_out(self, found: Sequence[Any], reason: str) -> None:
+        """Say once of a row that it can't be read; its id is its first value."""
+        if (which := str(found[0])) not in self._unreadable:
+            self._unreadable.add(which)
+            _log.error("%s: row %s can't be read and is left out: %s", self.name, which, reason)
+
     def read(self, query: Compiled, found: Iterable[Sequence[Any]]) -> list[dict[str, Any]]:
         """The rows of a query, from the driver's. One that can't be read must not hide the others."""
         rows = []
@@ -115,9 +121,7 @@ class Engine(Reader):
             try:
                 rows.append(query.row(each))
             except (TypeError, ValueError, RecursionError) as error:
-                if (which := str(each[0])) not in self._unreadable:
-                    self._unreadable.add(which)
-                    _log.error("%s: row %s can't be read and is left out: %s", self.name, which, error)
+                self.leave_out(each, str(error))
         return rows
 
     async def open(self) -> None:

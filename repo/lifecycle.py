@@ -33,6 +33,11 @@ def host_key(host_uuid: str | None) -> str:
     return host_uuid or ""
 
 
+def is_retry(row: "Lifecycle", of: "Lifecycle") -> bool:
+    """Whether a row repeats another, whose `retry_id` names it: anybody may have written that."""
+    return row["retry_of"] == of["id"] and row["attempt"] > of["attempt"]
+
+
 class Lifecycle(TypedDict):
     """One row, JSON-ready; times are ISO 8601 in aware UTC. What each column means: repo.models.tables."""
 

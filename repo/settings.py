@@ -49,11 +49,13 @@ class Seconds(float):
         """Read a duration.
 
         Raises:
-            ValueError: it isn't one, or it isn't above zero.
+            ValueError: it isn't one, or it isn't above zero, or longer than a century.
         """
         match = _DURATION.fullmatch(str(value).strip().lower())
         if match is None or match[2] not in _UNITS or (seconds := float(match[1]) * _UNITS[match[2]]) <= 0:
             raise ValueError("expected a duration above zero, such as 30s, 5m or 1h")
+        if seconds > 100 * 365 * 86400:
+            raise ValueError("at most 36500d, a century")
         return cls(seconds)
 
 

@@ -16,6 +16,7 @@ from typing import Any, Self
 from repo.base import DECKY_NAME, ID, OPEN, BaseRepository, Lifecycle, Operation
 from repo.errors import LifecycleNotFound
 from repo.factory import repository_of
+from repo.lifecycle import is_retry
 from worker.clock import now
 from worker.documents.limits import InvalidDocument
 from worker.documents.policy import check_decnet
@@ -231,10 +232,12 @@ class LifecycleClient:
                 if row is not None and row["status"] in OPEN:
                     await asyncio.sleep(pause)
                     pause = min(0.25, pause * 1.5)
-                elif follow and row is not None and row["retry_id"] is not None:
-                    lifecycle_id = row["retry_id"]
-                else:
+                    continue
+                retry_id = row["retry_id"] if row is not None and follow else None
+                retry = await self.repository.get_lifecycle(retry_id) if retry_id else None
+                if row is None or retry is None or not is_retry(retry, of=row):
                     return await self.get(lifecycle_id)
+                lifecycle_id = retry["id"]
 
     async def progress(self, rows: Sequence[Lifecycle]) -> dict[str, str]:
         """What running operations are doing, for a person to look at.

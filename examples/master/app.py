@@ -25,6 +25,7 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from repo.base import OPEN
 from repo.errors import StoreUnavailable
+from repo.lifecycle import is_retry
 from worker.client import InvalidDocument, InvalidRequest, LifecycleClient
 from worker.documents.document import parse
 from worker.logging.setup import configure
@@ -206,7 +207,8 @@ async def _rows(client: LifecycleClient, ids: list[str], *, follow: bool) -> lis
     looked_at = latest if follow else {}
     while retried := {row["retry_id"]: first for first, row in looked_at.items() if row["retry_id"]}:
         found = await client.repository.get_lifecycle_by_ids(retried, payload=False)
-        looked_at = {retried[row["id"]]: row for row in found}
+        repeats = [row for row in found if is_retry(row, of=latest[retried[row["id"]]])]
+        looked_at = {retried[row["id"]]: row for row in repeats}
         latest = latest | looked_at
     return [_as_first(row, latest[row["id"]]) for row in rows]
 

@@ -2,14 +2,22 @@
 
 import psycopg
 
-from repo.errors import StoreBusy, StoreError, StoreFull, StoreUnreachable, StoreUnusable
+from repo.errors import (
+    InvalidLifecycle,
+    StoreBusy,
+    StoreError,
+    StoreFull,
+    StoreUnreachable,
+    StoreUnusable,
+)
 
 # https://www.postgresql.org/docs/current/errcodes-appendix.html
 _CONSTRAINT = "23"
 _LOCK_NOT_AVAILABLE = "55P03"
 _ROW_TWICE = "21000"  # by one INSERT ... ON CONFLICT
 _AGAIN = {"40001", "40P01"}  # serialization failure, deadlock: all was rolled back, and may be tried again
-_GONE = ("08", "57P01", "57P02", "57P03", "53300")  # the connection, or the server behind it
+# the connection, the server behind it, or its patience with a session that idled
+_GONE = ("08", "57P01", "57P02", "57P03", "57P04", "57P05", "25P03", "25P04", "53300")
 
 # The server says why it takes no session in words only, which may be another language's.
 _HINTS = {
@@ -37,9 +45,9 @@ def is_repeatable(error: Exception) -> bool:
 
 def is_lost(error: Exception) -> bool:
     """Whether the session is over, so that nobody knows what became of a commit under way."""
-    if not isinstance(error, psycopg.OperationalError):
-        return False
-    return not _state(error) or _state(error).startswith(_GONE)
+    if state := _state(error):
+        return state.startswith(_GONE)
+    return isinstance(error, psycopg.OperationalError)
 
 
 def first_line(error: Exception) -> str:
@@ -76,6 +84,8 @@ def explained(error: Exception, name: str) -> StoreError:
             )
         case "42501":
             return StoreUnusable(f"{name}: this role may not do that ({reason})")
+    if isinstance(error, psycopg.DataError):
+        return InvalidLifecycle(f"a value that the store can't hold: {reason}")
     if is_lost(error):
         return StoreUnreachable(f"{name}: {_unreachable(reason)}")
     return StoreUnusable(f"{name}: PostgreSQL refused ({reason})")

@@ -100,11 +100,13 @@ END $$;
 
 -- Who accepts a row on a decky comes after whoever accepted one before: until its transaction is over.
 CREATE FUNCTION decnet_reaper_lock_deckies(hosts text[], deckies text[]) RETURNS void
-    LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
+    LANGUAGE plpgsql STRICT SECURITY DEFINER SET search_path FROM CURRENT AS $$
 DECLARE
     own text := decnet_reaper_own_host();
 BEGIN
-    IF own <> ANY (hosts) THEN
+    -- unnest() would fill up the shorter list with nulls, and a null leaves no trace in a key
+    IF own IS NOT NULL AND (cardinality(hosts) <> cardinality(deckies)
+            OR array_position(hosts, NULL) IS NOT NULL OR own <> ANY (hosts)) THEN
         RAISE EXCEPTION USING MESSAGE = 'this role belongs to another host', ERRCODE = 'insufficient_privilege';
     END IF;
     PERFORM pg_advisory_xact_lock(key) FROM (
@@ -140,5 +142,10 @@ CREATE POLICY error_is_short ON decky_lifecycle AS RESTRICTIVE FOR UPDATE
     USING (true) WITH CHECK (error IS NULL OR length(error) <= 2000);
 CREATE POLICY request_is_short ON decky_lifecycle AS RESTRICTIVE FOR INSERT
     WITH CHECK (payload IS NULL OR length(payload::text) <= 4000000);
+-- Ids follow each other (repo.repository.ids): none of a host's takes the others to their horizon.
+CREATE POLICY id_is_near ON decky_lifecycle AS RESTRICTIVE FOR INSERT WITH CHECK (
+    id !~ '^[0-9a-f]{8}-[0-9a-f]{4}-7'
+    OR left(id, 8) < lpad(to_hex((extract(epoch FROM now()) * 1000 / 65536)::bigint + 24000000), 8, '0')
+);
 CREATE POLICY document_is_short ON decky_deployed AS RESTRICTIVE
     USING (true) WITH CHECK (length(document::text) + length(services::text) <= 4000000);

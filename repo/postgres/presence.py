@@ -24,6 +24,8 @@ _SESSION = {
     "tcp_keepalives_interval": "1",
     "tcp_keepalives_count": "3",
     "tcp_user_timeout": "7500",
+    "DateStyle": "ISO",
+    "TimeZone": "UTC",
     "idle_session_timeout": "0",
     "idle_in_transaction_session_timeout": "0",
     "statement_timeout": "0",

@@ -168,9 +168,11 @@ async def _add(connection: Connection, host_uuid: str, role: str, password: str)
     )
     await connection.execute(_ONE_AT_A_TIME)
     await connection.execute(
-        "INSERT INTO decnet_reaper_host (host_uuid, role_name) VALUES (%s, %s)"
-        " ON CONFLICT (host_uuid) DO UPDATE SET role_name = excluded.role_name, lost_at = NULL,"
-        " lost_logged = false",
+        # a host that was removed stays lost until its running rows are closed, or it is there
+        "INSERT INTO decnet_reaper_host AS known (host_uuid, role_name) VALUES (%s, %s)"
+        " ON CONFLICT (host_uuid) DO UPDATE SET role_name = excluded.role_name, lost_logged = false,"
+        " lost_at = CASE WHEN EXISTS (SELECT FROM decky_lifecycle l WHERE l.host_uuid = known.host_uuid"
+        " AND l.status = 'running') THEN known.lost_at END",
         (host_uuid, role),
     )
     for statement in (*_GRANTS, *_TAKEN):

@@ -2,7 +2,7 @@
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeVar
 
@@ -97,14 +97,38 @@ class SqliteEngine(Engine):
     async def rows(self, query: Statement, values: Values) -> list[dict[str, Any]]:
         self._file.check_same()
         try:
-            compiled = query.on(_dialect)
-            found = await self._reader.execute_fetchall(compiled.text, compiled.parameters(values))
-            return self.read(compiled, found)
+            return await _in(self._reader, self.fetch, self._reader._conn, query, values)
         except sqlite3.Error as error:
             raise explained(error, self._file.path, self._file.busy_timeout) from None
 
+    def fetch(self, connection: sqlite3.Connection, query: Statement, values: Values) -> list[dict[str, Any]]:
+        """The rows of a query; in the connection's thread."""
+        compiled = query.on(_dialect)
+        try:
+            found = _fetch(connection, compiled, values)
+        except sqlite3.OperationalError as error:
+            if "Could not decode" not in str(error):
+                raise
+            found = self._decodable(connection, compiled, values)
+        return self.read(compiled, found)
+
+    def _decodable(
+        self, connection: sqlite3.Connection, query: Compiled, values: Values
+    ) -> Iterator[tuple[Any, ...]]:
+        """The rows of a query but those with text that is no UTF-8, which any other program may write."""
+        connection.text_factory = _text
+        try:
+            found = _fetch(connection, query, values)
+        finally:
+            connection.text_factory = str
+        for row in found:
+            if any(isinstance(value, bytes) for value in row):
+                self.leave_out(row, "a text in it is not UTF-8")
+            else:
+                yield row
+
     async def run_alone(self, step: Step, *, durable: bool = True) -> bool:
-        return await self._in_writer(self._run_alone, step, durable)
+        return await _in(self._writer, self._run_alone, step, durable)
 
     def _run_alone(self, step: Step, durable: bool) -> bool:
         statement = step.statement.on(_dialect)
@@ -116,14 +140,10 @@ class SqliteEngine(Engine):
     async def transact(self, work: Work[T], *, durable: bool = True) -> T:
         # All of it in one call of the thread: between two of them an event loop that is held up, by a log
         # that nobody reads for instance, would keep the write lock from every other process.
-        return await self._in_writer(self._transact, work, durable)
+        return await _in(self._writer, self._transact, work, durable)
 
     async def sync(self) -> None:
-        await self._in_writer(self._file.sync)
-
-    async def _in_writer(self, do: Callable[..., T], *arguments: object) -> T:
-        done: T = await self._writer._execute(do, *arguments)  # type: ignore[no-untyped-call]
-        return done
+        await _in(self._writer, self._file.sync)
 
     def _transact(self, work: Work[T], durable: bool) -> T:
         connection = self._commits(durable)
@@ -191,9 +211,7 @@ class _Transaction(Transaction):
         self._connection = connection
 
     async def rows(self, query: Statement, values: Values) -> list[dict[str, Any]]:
-        compiled = query.on(_dialect)
-        found = self._connection.execute(compiled.text, compiled.parameters(values)).fetchall()
-        return self._engine.read(compiled, found)
+        return self._engine.fetch(self._connection, query, values)
 
     async def run(self, steps: Sequence[Step]) -> bool:
         batches: dict[tuple[Compiled, bool], list[tuple[Any, ...]]] = {}
@@ -222,6 +240,27 @@ class _Transaction(Transaction):
                 self._connection.execute("RELEASE one")
             raise
         self._connection.execute("RELEASE one")
+
+
+async def _in(connection: aiosqlite.Connection, do: Callable[..., T], *arguments: object) -> T:
+    """Done in the connection's own thread."""
+    done: T = await connection._execute(do, *arguments)  # type: ignore[no-untyped-call]
+    return done
+
+
+def _fetch(connection: sqlite3.Connection, query: Compiled, values: Values) -> list[tuple[Any, ...]]:
+    cursor = connection.execute(query.text, query.parameters(values))
+    try:
+        return cursor.fetchall()
+    finally:
+        cursor.close()  # or a read that failed would keep what it saw for every later one
+
+
+def _text(stored: bytes) -> str | bytes:
+    try:
+        return stored.decode()
+    except UnicodeDecodeError:
+        return stored
 
 
 def _run_through(work: Coroutine[Any, Any, T]) -> T:

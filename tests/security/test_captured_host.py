@@ -26,10 +26,13 @@ from repo.postgres.observer import Observer
 from repo.postgres.presence import Presence
 from repo.postgres.roles import CONNECTIONS, HostRole, add_host, remove_host
 from repo.postgres.server import Server
+from repo.repository import ids
 from tests.support.store.postgres_server import PostgresServer
 from tests.support.store.stores import made
+from worker.client import LifecycleClient
 from worker.liveness.locks import DeckyLocks
 from worker.queue import Queue
+from worker.settings import WorkerSettings
 
 pytestmark = pytest.mark.anyio
 
@@ -246,6 +249,34 @@ async def test_no_other_host_is_made_to_look_lost(captured: Captured) -> None:
 async def test_nobody_is_stopped_by_a_table_lock(captured: Captured, table: str, mode: str) -> None:
     with pytest.raises(errors.InsufficientPrivilege), captured.session.transaction():
         captured.rows(f"LOCK TABLE {table} IN {mode} MODE")
+
+
+@pytest.mark.parametrize(
+    "names",
+    ["'{}', ARRAY['h2 decky-01', ' decky-01']", "ARRAY[NULL], ARRAY['h2 decky-01']", "NULL, ARRAY['d']"],
+)
+async def test_no_decky_of_others_is_locked(captured: Captured, names: str) -> None:
+    with suppress(errors.InsufficientPrivilege), captured.session.transaction():
+        captured.rows(f"SELECT decnet_reaper_lock_deckies({names})")
+        assert captured.truth("SELECT count(*) FROM decnet_reaper_held_lock") == "0"
+
+
+async def test_no_id_of_its_takes_the_others_to_the_horizon(captured: Captured) -> None:
+    far = f"{int(ids.horizon(), 16) - 1:08x}-0000-7000-8000-000000000000"
+    with pytest.raises(errors.InsufficientPrivilege, match="row-level security"):
+        captured.changed(f"{ROW} VALUES (%s, 'd', 'h1', 'deploy', now(), now(), NULL, 'pending')", far)
+
+
+@pytest.mark.parametrize("retry_id", ["h11", "h21", "nowhere"])
+async def test_a_retry_that_is_none_is_not_waited_for(captured: Captured, retry_id: str) -> None:
+    """It names itself, another host's row, or none."""
+    captured.changed(
+        "UPDATE decky_lifecycle SET status = 'failed', completed_at = now(), retry_id = %s WHERE id = 'h11'",
+        retry_id,
+    )
+    settings = WorkerSettings(database=captured.server.tcp_url(captured.database))
+    async with LifecycleClient(settings) as master:
+        assert (await master.wait("h11", timeout=60, follow=True))["id"] == "h11"
 
 
 async def test_other_hosts_go_on_while_it_keeps_everything_locked_that_it_can(captured: Captured) -> None:

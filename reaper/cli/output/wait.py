@@ -13,6 +13,7 @@ from reaper.cli.options import Wait
 from reaper.cli.output.streams import OutputLost
 from reaper.cli.output.table import public, spans, to_json
 from repo.base import OPEN, Lifecycle
+from repo.lifecycle import is_retry
 from worker.client import LifecycleClient
 from worker.clock import short_span
 from worker.liveness.errors import LocksUnusable
@@ -145,6 +146,8 @@ class _Waiting:
         """Those that are still open, as they are now."""
         asked = [lifecycle_id for lifecycle_id in self._latest if lifecycle_id not in self._ended]
         rows = await self._repository.get_lifecycle_by_ids(asked, payload=False)
+        named = [row["retry_id"] for row in rows if row["retry_id"] is not None]
+        retries = await self._repository.get_lifecycle_by_ids(named, payload=False) if named else []
         for row in rows:
             if self._states.get(row["id"]) != row["status"]:
                 self._states[row["id"]] = row["status"]
@@ -152,10 +155,11 @@ class _Waiting:
                 self._print_state(row)
             if row["status"] in OPEN:
                 continue
-            if row["retry_id"] is None:
+            retry = next((each for each in retries if each["id"] == row["retry_id"]), None)
+            if retry is None or not is_retry(retry, of=row):
                 self._ended[row["id"]] = row
             else:
-                self._latest[self._latest.index(row["id"])] = row["retry_id"]
+                self._latest[self._latest.index(row["id"])] = retry["id"]
                 return await self._look()
         return [row for row in rows if row["status"] in OPEN]
 

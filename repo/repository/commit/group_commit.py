@@ -181,7 +181,7 @@ class GroupCommit:
                     lambda transaction: self._together(transaction, group), durable=durable
                 )
             except Exception as error:
-                if not self._is_refusal(error):
+                if self._fails_all(error):
                     raise
             else:
                 return
@@ -239,10 +239,10 @@ class GroupCommit:
             except StoreBusy as error:  # somebody holds its row
                 call.error = error
                 return
-            except StoreUnavailable:
-                raise
-            except StoreError as error:
-                call.error = error
+            except Exception as error:
+                if self._fails_all(error):
+                    raise
+                call.error = self._engine.explained(error) or error
                 return
         call.error = StoreBusy(f"{self._engine.name}: other sessions wrote the same rows again and again")
 
@@ -260,6 +260,12 @@ class GroupCommit:
                 raise
             if isinstance(explained := self._engine.explained(error), StoreBusy):
                 raise explained from None
+
+    def _fails_all(self, error: Exception) -> bool:
+        """Whether the store can't be used, and not this write."""
+        if self._is_refusal(error):
+            return False
+        return isinstance(self._engine.explained(error) or error, StoreUnavailable | TransactionLost)
 
     def _is_refusal(self, error: Exception) -> bool:
         return isinstance(error, Refused) or self._engine.is_refusal(error)

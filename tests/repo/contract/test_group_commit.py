@@ -61,6 +61,20 @@ async def test_an_illegal_write_fails_alone(repository: BaseRepository) -> None:
     assert await statuses(repository, [rival]) == ["pending"]
 
 
+@pytest.mark.parametrize("bad", ["a\0b", "\udcff"])
+async def test_a_write_that_no_database_can_hold_fails_alone(repository: BaseRepository, bad: str) -> None:
+    ids = [await repository.create_lifecycle(decky(n)) for n in range(5)]
+    outcomes = await asyncio.gather(
+        repository.request_cancel(bad),
+        *(repository.claim_lifecycle(lifecycle_id, "me") for lifecycle_id in ids),
+        repository.record_delivery(bad, 0),
+        return_exceptions=True,
+    )
+    assert isinstance(outcomes[0], Exception)
+    assert not any(isinstance(outcome, Exception) for outcome in outcomes[1:-1])
+    assert await statuses(repository, ids) == ["running"] * 5
+
+
 async def test_writes_of_one_row_keep_their_order(repository: BaseRepository) -> None:
     ids = [f"row-{n}" for n in range(30)]
     outcomes = await asyncio.gather(

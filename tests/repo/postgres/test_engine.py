@@ -289,6 +289,18 @@ async def test_failover_to_a_standby() -> None:
                 await succeeded(repository, acknowledged)
 
 
+async def test_session_that_the_server_ends_for_idling(postgres: PostgresServer, database: str) -> None:
+    postgres.psql(f"ALTER DATABASE {database} SET idle_session_timeout = '300ms'")
+    of_it = f"SELECT pid FROM pg_stat_activity WHERE datname = '{database}'"
+    async with get_repository(url=postgres.tcp_url(database)) as repository:
+        for _ in range(2):
+            await lifecycle(repository)
+            await repository.list_lifecycles()
+            while postgres.psql(of_it, "postgres"):
+                await asyncio.sleep(0.05)
+        await repository.list_lifecycles()
+
+
 async def test_server_that_stays_away() -> None:
     with PostgresServer() as server:
         url = server.tcp_url(made(server))

@@ -253,6 +253,7 @@ async def test_never_lost(postgres: PostgresServer, database: str) -> None:
 async def test_time_outs_of_the_server_do_not_end_the_session(
     postgres: PostgresServer, database: str
 ) -> None:
+    postgres.psql(f"ALTER DATABASE {database} SET datestyle = 'German, DMY'")
     for name in ("idle_session_timeout", "statement_timeout", "lock_timeout"):
         postgres.psql(f"ALTER DATABASE {database} SET {name} = '2s'")
     server = Server(postgres.tcp_url(database))

@@ -319,6 +319,25 @@ async def test_a_row_that_cannot_be_read_hides_no_other(
     ]
 
 
+@pytest.mark.parametrize("column", ["decky_name", "owner"])
+async def test_text_that_is_not_utf_8_is_named_and_hides_no_other(
+    repository: BaseRepository, shell: sqlite3.Connection, caplog: pytest.LogCaptureFixture, column: str
+) -> None:
+    kept = await repository.create_lifecycle(DECKY)
+    bad = await repository.create_lifecycle({**DECKY, "decky_name": "another"})
+    shell.execute("DROP TRIGGER decky_lifecycle_update")
+    changed = f"UPDATE decky_lifecycle SET {column} = CAST(x'6bfc' AS TEXT) WHERE id = ?"  # noqa: S608
+    shell.execute(changed, (bad,))
+    for _ in range(2):
+        assert [row["id"] for row in await repository.list_open_lifecycles()] == [kept]
+        assert [row["id"] for row in await repository.find_ready_lifecycles(None, 10)] == [kept]
+        later = await repository.create_lifecycle({**DECKY, "decky_name": "later"})
+        assert later in {row["id"] for row in await repository.list_lifecycles()}
+        await repository.request_cancel(later)
+    (named,) = [record.getMessage() for record in caplog.records if "left out" in record.getMessage()]
+    assert f"row {bad} can't be read and is left out: a text in it is not UTF-8" in named
+
+
 @pytest.mark.parametrize("how", ["deleted", "replaced"])
 async def test_a_file_that_went_away_takes_no_more_rows(
     repository: BaseRepository, path: Path, how: str
