@@ -1,6 +1,7 @@
 """What the worker and the master's client need to know."""
 
 import os
+import shlex
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -65,5 +66,12 @@ class WorkerSettings(StoreSettings, frozen=True, kw_only=True):
             raise SettingsError(
                 f"the setting runtime can't be {self.runtime!r}: expected one of {', '.join(choices)}"
             )
+        if isinstance(self.runtime_command, str):
+            try:
+                shlex.split(self.runtime_command)
+            except ValueError as error:
+                raise SettingsError(
+                    f"runtime_command can't be {self.runtime_command!r}: {error}; mend its quotes"
+                ) from None
         if not self.redis:
             msgspec.structs.force_setattr(self, "redis", f"unix://{self.runtime_dir}/queue.sock")

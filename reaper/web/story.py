@@ -109,5 +109,6 @@ def _actions(row: View) -> list[str]:
 def _services(row: Lifecycle) -> list[str]:
     """The services that a request names."""
     payload = row.get("payload") or {}
-    named = payload.get("services") or (payload.get("compose") or {}).get("services") or ()
-    return [str(name) for name in named]
+    compose = payload.get("compose")
+    named = payload.get("services") or (compose.get("services") if isinstance(compose, dict) else None)
+    return [str(name) for name in named] if isinstance(named, list | dict) else []

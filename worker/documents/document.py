@@ -148,6 +148,8 @@ def _text_keys(mapping: Mapping[Any, Any], path: str) -> Iterator[tuple[str, obj
             raise InvalidDocument(
                 f"{_at(path)} has a key that isn't text ({type(key).__name__}); put it in quotes"
             )
+        if "\0" in key:
+            raise InvalidDocument(f"{_at(path)} has a NUL character in a key")
         yield key, item
 
 

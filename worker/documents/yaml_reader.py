@@ -49,7 +49,7 @@ class _Loader(YamlLoader):
 
 for _tag, _pattern, _first in (
     ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
-    ("int", r"[-+]?(0|[1-9][0-9_]{0,17}|0[0-7_]{1,20}|0x[0-9a-fA-F]{1,15})", "-+0123456789"),
+    ("int", r"[-+]?(0|[1-9][0-9_]{0,18}|0[0-7_]{1,20}|0x[0-9a-fA-F]{1,15})", "-+0123456789"),
     (
         "float",
         r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",

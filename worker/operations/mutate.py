@@ -28,6 +28,7 @@ class Mutate:
         document = await store.find_document(decky_name, host_uuid)
         if document is None:
             raise InvalidRequest(f"{decky_name} has never been deployed: deploy it before you mutate it")
+        document = documents.parse(document, decky_name)  # an open row's, which anybody wrote
         return {"services": documents.choose(document, decky_name, services)}
 
     async def perform(self, work: Work) -> Deployed:

@@ -86,6 +86,9 @@ def test_plain_scalars_are_read_as_compose_reads_them() -> None:
         **{"mode": 0o644, "big": 31, "half": 0.5, "many": 1000.0, "no": None},
     }
     assert service["privileged"] is True
+    assert parse("services: {d: {environment: {SERIAL: 1234567890123456789}}}", "d")["services"]["d"] == {
+        "environment": {"SERIAL": 1234567890123456789}
+    }
 
 
 @pytest.mark.parametrize(
@@ -140,6 +143,7 @@ def test_yaml_that_compose_could_not_use_is_refused_with_its_place(source: str, 
         (with_service(x=float("nan")), "services.d.x is not a finite number"),
         (with_service(x=2**63), "services.d.x is a number of more than 64 bits"),
         (with_service(x={None: 1}), "services.d.x has a key that isn't text (NoneType)"),
+        (with_service(x={"\0": 1}), "services.d.x has a NUL character in a key"),
         (with_service(x="\ud800"), "isn't valid Unicode"),
     ],
 )
