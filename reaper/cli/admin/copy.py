@@ -2,14 +2,19 @@
 
 import asyncio
 import json
+from typing import get_args
 
 import click
+import msgspec
 
 from reaper.cli.options import json_option
 from reaper.cli.session import load_settings
 from reaper.settings import ReaperSettings
+from repo.errors import StoreUnusable
 from repo.factory import get_engine
 from repo.migrations.copy import Copied, copy_store
+from repo.sqlite.location import sqlite_path
+from worker.liveness.lock_directory import Daemon, LockDirectory, find_lock_directory
 
 
 @click.command()
@@ -43,6 +48,7 @@ async def _copy(settings: ReaperSettings, source: str, target: str) -> Copied:
     after = get_engine(target, settings.database_password)
     await before.open()
     try:
+        _refuse_beside_daemons(msgspec.structs.replace(settings, database=source))
         await after.open()
         try:
             return await copy_store(before, after)
@@ -50,3 +56,16 @@ async def _copy(settings: ReaperSettings, source: str, target: str) -> Copied:
             await after.close()
     finally:
         await before.close()
+
+
+def _refuse_beside_daemons(settings: ReaperSettings) -> None:
+    # Only the locks of a file lie beside it; with a file that no daemon ever used there are none.
+    if sqlite_path(settings.database) is None or not find_lock_directory(settings).exists():
+        return
+    directory = LockDirectory.of(settings)
+    for daemon in get_args(Daemon):
+        if directory.runs(daemon):
+            raise StoreUnusable(
+                f"{settings.database_name}: `decnet-reaper {daemon}` runs on it, and what that writes would"
+                " stay behind; stop the master and all daemons first"
+            )
