@@ -59,6 +59,11 @@ class SqliteFile:
         """
         directory = self.path.parent
         if os.path.isdir(directory) and not os.access(directory, os.W_OK | os.X_OK):  # noqa: PTH112 - never raises
+            if os.statvfs(directory).f_flag & os.ST_RDONLY:
+                raise StoreUnusable(
+                    f"{self.path}: on a read-only file system; mount it writable (under systemd:"
+                    f" ReadWritePaths={directory})"
+                )
             raise StoreUnusable(f"{self.path}: {who_may_use(directory)}")
         if not self._create and not os.path.lexists(self.path):
             raise StoreMissing(

@@ -29,6 +29,7 @@ from repo.factory import get_repository
 from repo.migrations.revision import HEAD, VERSION_TABLE
 from repo.sqlite.checkpoint import LOG_BYTES
 from repo.sqlite.connection import file_system
+from tests.support.machine.small_disk import make_read_only, small_disk
 from tests.support.programs.other_user import python_as
 
 pytestmark = pytest.mark.anyio
@@ -195,6 +196,18 @@ def test_a_store_in_a_directory_of_a_group_is_its_members_and_nobody_elses() -> 
         )
         assert "DECNET_REAPER_PRIVATE=1" in said
         assert said.count("\n") == 1
+
+
+async def test_a_read_only_file_system_is_not_taken_for_a_matter_of_users(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk") as disk:
+        async with get_repository(db_path=disk / "store.db"):
+            pass
+        make_read_only(disk)
+        for name in ("store.db", "other.db"):
+            said = await refusal(disk / name)
+            assert "on a read-only file system" in said
+            assert f"ReadWritePaths={disk}" in said
+            assert "usermod" not in said
 
 
 async def test_a_newer_schema(path: Path) -> None:

@@ -42,6 +42,11 @@ def small_disk(path: Path, size: str = "4m") -> Iterator[Path]:
         subprocess.run(["umount", "--lazy", path], check=True)
 
 
+def make_read_only(disk: Path) -> None:
+    """Nothing can be written to a mounted disk any more, by nobody."""
+    subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+
+
 def fill(path: Path) -> Path:
     """Leave no byte free; the file to remove for space."""
     ballast = path / "ballast"
