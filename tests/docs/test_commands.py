@@ -9,6 +9,7 @@ import re
 import shlex
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ import pytest
 
 from reaper.cli.main import cli
 from reaper.cli.observe.log_sources import IDENTIFIERS
+from reaper.settings import ReaperSettings, load
 from tests.support.decnet.store import Decnet
 from tests.support.fleet import HANG_GUARD_S
 from tests.support.needs import need
@@ -27,10 +29,11 @@ from worker.runtimes.process import ProcessRuntime
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+HOW_TO = ROOT / "docs" / "how-to"
 UNITS = [path.name for path in (ROOT / "systemd" / "system").iterdir()]
 PROGRAMS = {
     *("apt-get", "cp", "docker", "install", "journalctl", "ln", "mkdir", "printf", "python3", "redis-cli"),
-    *("chgrp", "chmod", "chown", "sqlite3"),
+    *("chgrp", "chmod", "chown", "rm", "sqlite3", "tee"),
     *("systemctl", "usermod", "createdb", "createuser", "pg_dump", "pg_restore"),
     "/opt/decnet-reaper/bin/pip",
 }
@@ -44,6 +47,9 @@ SHIMS = {
     "python3": f'exec {sys.executable} "$@"',
     "run": f'exec {sys.executable} -m reaper "$@"',
 }
+
+# What a page says that it can do without.
+MISSING = {"tutorial.md": ("docker", "redis-cli")}
 
 
 class Block(NamedTuple):
@@ -95,7 +101,7 @@ def directory() -> Iterator[Path]:
 async def test_the_commands_of_a_page_run(page: Path, directory: Path) -> None:
     need("redis-cli", "sqlite3")
     Decnet(directory / "decnet.db").engine.dispose()
-    for name, text in SHIMS.items():
+    for name, text in (SHIMS | dict.fromkeys(MISSING.get(page.name, ()), "exit 127")).items():
         shim = directory / ("run" if name == "run" else f"bin/{name}")
         shim.parent.mkdir(exist_ok=True)
         shim.write_text(f"#!/bin/sh\n{text}\n")
@@ -182,6 +188,58 @@ def command_line_is_good(words: list[str]) -> None:
 def unit_exists(name: str) -> bool:
     pattern = re.sub(r"@[^.*]+", "@", name).replace("@*", "@")
     return any(fnmatch.fnmatch(unit, glob) for unit in UNITS for glob in (pattern, f"{pattern}.*"))
+
+
+def test_the_settings_of_the_tutorial_keep_it_away_from_what_is_installed(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = directory / "config.toml"
+    config.write_text(
+        'database = "/srv/installed.db"\nredis = "redis://installed"\nhost_uuid = "installed"\n'
+    )
+    monkeypatch.setattr("repo.settings.DEFAULT_CONFIG", config)
+    makes = next(b for b in blocks(ROOT / "docs" / "tutorial.md", "sh") if ">settings.sh" in b.text)
+    said = bash(directory, f"{makes.text}. ./settings.sh; env -0").stdout
+    settings = load(ReaperSettings, dict(line.split("=", 1) for line in said.split("\0") if line))
+    assert settings.database == str(directory / "state" / "decnet-reaper.db")
+    assert settings.redis == f"unix://{directory}/sockets/queue.sock"
+    assert settings.host_uuid is None
+
+
+def test_a_backup_is_of_the_service_s_store_and_not_of_one_that_is_missing(directory: Path) -> None:
+    need("sqlite3")
+    store, _, *copy = blocks(HOW_TO / "back-up.md", "sh")[0].text.splitlines()
+    assert bash(directory, f"{store}\necho $store").stdout == "/var/lib/decnet-reaper/decnet-reaper.db\n"
+    done = bash(directory, "\n".join([store, *copy]), DECNET_REAPER_STATE_DIR=str(directory))
+    assert done.returncode != 0
+    assert list(directory.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("page", "setting", "needed"),
+    [
+        ("install.md", "IPAddressAllow=", "IPAddressDeny=any"),
+        ("move-in.md", "ReadWritePaths=", "ReadWritePaths="),
+    ],
+)
+def test_a_drop_in_is_made_for_each_unit_that_needs_it(
+    page: str, setting: str, needed: str, directory: Path
+) -> None:
+    [block] = [block for block in blocks(HOW_TO / page, "sh checked") if setting in block.text]
+    makes = re.findall(r"^(?:mkdir|printf) .*(?:\n .*)*", block.text, re.MULTILINE)
+    done = bash(directory, "\n".join(makes).replace("/etc/systemd/system", str(directory)))
+    assert done.returncode == 0, done.stderr
+    made = {path.parent.name.removesuffix(".d") for path in directory.glob("*.d/*.conf")}
+    shipped = (ROOT / "systemd" / "system").iterdir()
+    assert made == {unit.name for unit in shipped if re.search(f"^{needed}", unit.read_text(), re.MULTILINE)}
+
+
+def bash(directory: Path, text: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run commands there, with nothing else in the environment."""
+    environment |= {"PATH": os.environ["PATH"]}
+    return subprocess.run(
+        ["bash", "-ec", text], cwd=directory, env=environment, capture_output=True, text=True, check=False
+    )
 
 
 def test_a_wrong_command_would_be_noticed() -> None:
