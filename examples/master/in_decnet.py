@@ -1,6 +1,6 @@
 """DECNET's master with our rows behind its routes: the same paths, bodies and errors. Made to be copied.
 
-    /opt/decnet/bin/pip install decnet-reaper-0.1.0-py3-none-any.whl
+    /opt/decnet/bin/pip install decnet_reaper-0.1.0-py3-none-any.whl
     /opt/decnet/bin/uvicorn examples.master.in_decnet:app
 
 It is DECNET's application, with these of its routes taken over, so that its login, its limits and its way to

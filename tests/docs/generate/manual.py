@@ -22,10 +22,10 @@ _FILES = """\
 Settings; another file where $DECNET_REAPER_CONFIG names one.
 .TP
 .B /var/lib/decnet\\-reaper
-The store and the deckies' documents.
+The store, the deckies' documents and locks.
 .TP
 .B /run/decnet\\-reaper
-The decky locks."""
+The sockets of the reaper and of the embedded queue."""
 
 
 def pages() -> dict[str, str]:
