@@ -109,7 +109,7 @@ class SqliteEngine(Engine):
         except sqlite3.OperationalError as error:
             if "Could not decode" not in str(error):
                 raise
-            found = self._decodable(connection, compiled, values)
+            found = list(self._decodable(connection, compiled, values))
         return self.read(compiled, found)
 
     def _decodable(
