@@ -1,6 +1,7 @@
 """The log of `decnet-reaper up`: shown in its terminal, and kept for `decnet-reaper logs`."""
 
 import asyncio
+import contextlib
 import json
 import os
 import shutil
@@ -64,14 +65,19 @@ class UpLog:
         return open_private(self._path, os.O_WRONLY | os.O_APPEND)
 
     def _keep(self, line: bytes) -> None:
-        try:
+        with contextlib.suppress(OSError):  # a log that can't be written stops no operation
             if os.fstat(self._fd).st_size > _LIMIT:
-                os.close(self._fd)
-                self._path.replace(self._path.with_name(f"{self._path.name}.1"))
-                self._fd = self._open()
+                self._begin_anew()
             os.write(self._fd, line)
-        except OSError:
-            pass  # a log that can't be written stops no operation
+
+    def _begin_anew(self) -> None:
+        """Keep the file that is full, and begin the next; where that fails, the old one goes on."""
+        with contextlib.suppress(OSError):
+            with contextlib.suppress(FileNotFoundError):  # the next file couldn't be made the last time
+                self._path.replace(self._path.with_name(f"{self._path.name}.1"))
+            new = self._open()
+            os.dup2(new, self._fd, inheritable=False)
+            os.close(new)
 
     def _show(self, text: str) -> None:
         if self._console is not None:
