@@ -6,6 +6,8 @@ import os
 import time
 from collections.abc import Sequence
 
+import click
+
 from reaper.cli.daemons.up_log import UpLog
 
 _PAUSE_S = (0.25, 5.0)
@@ -28,19 +30,28 @@ class Stop:
         (self.now if self.asked.is_set() else self.asked).set()
 
 
-async def keep(command: Sequence[str], stop: Stop, log: UpLog | None) -> None:
+async def keep(name: str, command: Sequence[str], stop: Stop, log: UpLog | None) -> None:
     """Keep one process running until told to stop; then let it end.
 
     Args:
+        name: what it is called where it can't be started.
         command: what to run.
         stop: SIGTERM is sent when it is asked for, SIGKILL when it is asked for again.
         log: where its lines go; None for a server, which logs nothing that is needed.
     """
-    pause = _PAUSE_S[0]
+    pause, told = _PAUSE_S[0], False
     asked, now = asyncio.create_task(stop.asked.wait()), asyncio.create_task(stop.now.wait())
     while not stop.asked.is_set():
         begun = time.monotonic()
-        process = await _start(command, log)
+        try:
+            process = await _start(command, log)
+        except OSError as error:
+            if not told:
+                click.echo(f"decnet-reaper: the {name} can't be started, is tried again: {error}", err=True)
+            told, pause = True, min(2 * pause, _PAUSE_S[1])
+            await asyncio.wait({asked}, timeout=pause)
+            continue
+        told = False
         ended = asyncio.create_task(process.wait())
         await asyncio.wait({ended, asked}, return_when=asyncio.FIRST_COMPLETED)
         if stop.asked.is_set():

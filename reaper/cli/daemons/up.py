@@ -81,8 +81,8 @@ async def _keep_daemons(settings: ReaperSettings, workers: int, stop: Stop) -> N
     async with repository_of(settings, create=True):
         log = UpLog(settings)  # made after the store, whose directory it lies in
     stop_reaper = Stop()  # after the workers, whose rows it closes
-    reaper = asyncio.create_task(keep(_ours("reaper"), stop_reaper, log))
-    kept = [asyncio.create_task(keep(_ours("worker"), stop, log)) for _ in range(workers)]
+    reaper = asyncio.create_task(keep("reaper", _ours("reaper"), stop_reaper, log))
+    kept = [asyncio.create_task(keep("worker", _ours("worker"), stop, log)) for _ in range(workers)]
     _say(f"up, store {settings.database_name}; deploy from another terminal, end it with Ctrl-C")
     await stop.asked.wait()
     await _say_what_is_waited_for(settings)
@@ -147,7 +147,7 @@ async def _serve(settings: ReaperSettings, stop: Stop) -> None:
         )
     data = settings.state_dir / "queue"
     data.mkdir(mode=0o700, parents=True, exist_ok=True)
-    await keep(server_command(binary, _socket(settings), data), stop, None)
+    await keep("queue's server", server_command(binary, _socket(settings), data), stop, None)
 
 
 async def _server_ready(settings: ReaperSettings, server: asyncio.Task[None]) -> None:

@@ -1,7 +1,10 @@
 """`decnet-reaper up` on a terminal: its log, Ctrl-C once and twice, and a second one."""
 
+import os
 import re
+import resource
 import signal
+from pathlib import Path
 
 import pytest
 
@@ -52,3 +55,30 @@ async def test_a_second_up_is_refused_while_the_first_goes_on(fleet: Fleet) -> N
         assert "is already up" in err
         terminal.process.send_signal(signal.SIGINT)
         assert await terminal.ended() == 0
+
+
+async def test_what_can_not_be_started_is_said_once_and_tried_again(fleet: Fleet) -> None:
+    """A machine that is out of processes, memory or descriptors for a while."""
+    await fleet.kill_queue()
+    async with Terminal(fleet, "up", columns=200) as terminal:
+        for daemon in ("worker", "reaper"):
+            await terminal.shows(f"{daemon}.started")
+        pid = terminal.process.pid
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        soft, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (3, hard))
+        for child in children:
+            os.kill(int(child), signal.SIGKILL)
+        for name in ("worker", "reaper", "queue's server"):
+            await terminal.shows(
+                f"the {name} can't be started, is tried again: [Errno 24] Too many open files"
+            )
+        told, terminal.raw = terminal.text, ""
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (soft, hard))
+        for daemon in ("worker", "reaper"):
+            await terminal.shows(f"{daemon}.started")
+        terminal.process.send_signal(signal.SIGINT)
+        assert await terminal.ended() == 0
+        told += terminal.text
+    assert told.count("can't be started") == 3
+    assert "Traceback" not in told
