@@ -6,7 +6,6 @@ its default applies. Each package adds its own settings to the class of the pack
 object serves a whole process.
 """
 
-import contextlib
 import math
 import os
 import re
@@ -78,7 +77,13 @@ class SecondsOrNever(Seconds):
 
 
 def _home(variable: str, fallback: str) -> Path:
-    return Path(os.environ.get(variable) or Path.home() / fallback) / "decnet-reaper"
+    try:
+        return Path(os.environ.get(variable) or Path.home() / fallback) / "decnet-reaper"
+    except RuntimeError:
+        raise SettingsError(
+            f"state_dir has no default, since user {os.geteuid()} has no home directory: set"
+            f" {PREFIX}STATE_DIR, {variable} or HOME"
+        ) from None
 
 
 CREDENTIALS = Path("/etc/credstore/decnet-reaper.")
@@ -163,7 +168,10 @@ def _convert(kind: type, value: object) -> object:
     if kind is Path:
         if not isinstance(value, str) or not value:
             raise ValueError("expected a path")
-        return Path(value).expanduser().absolute()
+        try:
+            return Path(value).expanduser().absolute()
+        except RuntimeError:
+            raise ValueError("there is no such home directory; write the path without ~") from None
     raise NotImplementedError(kind)
 
 
@@ -176,10 +184,18 @@ def _credentials(environ: Mapping[str, str], names: set[str]) -> dict[str, str]:
         start = str(CREDENTIALS)
     found = {}
     for name in names:
-        # systemd before 256 names the directory to ExecStopPost= too, and lets it read nothing there.
-        with contextlib.suppress(FileNotFoundError, PermissionError):
+        try:
             found[name] = Path(start + name).read_text().strip()
+        except (FileNotFoundError, PermissionError):
+            # systemd before 256 names the directory to ExecStopPost= too, and lets it read nothing there.
+            continue
+        except (OSError, UnicodeDecodeError) as error:
+            raise SettingsError(f"the credential {start}{name} can't be read: {_why(error)}") from None
     return found
+
+
+def _why(error: OSError | UnicodeDecodeError) -> str:
+    return str(error.strerror) if isinstance(error, OSError) else "it is not UTF-8 text"
 
 
 def _config(environ: Mapping[str, str]) -> tuple[str, dict[str, Any]]:
@@ -194,10 +210,16 @@ def _config(environ: Mapping[str, str]) -> tuple[str, dict[str, Any]]:
             raise SettingsError(f"{PREFIX}CONFIG names {path}, which does not exist") from None
         return str(path), {}
     except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise SettingsError(f"the configuration {path} can't be read: {reason}") from None
+        raise SettingsError(f"the configuration {path} can't be read: {_why(error)}") from None
     except tomllib.TOMLDecodeError as error:
         raise SettingsError(f"the configuration {path} is not TOML: {error}") from None
+
+
+def _converted(value: object, kind: Any) -> object:
+    texts = value if isinstance(value, list) else [value]
+    if any(isinstance(text, str) and "\0" in text for text in texts):
+        raise ValueError("expected text without a NUL character")
+    return msgspec.convert(value, kind, strict=False, dec_hook=_convert)
 
 
 def load(kind: type[S], environ: Mapping[str, str] | None = None, *, strict: bool = False) -> S:
@@ -226,7 +248,7 @@ def load(kind: type[S], environ: Mapping[str, str] | None = None, *, strict: boo
     values: dict[str, Any] = {}
     for name, value in given.items():
         try:
-            values[name] = msgspec.convert(value, fields[name].type, strict=False, dec_hook=_convert)
+            values[name] = _converted(value, fields[name].type)
         except (msgspec.ValidationError, ValueError) as error:
             shown = "its value" if name in _SECRET else repr(value)
             reason = str(error).replace("`", "").partition(" - at ")[0]

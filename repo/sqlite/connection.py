@@ -9,6 +9,7 @@ from typing import Literal
 
 from repo.errors import StoreMissing, StoreReplaced, StoreUnusable
 from repo.sqlite.files import make_directory, open_private, share, who_may_use
+from repo.sqlite.location import resolved
 
 Synchronous = Literal["FULL", "NORMAL"]
 
@@ -31,8 +32,7 @@ class SqliteFile:
     def __init__(
         self, path: Path, *, create: bool = True, synchronous: Synchronous, busy_timeout: float
     ) -> None:
-        # resolved, since SQLite puts -wal and -shm beside the file that a link points to
-        self.path = path.expanduser().resolve()
+        self.path = resolved(path)
         self.wal = Path(f"{self.path}-wal")
         self.busy_timeout = busy_timeout
         self._create = create

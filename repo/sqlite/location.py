@@ -2,16 +2,34 @@
 
 from pathlib import Path
 
+from repo.errors import StoreUnusable
+
 
 def sqlite_path(database: str) -> Path | None:
     """The resolved path of an SQLite store's file; None for a store that a server keeps.
 
     Args:
         database: the setting: a path, or a URL such as `sqlite:////absolute/path`.
+
+    Raises:
+        StoreUnusable: as `resolved` does.
     """
     scheme, found, rest = database.partition("://")
     if found and scheme.partition("+")[0] != "sqlite":
         return None
-    path = rest.removeprefix("/").partition("?")[0] if found else database
-    # As SQLite does, which puts -wal and -shm beside the file that a link points to.
-    return Path(path).expanduser().resolve()
+    return resolved(Path(rest.removeprefix("/").partition("?")[0] if found else database))
+
+
+def resolved(path: Path) -> Path:
+    """Where a store's file really is: SQLite puts -wal and -shm beside what a link points to.
+
+    Raises:
+        StoreUnusable: it is in the home directory of nobody.
+    """
+    try:
+        home = path.expanduser()
+    except RuntimeError:
+        raise StoreUnusable(
+            f"the store {path}: there is no such home directory; write the path without ~"
+        ) from None
+    return home.resolve()

@@ -5,8 +5,10 @@ import contextlib
 import json
 import os
 import re
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from unittest import mock
 
@@ -20,6 +22,7 @@ from reaper.cli import main as cli
 from reaper.settings import ReaperSettings, SettingsError, load
 from repo.factory import get_repository
 from tests.support.fleet import Fleet
+from tests.support.programs.other_user import python_as
 from worker.client import InvalidDocument, InvalidRequest, LifecycleClient
 from worker.queue import InvalidDSN, Queue
 from worker.queue.jobs import Refused, read_job
@@ -121,7 +124,7 @@ FIELDS = [field.name for field in msgspec.structs.fields(ReaperSettings)]
 
 
 @bounded
-@given(name=st.sampled_from([*FIELDS, "no_such_setting"]), value=text.filter(lambda value: "\0" not in value))
+@given(name=st.sampled_from([*FIELDS, "no_such_setting"]), value=text)
 def test_settings(name: str, value: str) -> None:
     environ = {"DECNET_REAPER_CONFIG": os.devnull, f"DECNET_REAPER_{name.upper()}": value}
     try:
@@ -270,6 +273,7 @@ BAD_SETTINGS: list[tuple[str, str, int]] = [
     ("DATABASE", "postgresql://:secret@db/x", 3),
     ("DATABASE", "/dev/null", 3),
     ("DATABASE", "/", 3),
+    ("DATABASE", "~no-such-user/x.db", 3),
     ("DATABASE", "/proc/x/store.db", 3),
     ("RUNTIME_DIR", "/dev/null", 3),
     ("RUNTIME_DIR", "/proc/x", 3),
@@ -298,3 +302,17 @@ async def test_the_real_command(fleet: Fleet) -> None:
     )
     async with fleet.client() as client:
         assert await client.repository.list_lifecycles() == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="root alone can be another user")
+def test_a_user_without_a_home_is_told_what_to_set() -> None:
+    with TemporaryDirectory() as place:
+        Path(place).chmod(0o755)
+        environment = {"PATH": os.environ["PATH"], "DECNET_REAPER_PRIVATE": "1"}
+        command = [*python_as(54324, Path(place)), "-m", "reaper", "list"]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        "decnet-reaper: state_dir has no default, since user 54324 has no home directory: set"
+        " DECNET_REAPER_STATE_DIR, XDG_STATE_HOME or HOME\n"
+    )

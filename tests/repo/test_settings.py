@@ -1,5 +1,6 @@
 """Settings: where they come from, and what a wrong one says."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -112,6 +113,42 @@ def test_a_file_that_can_not_be_read_is_one_line(config: Path, tmp_path: Path) -
         settings(tmp_path)
     config.write_bytes(b"\xff\xfe")
     with pytest.raises(SettingsError, match="not UTF-8"):
+        settings(config)
+
+
+def test_a_credential_that_can_not_be_read_is_one_line_without_its_content(
+    config: Path, tmp_path: Path
+) -> None:
+    environ = {"DECNET_REAPER_CONFIG": str(config), "CREDENTIALS_DIRECTORY": str(tmp_path)}
+    credential = tmp_path / "redis"
+    credential.write_bytes(b"redis://:secret\xff@queue")
+    with pytest.raises(SettingsError) as caught:
+        load(ReaperSettings, environ)
+    assert str(caught.value) == f"the credential {credential} can't be read: it is not UTF-8 text"
+    credential.unlink()
+    credential.mkdir()
+    with pytest.raises(SettingsError, match=f"{credential} can't be read: Is a directory"):
+        load(ReaperSettings, environ)
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        (r'state_dir = "a\u0000"', r"state_dir can't be 'a\x00': expected text without a NUL character"),
+        (
+            r'runtime_command = ["a", "\u0000"]',
+            r"runtime_command can't be ['a', '\x00']: expected text without",
+        ),
+        (
+            r'database_password = "secret\u0000"',
+            "database_password can't be its value: expected text without",
+        ),
+        ('state_dir = "~no-such-user/x"', "state_dir can't be '~no-such-user/x': there is no such home"),
+    ],
+)
+def test_a_text_that_no_system_call_takes_is_one_line(config: Path, line: str, said: str) -> None:
+    config.write_text(line)
+    with pytest.raises(SettingsError, match=re.escape(said)):
         settings(config)
 
 

@@ -122,9 +122,16 @@ def _source(
     state_dir = load_settings().state_dir
     kept = state_dir / "up.log"
     service = state_dir == SYSTEM_STATE_DIR and Path("/etc/systemd/system/decnet-reaper.service").exists()
-    if kept.exists() and not service:
+    if not service and _is_there(kept):
         return str(kept), up_lines(kept, follow=follow)
     return "the journal", journal_lines(since, follow=follow)
+
+
+def _is_there(file: Path) -> bool:
+    try:
+        return file.exists()
+    except OSError:  # in a directory that this user may not look into
+        return False
 
 
 def _rendered(lines: Iterable[Line], *, as_json: bool) -> Iterator[str]:

@@ -54,7 +54,7 @@ def _stream(fd: int, old: TextIO | None, on_error: Callable[[OSError], None]) ->
     return io.TextIOWrapper(
         io.BufferedWriter(raw),
         encoding=old.encoding if old else None,
-        errors=old.errors if old else "backslashreplace",
+        errors="backslashreplace",  # what this encoding doesn't have is no error either
         line_buffering=fd == 2 or raw.isatty(),
     )
 

@@ -4,14 +4,17 @@ import itertools
 import json
 import os
 import stat
+import subprocess
 from pathlib import Path
 from random import Random
+from tempfile import TemporaryDirectory
 
 import pytest
 from click.testing import CliRunner, Result
 
 from reaper.cli.main import cli
 from reaper.cli.observe.log_sources import IDENTIFIERS
+from tests.support.programs.other_user import python_as
 
 RECORDED = Path(__file__).with_name("recorded.log")
 STORY = [
@@ -107,6 +110,28 @@ def test_a_command_of_root_is_believed(tmp_path: Path, monkeypatch: pytest.Monke
     journalctl.chmod(journalctl.stat().st_mode | stat.S_IXUSR)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     assert events(call("--since", "2026-01-01", "--json")) == ["lifecycle.accepted"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="root alone can be another user")
+def test_who_may_not_look_into_the_state_directory_reads_the_journal() -> None:
+    with TemporaryDirectory() as directory:
+        place = Path(directory)
+        place.chmod(0o755)
+        (place / "state").mkdir(mode=0o770)
+        (place / "entries").write_text(entry(json.dumps(swept()), _SYSTEMD_UNIT="decnet-reaper.service"))
+        journalctl = place / "journalctl"
+        journalctl.write_text(f"#!/bin/sh\ncat {place}/entries\n")
+        journalctl.chmod(0o755)
+        command = python_as(54325, place)
+        command += ["-m", "reaper", "logs", "--since", "2026-01-01", "--json"]
+        environment = {
+            "PATH": f"{place}:{os.environ['PATH']}",
+            "DECNET_REAPER_CONFIG": os.devnull,
+            "DECNET_REAPER_STATE_DIR": str(place / "state"),
+        }
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout) == swept()
 
 
 ODD = [None, 0, -1.5, "", "two", [], [1, {}], {}, {"a": [None]}, True, "\x1b[2J", "9" * 400]

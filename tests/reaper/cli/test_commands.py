@@ -279,6 +279,15 @@ async def test_bad_usage_is_one_line(fleet: Fleet, arguments: list[str], status:
     assert err.count("\n") == 1
 
 
+async def test_what_the_output_s_encoding_does_not_have_is_written_out(fleet: Fleet) -> None:
+    async with fleet.client() as client:
+        row = await client.repository.create_lifecycle({"decky_name": "decky-01", "operation": "deploy"})
+        await client.repository.update_lifecycle(row, {"status": "failed", "error": "a → b"})
+    status, out, err = await fleet.run("list", PYTHONIOENCODING="latin-1")
+    assert (status, err) == (0, "")
+    assert r"a \u2192 b" in out
+
+
 async def test_a_store_that_cannot_be_used_is_one_line(fleet: Fleet) -> None:
     fleet.set(database=str(fleet.root))
     for command in (["list"], ["status", "x"], ["watch"], ["timeline"]):
