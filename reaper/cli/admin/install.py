@@ -5,6 +5,7 @@ What is installed belongs to us and is replaced by the next install; changes bel
 """
 
 import os
+import stat
 import sys
 import sysconfig
 from pathlib import Path
@@ -77,6 +78,7 @@ def install(
     Raises:
         InstallError: not root, the units could not see the command, or a step failed.
     """
+    os.umask(0o022)  # sudo hands on the caller's, and the service's user must read what is made
     command = command or _own_command()
     _check_command(command)
     system.check_root(prefix, dry_run)
@@ -109,14 +111,20 @@ def _own_command() -> Path:
 def _check_command(command: Path) -> None:
     if not os.access(command, os.X_OK):
         raise InstallError(f"there is no command {command}; install the package with pip first")
-    _check_visible(command)
     if any(character.isspace() or character in "\"'\\$" for character in str(command)):
         raise InstallError(f"the path {command} can't stand in a unit; choose one without blanks and quotes")
+    _check_visible(command)
 
 
 def _check_visible(path: Path) -> None:
     if any(path.is_relative_to(hidden) for hidden in _HIDDEN):
         raise InstallError(
             f"{path} can't be seen by the units, which have no access to home and temporary directories;"
+            " install into a virtual environment such as /opt/decnet-reaper, with a Python that all can read"
+        )
+    closed = next((each for each in (path, *path.parents) if not each.stat().st_mode & stat.S_IXOTH), None)
+    if closed is not None:
+        raise InstallError(
+            f"{path} can't be run by the units, since {closed} is closed to other users; with umask 022,"
             " install into a virtual environment such as /opt/decnet-reaper, with a Python that all can read"
         )

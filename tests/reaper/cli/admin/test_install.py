@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -27,6 +28,13 @@ CONFIG = "etc/decnet-reaper/config.toml"
 def prefix(tmp_path: Path) -> Path:
     install(tmp_path, dry_run=False, command=COMMAND)
     return tmp_path
+
+
+@pytest.fixture
+def strict_umask() -> Iterator[None]:
+    before = os.umask(0o077)
+    yield
+    os.umask(before)
 
 
 @pytest.fixture
@@ -106,10 +114,31 @@ def test_a_command_that_units_cannot_run_is_refused(tmp_path: Path, command: str
     if "nowhere" not in command:
         (tmp_path / command).parent.mkdir()
         (tmp_path / command).symlink_to(COMMAND)
-    # The directory of the tests may itself be one that the units can't see.
-    with pytest.raises(InstallError, match=f"{reason}|no access to home and temporary directories"):
+    with pytest.raises(InstallError, match=reason):
         install(tmp_path / "root", dry_run=False, command=tmp_path / command)
     assert not (tmp_path / "root").exists()
+
+
+@pytest.mark.parametrize("closed", ["bin", "bin/decnet-reaper"])
+def test_a_command_that_is_closed_to_the_service_s_user_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, closed: str
+) -> None:
+    monkeypatch.setattr("reaper.cli.admin.install._HIDDEN", ())  # the directory of the tests may be there
+    command = tmp_path / "bin/decnet-reaper"
+    command.parent.mkdir()
+    command.touch(0o755)
+    (tmp_path / closed).chmod(0o700)
+    with pytest.raises(InstallError, match=f"{closed} is closed to other users"):
+        install(tmp_path / "root", dry_run=False, command=command)
+    assert not (tmp_path / "root").exists()
+
+
+@pytest.mark.usefixtures("strict_umask")
+def test_the_service_s_user_can_enter_what_is_installed_under_a_strict_umask(tmp_path: Path) -> None:
+    install(root := tmp_path / "root", dry_run=False, command=COMMAND)
+    made = [path for path in (root, *root.rglob("*")) if path.is_dir()]
+    assert root / "etc/decnet-reaper" in made
+    assert {path.stat().st_mode & 0o777 for path in made} == {0o755}
 
 
 def test_a_prefix_that_cannot_be_written_is_one_clear_line(tmp_path: Path) -> None:
