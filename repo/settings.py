@@ -204,7 +204,7 @@ def _config(environ: Mapping[str, str]) -> tuple[str, dict[str, Any]]:
     if not named and is_private(environ):
         return str(path), {}
     try:
-        return str(path), tomllib.loads(path.read_text())
+        return str(path), tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         if named:
             raise SettingsError(f"{PREFIX}CONFIG names {path}, which does not exist") from None

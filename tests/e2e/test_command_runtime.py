@@ -95,6 +95,20 @@ async def test_it_is_called_with_the_operation_the_decky_the_document_and_its_se
         await audit(fleet, client)
 
 
+async def test_in_a_locale_without_utf8_a_document_and_the_configuration_may_have_any_letter(
+    fleet: Fleet,
+) -> None:
+    (fleet.root / "config.toml").write_text("# Zürich: 5 €\n", encoding="utf-8")
+    await fleet.worker(LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0")
+    named: dict[str, Any] = {"services": {"decky-01": {"environment": {"BANNER": "Zürich: 5 €"}}}}
+    async with fleet.client() as client:
+        deployed = await ended(client, await client.deploy("decky-01", named))
+        assert (deployed["status"], deployed["error"]) == ("succeeded", None)
+        file = fleet.root / "state" / "deckies" / "decky-01" / "compose.yaml"
+        written = json.loads(file.read_text(encoding="utf-8"))
+        assert written["services"]["decky-01"]["environment"] == {"BANNER": "Zürich: 5 €"}
+
+
 async def test_its_exit_status_and_last_lines_make_the_row_and_a_mutate_is_brought_back(fleet: Fleet) -> None:
     await fleet.worker()
     async with fleet.client() as client:

@@ -120,7 +120,9 @@ def write_document(file: Path, document: dict[str, Any]) -> None:
     """Replace a decky's document at once and for good, for this user only. Raises OperationFailed."""
     new = file.with_suffix(".new")
     try:
-        with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as stream:
+        with os.fdopen(
+            os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8"
+        ) as stream:
             json.dump(document, stream, indent=1, ensure_ascii=False)
             stream.flush()
             os.fsync(stream.fileno())
