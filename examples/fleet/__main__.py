@@ -60,6 +60,7 @@ def main() -> None:
     """Become the story, in namespaces of its own."""
     if why := lacking():
         sys.exit(f"fleet: {why}")
+    os.umask(0o022)  # sudo hands on the caller's, and the servers' users must enter what is made
     os.chdir(Path(__file__).parents[2])
     story = [sys.executable, "-m", "examples.fleet.story", "/run/fleet"]
     os.execvp(_NAMESPACES[0], [*_NAMESPACES, "sh", "-c", _INSIDE, "sh", *story])  # noqa: S606
