@@ -33,19 +33,20 @@ def boot_id() -> str:
 def start_ticks(pid: int) -> int | None:
     """When a process started, in clock ticks since boot; None if it is gone (a zombie counts as gone).
 
-    proc_pid_stat(5): the fields after the command name, which may itself hold blanks and brackets.
+    proc_pid_stat(5): the fields after the command name, which may itself hold blanks, brackets, and bytes
+    that are no text.
 
     Raises:
         PermissionError: there is one, of another user, that this user may not look at (`hidepid`, proc(5)).
     """
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
         # Hidden or gone: whoever may not be signalled is there.
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, 0)
         return None
-    return None if fields[0] in "ZX" else int(fields[19])
+    return None if fields[0] in (b"Z", b"X") else int(fields[19])
 
 
 def exists(pid: int) -> bool:

@@ -277,5 +277,5 @@ def _has_no_environment(pid: int) -> bool:
     Raises OSError for one that has no memory of its own: a thread of the kernel, a zombie.
     """
     Path(f"/proc/{pid}/exe").readlink()
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return fields[_ENV_END] != "0" and fields[_ENV_START] == fields[_ENV_END]
+    fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+    return fields[_ENV_END] != b"0" and fields[_ENV_START] == fields[_ENV_END]

@@ -1,6 +1,7 @@
 """Locks and owners are asked of the kernel, so these tests make real processes and kill them."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -149,3 +150,14 @@ def test_a_zombie_is_dead() -> None:
 )
 def test_what_is_no_owner_is_none(text: str | None) -> None:
     assert Owner.parse(text) is None
+
+
+def test_an_owner_is_found_whose_program_s_name_the_kernel_cut_within_a_letter(tmp_path: Path) -> None:
+    program = shutil.copy(shutil.which("sleep") or "/bin/sleep", tmp_path / ("é" * 8))
+    child = subprocess.Popen([program, "600"])
+    owner = mine(child.pid)
+    assert owner.started
+    assert owner.alive
+    child.kill()
+    child.wait()
+    assert not owner.alive

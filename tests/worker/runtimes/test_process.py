@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -87,6 +88,19 @@ async def test_a_service_that_is_just_starting_is_removed_too(decky: Decky) -> N
         with contextlib.suppress(OperationFailed):
             await applying
         assert decky.pids() == {}
+
+
+async def test_a_program_beside_it_whose_name_the_kernel_cut_within_a_letter_is_no_hindrance(
+    decky: Decky, tmp_path: Path
+) -> None:
+    program = shutil.copy(shutil.which("sleep") or "/bin/sleep", tmp_path / ("é" * 8))
+    other = subprocess.Popen([program, "600"], env={})  # noqa: ASYNC220 - it is nobody's service
+    try:
+        await decky.apply({"d": IDLE})
+        assert set(decky.pids()) == {"d"}
+    finally:
+        other.kill()
+        other.wait()
 
 
 async def test_what_is_done_is_told_and_nothing_twice(decky: Decky) -> None:
