@@ -28,7 +28,7 @@ class Notifier:
         self._status = ""
         usec = environ.get("WATCHDOG_USEC", "")
         for_us = environ.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
-        self.watchdog_interval = int(usec) / 2e6 if usec.isdecimal() and for_us else 0.0
+        self.watchdog_interval = int(usec) / 4e6 if usec.isdecimal() and for_us else 0.0
 
     def ready(self, status: str) -> None:
         """Start-up or a reload is done; `status` as in `status`."""
@@ -55,7 +55,8 @@ class Notifier:
     async def watchdog(self, is_well: Callable[[], bool]) -> None:
         """Feed the watchdog, for ever, while all is well; returns at once where none is set for this process.
 
-        Runs in the event loop, twice in each period, so that a loop that is blocked is killed.
+        Runs in the event loop, so that a loop that is blocked is killed. Looks four times in each period: a
+        daemon that is unwell for less than half of one is not killed for it.
         """
         while self.watchdog_interval:
             if is_well():

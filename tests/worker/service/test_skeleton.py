@@ -2,9 +2,11 @@
 
 import asyncio
 import os
+import selectors
 import signal
 import socket
 from collections.abc import MutableMapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Never
 
@@ -125,6 +127,59 @@ async def test_the_watchdog_starves_while_a_task_is_unwell(
             assert len(sent) <= 2, "what was under way when the task fell ill"
             service.stop.set()
             await running
+
+
+class Skipping(selectors.DefaultSelector):
+    """Of an event loop whose clock goes on at once where it would wait."""
+
+    now = 0.0
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        ready = super().select(0)
+        if not ready and timeout is not None:
+            self.now += timeout
+        return ready
+
+
+@pytest.mark.parametrize("fails_after", [0.1, 7.4, 14.9, 29.9])
+def test_a_task_that_fails_once_ends_no_daemon_of_ours(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    logged: asyncio.Queue[dict[str, Any]],
+    fails_after: float,
+) -> None:
+    clock = Skipping()
+    loop = asyncio.SelectorEventLoop(clock)
+    loop.time = lambda: clock.now  # type: ignore[method-assign]
+    fed: list[float] = []
+
+    async def work() -> None:
+        if not logged.qsize():
+            await asyncio.sleep(fails_after)
+            raise RuntimeError
+        await asyncio.Event().wait()
+
+    async def daemon() -> None:
+        manager.bind(str(tmp_path / "notify"))
+        loop.add_reader(
+            manager, lambda: fed.append(loop.time()) if manager.recv(99) == b"WATCHDOG=1" else None
+        )
+        async with Service(lambda: "") as service:
+            service.supervise("sweep", work)
+            loop.call_later(120, service.stop.set)
+            await service.run("ready")
+        loop.remove_reader(manager)
+
+    monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+    monkeypatch.setenv("WATCHDOG_USEC", "30000000")  # as in our units
+    monkeypatch.setenv("WATCHDOG_PID", str(os.getpid()))
+    with (
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager,
+        asyncio.Runner(loop_factory=lambda: loop) as runner,
+    ):
+        runner.run(daemon())
+    assert logged.qsize() == 1
+    assert max(later - earlier for earlier, later in pairwise(fed)) < 30
 
 
 async def test_a_reload_that_fails_keeps_the_daemon(logged: asyncio.Queue[dict[str, Any]]) -> None:
