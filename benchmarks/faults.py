@@ -117,7 +117,10 @@ FAULTS = (
     Fault(
         "a daemon is process 1 of a container, and children lose their parent",
         "no zombie stays, signals reach the daemon, its exit status is the container's",
-        ("test_process_1",),
+        (
+            "test_process_1",
+            "test_one_ctrl_c",
+        ),
     ),
     Fault(
         "a directory that somebody else made, that others can change or rename",

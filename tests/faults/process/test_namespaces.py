@@ -2,13 +2,15 @@
 
 import os
 import subprocess
+import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
 
-from tests.support.fleet import Fleet
+from tests.support.fleet import Fleet, gated
 from tests.support.programs.other_user import python_as
+from tests.support.programs.terminal import Terminal
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="namespaces need root")
 
@@ -66,3 +68,21 @@ async def test_process_1_of_a_container_leaves_no_zombie_and_passes_signals_on(f
     os.kill(int(inside), 15)
     await worker.log("worker.stopped")
     assert await worker.process.wait() == 0
+
+
+@as_root
+@pytest.mark.anyio
+async def test_one_ctrl_c_in_a_container_with_a_terminal_counts_once(fleet: Fleet) -> None:
+    await fleet.kill_queue()
+    own_terminal = ("setsid", "--ctty", "--wait")
+    container = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child", sys.executable, "-m", "reaper")
+    async with Terminal(fleet, "up", program=(*own_terminal, *container), columns=200) as terminal:
+        await terminal.shows("reaper.started")
+        async with fleet.client() as client:
+            lifecycle_id = await gated(fleet, client)
+            terminal.types("\x03")
+            await terminal.shows("stopping when deploy of decky-01 is done")
+            fleet.gate().touch()
+            assert await terminal.ended() == 0
+            row = await client.get(lifecycle_id)
+        assert (row["status"], row["error"]) == ("succeeded", None)
