@@ -24,6 +24,9 @@ _SLOTS = 256
 _BLANK = b" " * (_SLOT - 1) + b"\n"
 _OUTCOME: Final[dict[str, Outcome]] = {outcome: outcome for outcome in OUTCOMES}
 
+Note = tuple[str, Outcome]
+"""A lifecycle id, and how its row was about to end."""
+
 
 def ended_as_noted(row: Lifecycle, outcome: Outcome) -> bool:
     """Whether a row ended as somebody was about to end it, and not in a way that another one has logged."""
@@ -104,25 +107,26 @@ def _new_slots(directory: LockDirectory) -> list[_Slot]:
 
 
 @contextlib.contextmanager
-def abandoned(directory: LockDirectory) -> Iterator[dict[str, list[Outcome]]]:
-    """What dead processes left unreported, by lifecycle id. Their files go when the block ends well.
+def abandoned(directory: LockDirectory) -> Iterator[set[Note]]:
+    """What dead processes left unreported. When the block ends well, only the notes that it left stay.
 
     Several may have been about to end a row, such as a worker and the reaper that found it dead. Of several
     reapers that look at once, one gets each file.
     """
-    noted: dict[str, list[Outcome]] = {}
-    files: list[tuple[Path, int]] = []
+    files: list[tuple[Path, int, set[Note]]] = []
     try:
         for path in _listed(directory.path / _FOLDER):
             if (fd := _take(path)) is not None:
-                files.append((path, fd))
-                for lifecycle_id, outcome in _read(fd).items():
-                    noted.setdefault(lifecycle_id, []).append(outcome)
-        yield noted
-        for path, _ in files:
-            path.unlink(missing_ok=True)
+                files.append((path, fd, _read(fd)))
+        left = {note for _, _, notes in files for note in notes}
+        yield left
+        for path, fd, notes in files:
+            if not notes & left:
+                path.unlink(missing_ok=True)
+            elif not notes <= left:
+                _write(fd, notes & left)
     finally:
-        for _, fd in files:
+        for _, fd, _ in files:
             os.close(fd)
 
 
@@ -135,7 +139,7 @@ def _listed(folder: Path) -> list[Path]:
 
 def _take(path: Path) -> int | None:
     with contextlib.suppress(OSError):
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if os.fstat(fd).st_nlink:
@@ -146,11 +150,17 @@ def _take(path: Path) -> int | None:
     return None
 
 
-def _read(fd: int) -> dict[str, Outcome]:
-    noted: dict[str, Outcome] = {}
+def _read(fd: int) -> set[Note]:
+    notes: set[Note] = set()
     with open(fd, closefd=False, errors="replace") as file:
         for line in file:
             lifecycle_id, *outcome = line.split() or [""]
             if len(outcome) == 1 and outcome[0] in _OUTCOME:
-                noted[lifecycle_id] = _OUTCOME[outcome[0]]
-    return noted
+                notes.add((lifecycle_id, _OUTCOME[outcome[0]]))
+    return notes
+
+
+def _write(fd: int, notes: set[Note]) -> None:
+    text = "".join(f"{lifecycle_id} {outcome}\n" for lifecycle_id, outcome in notes).encode()
+    # In this order: killed in between, notes stay that were settled.
+    os.ftruncate(fd, os.pwrite(fd, text, 0))

@@ -22,8 +22,8 @@ async def store(tmp_path: Path) -> AsyncIterator[BaseRepository]:
         yield repository
 
 
-async def running_row(store: BaseRepository) -> str:
-    lifecycle_id = await store.create_lifecycle({"decky_name": "decky-01", "operation": "deploy"})
+async def running_row(store: BaseRepository, decky_name: str = "decky-01") -> str:
+    lifecycle_id = await store.create_lifecycle({"decky_name": decky_name, "operation": "deploy"})
     assert await store.claim_lifecycle(lifecycle_id, OWNER)
     return lifecycle_id
 
@@ -58,6 +58,34 @@ async def test_an_end_that_was_never_committed_is_not_logged(
     store: BaseRepository, locks: LockDirectory
 ) -> None:
     leave(locks, await running_row(store), "succeeded")
+    assert await logged(store, locks) == []
+
+
+@pytest.mark.anyio
+async def test_a_commit_that_is_seen_after_the_first_look_is_logged_once(
+    store: BaseRepository, locks: LockDirectory
+) -> None:
+    early, late = await running_row(store), await running_row(store, "decky-02")
+    notes = Unreported(locks)
+    for lifecycle_id in (early, late):
+        notes.begin(lifecycle_id, "succeeded")
+    del notes
+    await store.end_lifecycle(early, outcome="succeeded", owner=OWNER)
+    assert await logged(store, locks) == ["lifecycle.succeeded"]
+    assert await logged(store, locks) == []
+    await store.end_lifecycle(late, outcome="succeeded", owner=OWNER)  # the server got so far
+    assert await logged(store, locks) == ["lifecycle.succeeded"]
+    assert not list((locks.path / "unreported").iterdir())
+
+
+@pytest.mark.anyio
+async def test_an_end_that_another_sweep_made_and_logged_is_not_logged_again(
+    store: BaseRepository, locks: LockDirectory
+) -> None:
+    lifecycle_id = await running_row(store)
+    leave(locks, lifecycle_id, "swept")
+    assert await logged(store, locks) == []
+    await store.end_lifecycle(lifecycle_id, outcome="swept", owner=OWNER, error=DIED)
     assert await logged(store, locks) == []
 
 
@@ -118,5 +146,6 @@ def test_what_is_logged_leaves_no_file_behind_that_grows(locks: LockDirectory) -
         assert not found, "its process is alive"
     del notes
     with abandoned(locks) as found:
-        assert found.keys() == {"stuck"}
+        assert found == {("stuck", "failed")}
+        found.clear()
     assert not list(folder.iterdir())
