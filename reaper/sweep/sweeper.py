@@ -64,6 +64,8 @@ class Sweeper:
         # Nobody else judges the other hosts' rows of a store in a file; on a server each host has its reaper.
         self._judged = ANY_HOST if sqlite_path(settings.database) else settings.host_uuid
         self._closing = Closing(repository, locks.directory)
+        self._starting = False
+        self._absent: list[Lifecycle] = []
         self._was_away = True
         self._queue_lost = True
         self._outage = outage
@@ -91,7 +93,8 @@ class Sweeper:
         """One sweep.
 
         Args:
-            trigger: what caused it, for the log; "start" marks a reaper's first sweep.
+            trigger: what caused it, for the log; "start" marks a reaper's first sweep. If that fails, the
+                next one counts as that.
             scope: how far it goes.
 
         Raises:
@@ -99,6 +102,7 @@ class Sweeper:
             LocksReplaced: what is known of the locks is not of those that are used now.
         """
         begun = time.monotonic()
+        self._starting |= trigger == "start"
         self._locks.directory.check_same()
         if not scope.dry_run:
             await report_abandoned(self._repository, self._locks.directory)
@@ -109,7 +113,7 @@ class Sweeper:
         sightings, elsewhere = await self._elsewhere(scope) if scope.run is None else (None, [])
         rows += elsewhere
         report = Report(rows, Counter(), [], set(), states is not None if scope.with_queue else None)
-        policy, at_start = self._policy_within(scope), trigger == "start"
+        policy, at_start = self._policy_within(scope), self._starting and scope.run is None
         await self._handle_all(
             SweepContext(scope, policy, at_start, first, states, self._queue_lost, report.owners, sightings),
             report,
@@ -117,7 +121,8 @@ class Sweeper:
         if report.queue_up:
             self._queue_lost = False
         if not scope.dry_run:
-            await self._tidy(report, [*judged, *elsewhere], scope)
+            await self._tidy(report, [*judged, *self._absent], scope)
+            self._starting &= scope.run is not None
         report.log(trigger, time.monotonic() - begun)
         return report
 
@@ -133,7 +138,8 @@ class Sweeper:
         if sightings is None:
             return None, []
         there = [host for host, sighting in sightings.items() if sighting.present]
-        return sightings, await self._repository.list_open_elsewhere([self._settings.host_uuid, *there])
+        self._absent = await self._repository.list_open_elsewhere([self._settings.host_uuid, *there])
+        return sightings, self._absent
 
     async def _tidy(self, report: Report, open_rows: list[Lifecycle], scope: Scope) -> None:
         """End what is left of lost rows, prune old ones, and forget what was known of those that ended."""
