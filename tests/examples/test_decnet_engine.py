@@ -3,7 +3,9 @@
 As far as a plain bridge goes: the macvlan network that DECNET makes needs an interface of the machine's own.
 """
 
+import asyncio
 import json
+import shutil
 import subprocess
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -15,11 +17,17 @@ from tests.support.decnet.engine import Decnet
 from tests.support.fleet import HANG_GUARD_S, Fleet, running_fleet
 from tests.support.machine.docker_engine import docker, make_image, need_engine
 from worker.client import LifecycleClient
+from worker.liveness.owner import start_ticks
 
 pytestmark = [pytest.mark.anyio, pytest.mark.docker]
 
 PROGRAM = Path(__file__).parents[2] / "examples/decnet/decnet-engine"
 SERVICES = ("web", "mail")
+# A `docker compose up` that takes its time.
+HANGS = """#!/bin/sh
+case "$*" in *" up "*) echo $$ >{called}.new; mv {called}.new {called}; exec sleep 1000 ;; esac
+exec {docker} "$@"
+"""
 
 
 @pytest.fixture
@@ -68,6 +76,29 @@ async def done(client: LifecycleClient, lifecycle_id: str) -> None:
     assert row["status"] == "succeeded", row["error"]
 
 
+async def test_compose_that_outlives_a_killed_worker_is_ended_before_the_row(
+    fleet: Fleet, decnet: Decnet
+) -> None:
+    decnet.record("decky-01")
+    called = fleet.root / "called"
+    program = fleet.root / "bin" / "docker"
+    program.parent.mkdir()
+    program.write_text(HANGS.format(called=called, docker=shutil.which("docker")))
+    program.chmod(0o700)
+    fleet.environment["PATH"] = f"{program.parent}:{fleet.environment['PATH']}"
+    worker, _ = await fleet.worker(), await fleet.reaper()
+    async with fleet.client() as client:
+        lifecycle_id = await client.deploy("decky-01", document("decky-01"))
+        async with asyncio.timeout(HANG_GUARD_S):
+            while not called.exists():
+                await asyncio.sleep(0.02)
+        pid = int(called.read_text())
+        await worker.kill()
+        row = await client.wait(lifecycle_id, timeout=HANG_GUARD_S)
+        assert (row["status"], row["error"]) == ("failed", "worker died during operation")
+        assert start_ticks(pid) is None
+
+
 async def test_decnets_engine_does_the_work_and_its_own_record_follows(fleet: Fleet, decnet: Decnet) -> None:
     decnet.record("decky-01", "decky-02")
     await fleet.worker()
@@ -87,6 +118,11 @@ async def test_decnets_engine_does_the_work_and_its_own_record_follows(fleet: Fl
         assert running() == whole - {"decky-01-web"}
         state = json.loads(decnet.state.read_text())["config"]
         assert {d["name"]: d["services"] for d in state["deckies"]}["decky-01"] == ["mail"]
+
+        bare = await client.wait(await client.mutate("decky-01", services=["decky-01"]), timeout=HANG_GUARD_S)
+        assert bare["status"] == "failed"
+        assert "DECNET keeps no decky without services" in (bare["error"] or "")
+        assert running() == whole - {"decky-01-web"}
 
         await done(client, await client.teardown("decky-02"))
         assert running() == {"decky-01", "decky-01-mail"}
