@@ -92,10 +92,14 @@ def install_host(prefix: Path, host: HostSettings, *, dry_run: bool) -> list[str
         What was done, a line each, and where a password belongs that nobody gave.
 
     Raises:
-        InstallError: the machine is another host's, a server has no address, or a file can't be written.
+        InstallError: the machine is another host's, a server has no address, or a file is a link or can't be
+            written.
     """
     config = prefix / system.CONFIG
     text = _configured(config, host.settings)
+    for path in (config, *(_credential(prefix, name) for name in host.secrets)):
+        if path.is_symlink():
+            raise InstallError(f"{path} is a link, which would be kept as it is; put a file in its place")
     addresses = _addresses([*host.queue.machines, *host.databases])
     drop_in = _DROP_IN.format(addresses=" ".join(["localhost", *addresses]))
     mode = stat.S_IMODE(config.stat().st_mode) if config.exists() else 0o644

@@ -112,15 +112,23 @@ def check_root(prefix: Path, dry_run: bool) -> None:
 
 
 def write(path: Path, text: str, dry_run: bool, mode: int = 0o644) -> str:
-    """Write a file, by default one that everybody may read; returns what was done."""
+    """Write a file as a whole or not at all, by default one that all may read; returns what was done."""
     try:
-        if path.is_file() and path.read_text() == text and stat.S_IMODE(path.stat().st_mode) == mode:
+        found = path.stat() if path.is_file() else None
+        if found and path.read_text() == text and stat.S_IMODE(found.st_mode) == mode:
             return f"unchanged {path}"
+        if path.is_symlink():
+            return f"kept {path}, which is masked or a link"
         if not dry_run:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o755 if mode & 0o004 else 0o700)
-            with open(path, "w", opener=lambda name, flags: os.open(name, flags, mode)) as file:
+            new = path.with_name(f".{path.name}.new")
+            new.unlink(missing_ok=True)  # of an install that was killed
+            with open(new, "x", opener=lambda name, flags: os.open(name, flags, mode)) as file:
+                if found:
+                    os.fchown(file.fileno(), found.st_uid, found.st_gid)
                 os.fchmod(file.fileno(), mode)
                 file.write(text)
+            new.replace(path)
     except OSError as error:
         raise InstallError(f"{path} can't be written: {error.strerror}") from None
     return f"wrote {path}"

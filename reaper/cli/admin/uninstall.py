@@ -42,16 +42,17 @@ def uninstall(prefix: Path, *, dry_run: bool) -> list[str]:
     system.check_root(prefix, dry_run)
     done = []
     targets = [*system.files(), *system.SERVER_DROP_INS]
-    written = [path for target in targets if (path := prefix / target).exists()]
+    written = [path for target in targets if (path := prefix / target).exists() and not path.is_symlink()]
     if system.booted(prefix) and any(path.parent == prefix / system.UNITS for path in written):
         done.append(
             system.run(dry_run, "systemctl", "stop", *system.UNIT_NAMES[:-1], "decnet-worker@*.service")
         )
         done.append(system.run(dry_run, "systemctl", "disable", "--quiet", *system.UNIT_NAMES))
     done += [system.remove(path, dry_run) for path in written]
-    for path in map(prefix.joinpath, system.SERVER_DROP_INS):
-        with suppress(OSError):  # others may have drop-ins there too
-            path.parent.rmdir()
+    if not dry_run:
+        for path in map(prefix.joinpath, system.SERVER_DROP_INS):
+            with suppress(OSError):  # others may have drop-ins there too
+                path.parent.rmdir()
     pages = [path for page in system.manual_pages() if (path := prefix / page).exists()]
     done += system.in_short([system.remove(path, dry_run) for path in pages], prefix)
     if written and system.booted(prefix):

@@ -2,6 +2,7 @@
 
 import os
 import re
+import stat
 import subprocess
 import sys
 import tomllib
@@ -87,6 +88,33 @@ def test_an_install_updates_units_and_keeps_the_configuration(prefix: Path) -> N
     assert f"kept {prefix / CONFIG}" in said
 
 
+def test_a_unit_is_replaced_as_a_whole(prefix: Path) -> None:
+    unit = prefix / "etc/systemd/system" / REAPER
+    unit.write_text("[Unit]\nDescription=old\n")
+    before = prefix / "before"
+    before.hardlink_to(unit)
+    (unit.parent / f".{REAPER}.new").write_text("of an install that was killed")
+    install(prefix, dry_run=False, command=COMMAND)
+    assert before.read_text() == "[Unit]\nDescription=old\n"
+    assert "ExecStart=" in unit.read_text()
+    assert not [path for path in unit.parent.iterdir() if path.name.startswith(".")]
+
+
+def test_a_unit_that_is_masked_or_a_link_stays_what_it_is(tmp_path: Path) -> None:
+    target = tmp_path / "another"
+    target.write_text("another's")
+    target.chmod(0o666)
+    unit = tmp_path / "etc/systemd/system" / WEB
+    unit.parent.mkdir(parents=True)
+    unit.symlink_to(target)
+    for dry_run in (True, False):
+        said = install(tmp_path, dry_run=dry_run, command=COMMAND)
+        assert f"kept {unit}, which is masked or a link" in said
+        assert f"removed {unit}" not in uninstall(tmp_path, dry_run=dry_run)
+        assert unit.readlink() == target
+        assert (target.read_text(), stat.S_IMODE(target.stat().st_mode)) == ("another's", 0o666)
+
+
 def test_a_dry_run_says_the_same_and_writes_nothing(tmp_path: Path) -> None:
     said = install(tmp_path, dry_run=True, command=COMMAND)
     assert files_below(tmp_path) == {}
@@ -97,7 +125,9 @@ def test_uninstall_removes_what_was_installed_and_nothing_else(prefix: Path) -> 
     data = prefix / "var/lib/decnet-reaper/decnet-reaper.db"
     data.parent.mkdir(parents=True)
     data.write_text("rows")
+    (drop_ins := prefix / f"etc/systemd/system/{REAPER}.d").mkdir()
     planned = uninstall(prefix, dry_run=True)
+    assert drop_ins.is_dir()
     assert uninstall(prefix, dry_run=False) == planned
     assert set(files_below(prefix)) == {CONFIG, "var/lib/decnet-reaper/decnet-reaper.db"}
     assert [line.split()[0] for line in uninstall(prefix, dry_run=False)] == ["kept"]

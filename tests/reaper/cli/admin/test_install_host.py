@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import re
 import sys
 import tomllib
@@ -92,6 +93,27 @@ def test_what_else_the_configuration_says_stays_and_so_does_who_may_read_it(tmp_
     with pytest.raises(InstallError, match="this is host h2, and a machine stays the host that it is"):
         set_up(tmp_path, host_uuid="h3")
     assert config.read_text() == before
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_the_configuration_stays_its_group_s(tmp_path: Path) -> None:
+    config = tmp_path / CONFIG
+    config.parent.mkdir(parents=True)
+    config.touch(mode=0o640)
+    os.chown(config, -1, 12345)
+    set_up(tmp_path)
+    assert (config.stat().st_gid, config.stat().st_mode & 0o777) == (12345, 0o640)
+
+
+@pytest.mark.parametrize("name", [CONFIG, "etc/credstore/decnet-reaper.redis"])
+def test_a_link_in_the_place_of_a_setting_is_one_clear_line(tmp_path: Path, name: str) -> None:
+    (target := tmp_path / "another").write_text("max_jobs = 3\n")
+    link = tmp_path / name
+    link.parent.mkdir(parents=True)
+    link.symlink_to(target)
+    with pytest.raises(InstallError, match=f"{name} is a link, which would be kept as it is"):
+        set_up(tmp_path)
+    assert target.read_text() == "max_jobs = 3\n"
 
 
 def test_behind_sentinel_it_says_that_only_the_sentinels_are_let_through(tmp_path: Path) -> None:
