@@ -10,6 +10,8 @@ freely (`pg_advisory_lock` and the like) are taken from everybody in this databa
 
 import hashlib
 import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import NamedTuple
 
 import psycopg
@@ -89,12 +91,16 @@ class HostRole(NamedTuple):
     password: str
 
 
-async def add_host(server: Server, host_uuid: str) -> HostRole:
-    """Make the role of a host; nothing is made unless all of it can be.
+@asynccontextmanager
+async def adding_host(server: Server, host_uuid: str) -> AsyncIterator[HostRole]:
+    """Make the role of a host, once the block has done the rest; nothing is made unless all of it can be.
 
     Args:
         server: the store, as an administrator who may create roles; the first time as a superuser.
         host_uuid: the host, as its daemons have it in HOST_UUID.
+
+    Yields:
+        The role as it will be. It is not there yet, and a host that has one already is refused before.
 
     Raises:
         StoreUnusable: the administrator may not do it, or the role is there already.
@@ -105,6 +111,7 @@ async def add_host(server: Server, host_uuid: str) -> HostRole:
     try:
         async with connection.transaction():
             await _add(connection, host_uuid, role, password)
+            yield HostRole(role, password)
     except psycopg.errors.DuplicateObject:
         raise StoreUnusable(
             f"{server.name}: the role {role} is there already; `hosts remove {host_uuid}` takes it away"
@@ -120,7 +127,12 @@ async def add_host(server: Server, host_uuid: str) -> HostRole:
         raise StoreUnusable(f"{server.name}: {error}") from None
     finally:
         await connection.close()
-    return HostRole(role, password)
+
+
+async def add_host(server: Server, host_uuid: str) -> HostRole:
+    """Make the role of a host that needs nothing else; as `adding_host` does."""
+    async with adding_host(server, host_uuid) as role:
+        return role
 
 
 async def remove_host(server: Server, host_uuid: str) -> bool:

@@ -8,20 +8,15 @@ from reaper.cli.output.table import say_empty, to_json
 from reaper.settings import ReaperSettings
 from repo.factory import server_of
 from repo.postgres.hosts import lose_host
-from repo.postgres.roles import add_host, remove_host
+from repo.postgres.roles import adding_host, remove_host
 from repo.postgres.server import Server
-from worker.queue import QueueUnavailable
 from worker.queue.users import add_user, remove_user
 
 
 async def add(settings: ReaperSettings, server: Server, uuid: str, *, as_json: bool) -> int:
     """Make a role and a queue user for the host, and print the settings that go onto it."""
-    role = await add_host(server, uuid)
-    try:
+    async with adding_host(server, uuid) as role:
         user = await add_user(settings.redis, uuid)
-    except QueueUnavailable:
-        await remove_host(server, uuid)
-        raise
     given = {"host_uuid": uuid, "database": server.url_of(role.role), "database_password": role.password}
     if settings.presence_database:
         given["presence_database"] = server_of(settings, settings.presence_database).url_of(role.role)

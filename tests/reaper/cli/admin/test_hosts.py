@@ -121,13 +121,25 @@ async def test_a_host_is_added_works_with_what_was_printed_and_is_removed(
         queue.kill()
 
 
-async def test_a_role_is_taken_back_where_the_queue_can_have_no_users(
+async def test_where_the_queue_can_have_no_users_no_role_is_made_and_hosts_stay_as_they_were(
     fleet: Fleet, server: PostgresServer
 ) -> None:
-    status, out, err = await fleet.run("hosts", "add", "h5")
-    assert (status, out, err.count("\n")) == (3, "", 1)
-    assert "set requirepass" in err
-    assert server.psql(f"SELECT FROM pg_roles WHERE rolname = '{user_name('h5')}'") == ""
+    presence = Presence(Server(fleet.settings.database), "h5")
+    await presence.open()
+    for host in ("h6", "h7"):
+        await was_there(fleet, host)
+    await fleet.run("hosts", "lost", "h7")
+    for host in ("h4", "h5", "h6", "h7"):
+        status, out, err = await fleet.run("hosts", "add", host)
+        assert (status, out, err.count("\n")) == (3, "", 1)
+        assert "set requirepass" in err
+        assert server.psql(f"SELECT FROM pg_roles WHERE rolname = '{user_name(host)}'") == ""
+    hosts = json.loads((await fleet.run("hosts", "--json"))[1])
+    assert {host["host_uuid"]: host["state"] for host in hosts} == {
+        **{"h5": "present", "h6": "absent", "h7": "lost"}
+    }
+    assert not any(host["has_role"] for host in hosts)
+    await presence.close()
 
 
 async def test_a_store_in_a_file_has_one_host(fleet: Fleet) -> None:
