@@ -7,7 +7,7 @@ from the page itself, as the browser says. The token is in no address, no cookie
 import contextlib
 import hmac
 import re
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any, Final
 
 from starlette.exceptions import HTTPException
@@ -29,8 +29,8 @@ _CANCEL_S: Final = 1.0
 """Seconds that the page waits for a running operation to end; it goes on ending."""
 
 
-def tokens_of(text: str) -> dict[str, str]:
-    """The tokens by name.
+def tokens_of(text: str) -> list[tuple[str, str]]:
+    """Names and tokens; a name may have several.
 
     Args:
         text: the setting `web_tokens`.
@@ -38,14 +38,14 @@ def tokens_of(text: str) -> dict[str, str]:
     Raises:
         SettingsError: there is none, or a line can't be used. No token is repeated.
     """
-    found = {}
+    found = []
     for number, line in enumerate(text.split(), 1):
         if (match := _TOKEN.fullmatch(line)) is None:
             raise SettingsError(
                 f"the setting web_tokens can't be used: its entry {number} is not NAME:TOKEN with a token of"
                 " 24 to 256 characters; `openssl rand -hex 24` makes one"
             )
-        found[match[1]] = match[2]
+        found.append((match[1], match[2]))
     if not found:
         raise SettingsError(
             "--actions needs the setting web_tokens, NAME:TOKEN for each who may act; better the credential"
@@ -59,10 +59,10 @@ class Actions:
 
     Args:
         client: what it is done by.
-        tokens: who may, by name.
+        tokens: who may: names and tokens.
     """
 
-    def __init__(self, client: LifecycleClient, tokens: Mapping[str, str]) -> None:
+    def __init__(self, client: LifecycleClient, tokens: Sequence[tuple[str, str]]) -> None:
         self._client = client
         self._tokens = tokens
 
@@ -104,8 +104,7 @@ class Actions:
             raise HTTPException(415, "this was not asked by the page: its requests are JSON")
         given = headers.get(TOKEN_HEADER, "").encode()
         # All are compared, so that the time tells nothing.
-        known = self._tokens.items()
-        fits = [name for name, token in known if hmac.compare_digest(given, token.encode())]
+        fits = [name for name, token in self._tokens if hmac.compare_digest(given, token.encode())]
         if not fits:
             raise HTTPException(401, "this token is not known here")
         return fits[0]

@@ -26,11 +26,18 @@ from worker.service.skeleton import Service
 
 _GRACE_S = 2
 """Seconds that streams are given to end; browsers ask again by themselves."""
+_LAST_PORT = 65535
 _LOOPBACK_NAMES = {"localhost", "127.0.0.1", "::1"}
 
 
 class ListenError(DecnetReaperError):
-    """Where the page was to listen, why it can't, and what would do."""
+    """Where the page was to listen is no place to listen at; says what would do."""
+
+
+class ListenUnavailable(DecnetReaperError):
+    """Where the page was to listen, and why it can't now: an address may come, a port may become free."""
+
+    exit_status = 3
 
 
 class Listen(NamedTuple):
@@ -56,7 +63,8 @@ class Listen(NamedTuple):
             return cls(path=Path(text.removeprefix("unix:")))
         host, _, port = text.rpartition(":")
         with contextlib.suppress(ValueError):
-            return cls(str(ipaddress.ip_address(host.strip("[]"))), int(port))
+            if 0 <= int(port) <= _LAST_PORT:
+                return cls(str(ipaddress.ip_address(host.strip("[]"))), int(port))
         raise ListenError(f"--listen {text!r}: expected ADDRESS:PORT, such as 127.0.0.1:8090, or unix:PATH")
 
     @property
@@ -69,29 +77,52 @@ class Listen(NamedTuple):
         """The socket; a unix socket is its group's to use, and gone afterwards.
 
         Raises:
-            ListenError: the system says no.
+            ListenUnavailable: the system says no, or another process listens on the unix socket.
         """
         try:
             listening = self._open()
-        except (OSError, OverflowError) as error:
-            where, reason = self.path or f"{self.host}:{self.port}", getattr(error, "strerror", None) or error
-            raise ListenError(f"can't listen on {where}: {reason}") from None
+            ours = self._file()
+        except OSError as error:
+            where, reason = self.path or f"{self.host}:{self.port}", error.strerror or error
+            raise ListenUnavailable(f"can't listen on {where}: {reason}") from None
         with listening:
             yield listening
-        if self.path is not None:
+        if self.path is not None and self._file() == ours:
             self.path.unlink(missing_ok=True)
+
+    def _file(self) -> tuple[int, int] | None:
+        """What tells the file of a unix socket from another one at its path."""
+        if self.path is not None:
+            with contextlib.suppress(FileNotFoundError):
+                found = self.path.stat()
+                return found.st_dev, found.st_ino
+        return None
 
     def _open(self) -> socket.socket:
         if self.path is None:
             family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
             return socket.create_server((self.host, self.port), family=family)
         if self.path.is_socket():
-            self.path.unlink()  # of one that was killed
+            self._remove_dead(self.path)
         listening = socket.socket(socket.AF_UNIX)
         listening.bind(str(self.path))
         self.path.chmod(0o660)
         listening.listen()
         return listening
+
+    @staticmethod
+    def _remove_dead(path: Path) -> None:
+        """Remove the socket of one that was killed."""
+        with socket.socket(socket.AF_UNIX) as other:
+            other.setblocking(False)
+            try:
+                other.connect(str(path))
+            except ConnectionRefusedError:
+                path.unlink(missing_ok=True)
+                return
+        raise ListenUnavailable(
+            f"can't listen on {path}: another process does; end that one, or name another path"
+        )
 
 
 class _Server(uvicorn.Server):
@@ -126,9 +157,9 @@ async def run_web(settings: ReaperSettings, *, listen: Listen, names: Sequence[s
         act: whether it may cancel, retry and tear down.
 
     Raises:
-        StoreUnavailable, SettingsError, ListenError: at the start.
+        StoreUnavailable, SettingsError, ListenUnavailable: at the start.
     """
-    tokens = tokens_of(settings.web_tokens) if act else {}
+    tokens = tokens_of(settings.web_tokens) if act else []
     async with contextlib.AsyncExitStack() as stack:
         listening = stack.enter_context(listen.opened())
         repository = await stack.enter_async_context(repository_of(settings))

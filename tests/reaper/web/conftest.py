@@ -29,9 +29,9 @@ class LivePage:
         self.url = ""
         self.http: httpx.AsyncClient
 
-    async def start(self, *options: str, listen: str = "127.0.0.1:0") -> None:
+    async def start(self, *options: str, listen: str = "127.0.0.1:0", tokens: str = f"ada:{TOKEN}") -> None:
         self.daemon = await self._fleet.start(
-            "web", "--listen", listen, *options, DECNET_REAPER_WEB_TOKENS=f"ada:{TOKEN}"
+            "web", "--listen", listen, *options, DECNET_REAPER_WEB_TOKENS=tokens
         )
         where = (await self.daemon.log("web.started"))["listen"]
         self.url = f"http://{where}"

@@ -60,6 +60,17 @@ async def test_whoever_is_not_the_page_or_has_no_token_is_refused(fleet: Fleet, 
     assert not page.daemon.logged("web.acted")
 
 
+async def test_a_person_may_have_several_tokens(fleet: Fleet, page: LivePage) -> None:
+    another = TOKEN[::-1]
+    await page.start("--actions", tokens=f"ada:{TOKEN}\nada:{another}")
+    async with fleet.client() as client:
+        for number, token in enumerate((TOKEN, another)):
+            name = f"decky-{number}"
+            pending = await client.deploy(name, fleet.document(name))
+            assert (await page.act("cancel", pending, **{"X-Decnet-Token": token})).status_code == 200
+            assert (await page.daemon.log("web.acted", lifecycle_id=pending))["who"] == "ada"
+
+
 async def test_without_actions_it_only_reads(fleet: Fleet, page: LivePage) -> None:
     await page.start()
     async with fleet.client() as client:

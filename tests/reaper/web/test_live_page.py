@@ -167,6 +167,26 @@ async def test_a_unix_socket_is_its_groups_and_is_gone_afterwards(fleet: Fleet, 
     assert page.daemon.logged("web.stopped")
 
 
+async def test_a_unix_socket_that_another_one_uses_is_left_to_it(fleet: Fleet, page: LivePage) -> None:
+    path = fleet.root / "web.sock"
+
+    async def answers() -> int:
+        async with httpx.AsyncClient(transport=httpx.AsyncHTTPTransport(uds=str(path))) as http:
+            return (await http.get("http://localhost/")).status_code
+
+    await page.start(listen=f"unix:{path}")
+    first = page.daemon
+    status, _, err = await fleet.run("web", "--listen", f"unix:{path}")
+    assert (status, err.count("\n")) == (3, 1)
+    assert f"can't listen on {path}: another process does" in err
+    assert await answers() == 200
+    path.unlink()
+    await page.http.aclose()
+    await page.start(listen=f"unix:{path}")
+    assert await first.stop() == 0
+    assert await answers() == 200
+
+
 async def test_it_ends_while_somebody_watches(fleet: Fleet, page: LivePage) -> None:
     await page.start()
     async for _ in page.states("/events"):
@@ -180,19 +200,21 @@ async def test_what_listens_for_others_says_what_that_means(fleet: Fleet, page: 
 
 
 @pytest.mark.parametrize(
-    ("options", "tokens", "reason"),
+    ("options", "tokens", "expected", "reason"),
     [
-        (["--listen", "8090"], "", "--listen '8090': expected ADDRESS:PORT"),
-        (["--listen", "unix:/no/such/dir/s"], "", "can't listen on /no/such/dir/s: No such file"),
-        (["--actions"], "", "--actions needs the setting web_tokens"),
-        (["--actions"], "ada:hunter2", "its entry 1 is not NAME:TOKEN with a token of 24 to 256"),
+        (["--listen", "8090"], "", 2, "--listen '8090': expected ADDRESS:PORT"),
+        (["--listen", "127.0.0.1:65536"], "", 2, "--listen '127.0.0.1:65536': expected ADDRESS:PORT"),
+        (["--listen", "192.0.2.1:8090"], "", 3, "can't listen on 192.0.2.1:8090: Cannot assign requested"),
+        (["--listen", "unix:/no/such/dir/s"], "", 3, "can't listen on /no/such/dir/s: No such file"),
+        (["--actions"], "", 2, "--actions needs the setting web_tokens"),
+        (["--actions"], "ada:hunter2", 2, "its entry 1 is not NAME:TOKEN with a token of 24 to 256"),
     ],
 )
 async def test_what_cannot_be_started_is_one_clear_line(
-    fleet: Fleet, options: list[str], tokens: str, reason: str
+    fleet: Fleet, options: list[str], tokens: str, expected: int, reason: str
 ) -> None:
     status, _, err = await fleet.run("web", *options, DECNET_REAPER_WEB_TOKENS=tokens)
-    assert (status, err.count("\n")) == (2, 1)
+    assert (status, err.count("\n")) == (expected, 1)
     assert reason in err
     assert "hunter2" not in err
 
