@@ -243,6 +243,7 @@ def load(kind: type[S], environ: Mapping[str, str] | None = None, *, strict: boo
         if unknown:
             raise SettingsError(f"unknown setting {unknown[0]}; there are: {', '.join(sorted(fields))}")
     given: dict[str, object] = {name: config[name] for name in fields if name in config}
+    given = {name: value for name, value in given.items() if value != "" or fields[name].default is not None}
     given |= _credentials(environ, _SECRET & fields.keys())
     given |= {name: variables[name.upper()] for name in fields if variables.get(name.upper(), "") != ""}
     values: dict[str, Any] = {}

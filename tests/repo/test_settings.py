@@ -34,6 +34,11 @@ def test_the_environment_beats_a_credential_beats_the_file(config: Path, tmp_pat
     assert loaded.pending_ttl == Seconds(7200)
 
 
+def test_a_host_that_is_empty_is_none(config: Path) -> None:
+    config.write_text('host_uuid = ""\n')
+    assert settings(config).host_uuid is None
+
+
 def test_root_s_own_commands_find_what_the_units_are_handed_unless_other_settings_are_named(
     config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
