@@ -36,9 +36,10 @@ def report_error(error: BaseException) -> int:
 def report(reason: str, status: int) -> int:
     """Print a reason in one line, or log it where programs read stderr; returns the status."""
     # Here, since structlog takes 0.07 s, which a command that has nothing to report need not wait for.
+    from worker.logging.console import printable
     from worker.logging.setup import log_failure
 
-    reason = " ".join(reason.split())
+    reason = printable(reason)
     if not log_failure(reason, status):
         click.echo(f"decnet-reaper: {reason}", err=True)
     return status

@@ -15,6 +15,7 @@ from reaper.sweep.rules import Do
 from reaper.sweep.sweeper import Sweeper
 from repo.factory import repository_of
 from worker.liveness.locks import DeckyLocks
+from worker.logging.console import printable
 from worker.queue import Queue
 from worker.service.systemd import death_reason, invocation_id
 
@@ -73,6 +74,6 @@ def _print(report: Report, *, dry_run: bool, as_json: bool) -> None:
         click.echo(json.dumps({"rows": report.rows, "dry_run": dry_run, "actions": decided}, indent=2))
         return
     for entry in decided:
-        click.echo(f"{entry['id']} {entry['decky_name']}: {entry['action']} {entry['error']}".rstrip())
+        click.echo(printable(f"{entry['id']} {entry['decky_name']}: {entry['action']} {entry['error']}"))
     closed = sum(action.do is Do.FAIL for _, action in report.actions)
     click.echo(f"{report.rows} open rows seen, {closed} {'would be closed' if dry_run else 'closed'}")

@@ -90,12 +90,13 @@ def _public(decky: Decky) -> dict[str, object]:
 
 def _columns(deckies: Sequence[Decky]) -> list[Column]:
     hosts = [
-        (decky.host_uuid or "-") + (f" ({decky.host_away})" if decky.host_away else "") for decky in deckies
+        printable(decky.host_uuid or "-") + (f" ({decky.host_away})" if decky.host_away else "")
+        for decky in deckies
     ]
     deployed = [decky.deployed for decky in deckies]
     since = [_since(each) for each in deployed]
     return [
-        Column("decky", [decky.name for decky in deckies], may_cut=True),
+        Column("decky", [printable(decky.name) for decky in deckies], may_cut=True),
         *(
             [Column("host", hosts, may_cut=True)]
             if any(decky.host_uuid or decky.host_away for decky in deckies)
@@ -103,7 +104,9 @@ def _columns(deckies: Sequence[Decky]) -> list[Column]:
         ),
         Column("services", [_services(decky) for decky in deckies], may_cut=True),
         Column("since", since, number=True, may_drop=2),
-        Column("by", [tail(each["lifecycle_id"]) if each else "-" for each in deployed], may_drop=1),
+        Column(
+            "by", [tail(printable(each["lifecycle_id"])) if each else "-" for each in deployed], may_drop=1
+        ),
         Column("open operation", [_open(decky) for decky in deckies]),
     ]
 

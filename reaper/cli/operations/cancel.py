@@ -7,7 +7,7 @@ import click
 from reaper.cli import exit_status
 from reaper.cli.operations.session import with_client
 from reaper.cli.options import json_option
-from reaper.cli.output.table import say_empty, show_rows
+from reaper.cli.output.table import public, say_empty, show_rows, to_json
 from reaper.cli.selection import decky_option, ids_argument, whole_ids
 from repo.base import ANY_HOST
 from repo.errors import LifecycleClosed, LifecycleNotFound
@@ -46,7 +46,10 @@ def command(ids: tuple[str, ...], decky: str | None, all_open: bool, as_json: bo
             return 0
         results = await asyncio.gather(*map(client.cancel, wanted), return_exceptions=True)
         rows = [result for result in results if isinstance(result, dict)]
-        if rows or as_json:
+        if as_json and len(ids) == 1:
+            for row in rows:
+                click.echo(to_json(public(row)))
+        elif rows or as_json:
             show_rows(rows, as_json=as_json)
         worst = 0
         for lifecycle_id, result in zip(wanted, results, strict=True):

@@ -73,7 +73,7 @@ def _print(
         click.echo(to_json(shown if several else shown[0]))
     elif not wait:
         for row in rows:
-            click.echo(f"{row['id']}  {row['decky_name']}" if several else row["id"])
+            click.echo(f"{row['id']}  {printable(row['decky_name'])}" if several else row["id"])
     elif several:
         for row in rows:
             if row["status"] == "failed":
@@ -219,7 +219,7 @@ class _Waiting:
 
 
 def _state(row: Lifecycle) -> str:
-    return f"{row['operation']} of {row['decky_name']} {row['status']}"
+    return f"{row['operation']} of {printable(row['decky_name'])} {row['status']}"
 
 
 def _counts(rows: Sequence[Lifecycle]) -> str:

@@ -8,6 +8,7 @@ import pytest
 
 from tests.support.fleet import Fleet, wait_status
 from tests.support.programs.terminal import Terminal
+from tests.support.store.stores import store_at
 
 pytestmark = pytest.mark.anyio
 
@@ -152,6 +153,24 @@ async def test_what_a_row_says_cannot_steer_the_terminal(fleet: Fleet) -> None:
         assert await terminal.ended() == 0
         assert "\x1b[2J" not in terminal.raw
         assert "gone" in terminal.text
+
+
+@pytest.mark.parametrize(
+    ("command", "expected"), [(["deckies"], 0), (["sweep", "--dry-run"], 0), (["cancel", "01-ended"], 2)]
+)
+async def test_what_others_wrote_cannot_steer_the_terminal(
+    fleet: Fleet, command: list[str], expected: int
+) -> None:
+    row = {"decky_name": "\x1b[2Jgone\r\nnew", "operation": "deploy"}
+    row |= dict.fromkeys(("started_at", "updated_at"), "2020-01-01 00:00:00.000000")
+    with store_at(fleet.settings.database).shell() as shell:
+        shell.insert(**row, id="01-\x1b[2J", status="pending")
+        ended = {"status": "failed", "error": "x", "completed_at": row["updated_at"]}
+        shell.insert(**row, id="01-ended", **ended)
+    async with Terminal(fleet, *command) as terminal:
+        assert await terminal.ended() == expected
+        assert "\x1b[2J" not in terminal.raw
+        assert "gone new" in terminal.text
 
 
 async def test_watch_is_a_live_table_and_ctrl_c_is_its_end(fleet: Fleet) -> None:

@@ -96,9 +96,18 @@ async def test_what_is_open_can_be_cancelled_by_decky_and_all_at_once(fleet: Fle
         rows = await run_json(fleet, "cancel", "--open")
         assert sorted(row["decky_name"] for row in rows) == ["decky-01", "decky-03"]
     assert await fleet.run("cancel", "--open") == (0, "", "decnet-reaper: nothing is pending or running\n")
-    status, _, err = await fleet.run("cancel", row["id"])
-    assert status == 2
+    status, out, err = await fleet.run("cancel", row["id"], "--json")
+    assert (status, out) == (2, "")
     assert f"{row['id']} has ended already: the deploy of decky-02 failed" in err
+
+
+async def test_a_cancel_of_one_id_is_an_object_and_of_several_an_array(fleet: Fleet) -> None:
+    async with fleet.client() as client:
+        first, *others = [
+            await client.deploy(name, fleet.document(name)) for name in ("decky-01", "decky-02", "decky-03")
+        ]
+    assert (await run_json(fleet, "cancel", first))["outcome"] == "cancelled"
+    assert [row["id"] for row in await run_json(fleet, "cancel", *others)] == others
 
 
 @pytest.mark.parametrize("arguments", [[], ["some-id", "--open"], ["--decky", "decky-01", "--open"]])
