@@ -6,6 +6,7 @@ row whose lock is free is an orphan, with certainty.
 
 import asyncio
 import time
+from contextlib import suppress
 from typing import Final, Literal
 
 from repo.base import CANCELLED, BaseRepository, Claim, Deployed, Ending, Lifecycle, Outcome
@@ -162,7 +163,7 @@ class Executor:
             outcome, error = _outcome_of(raised), _reason(raised)
         else:
             outcome, deployed = "succeeded", operation.result()
-        ending = await self._write_end(row, outcome, error, deployed)
+        ending = await self._write_end(row, lock, outcome, error, deployed)
         if ending.applied:
             log_end(row, ending, runtime=self._runtime.name, duration_s=round(time.monotonic() - begun, 3))
         else:
@@ -172,10 +173,13 @@ class Executor:
         return ending.more
 
     async def _write_end(
-        self, row: Lifecycle, outcome: Outcome, error: str | None, deployed: Deployed | None
+        self, row: Lifecycle, lock: DeckyLock, outcome: Outcome, error: str | None, deployed: Deployed | None
     ) -> Ending:
         pause, logged = 0.1, False
         while True:
+            # Each try gets its time anew, or the reaper would end a worker that only waits for the store.
+            with suppress(OSError):  # the lock file may be on the same full disk
+                set_deadline(lock, row["id"], self._owner, self._settings.operation_timeout + pause)
             self._unreported.begin(row["id"], outcome)
             try:
                 return await self._repository.end_lifecycle(

@@ -2,6 +2,7 @@
 
 import asyncio
 import sqlite3
+import time
 from contextlib import closing
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from tests.support.fleet import Fleet, accept, gated, wait_status
 from tests.support.machine.small_disk import fill, small_disk
 from tests.support.store.store_locker import locked_by_another
 from tests.support.store.witness import sqlite_only
+from worker.liveness.locks import DeckyLocks
 
 pytestmark = pytest.mark.anyio
 
@@ -69,6 +71,29 @@ async def test_a_full_disk_is_said_and_recovered_from_without_a_restart(fleet: F
             await audit(fleet, client)
         for daemon in (worker, reaper):
             assert await daemon.stop() == 0
+
+
+@sqlite_only
+async def test_a_full_disk_makes_nobody_take_its_workers_for_stuck(fleet: Fleet) -> None:
+    disk = fleet.root / "disk"
+    with small_disk(disk):
+        fleet.set(database=str(disk / "store.db"), operation_timeout="4s", overdue_grace="1s")
+        await fleet.make_store()
+        worker = await fleet.worker()
+        async with fleet.client() as client:
+            lifecycle_id = await gated(fleet, client)
+            holder = DeckyLocks.of(fleet.settings).open("decky-01", None).read()
+            assert holder is not None
+            ballast = fill(disk)
+            fleet.gate().touch()
+            swept_until = 0.0
+            while swept_until <= holder.deadline + fleet.settings.overdue_grace:
+                swept_until = time.monotonic()
+                await fleet.run("sweep")
+            assert worker.process.returncode is None
+            ballast.unlink()
+            assert (await client.wait(lifecycle_id, timeout=60))["status"] == "succeeded"
+            await audit(fleet, client)
 
 
 @sqlite_only
