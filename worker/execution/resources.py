@@ -1,14 +1,10 @@
-"""What an operation takes of the machine: whether the limits fit, and what says that it is short for now."""
+"""What operations take of the machine, and whether its limits fit."""
 
 import contextlib
-import errno
 import resource
 from typing import Final
 
 from repo.settings import SettingsError
-
-SHORTAGES: Final = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN))
-"""What a machine answers that has no descriptor, no memory or no process left for us, for now."""
 
 _OF_THE_WORKER: Final = 64
 """Files that a worker itself has open: the store, the queue, its log, what looks at processes."""

@@ -11,11 +11,10 @@ from worker.documents import document as documents
 from worker.documents.masking import Mask
 from worker.documents.policy import check_decnet
 from worker.execution.progress import MAX_LINE, Progress
-from worker.execution.resources import SHORTAGES
 from worker.execution.survivors import children_ended, end_survivors
 from worker.liveness.locks import DeckyLock, Holder
 from worker.logging.emit import emit
-from worker.runtimes.base import OperationFailed, OperationTimedOut, Runtime
+from worker.runtimes.base import SHORTAGES, OperationFailed, OperationTimedOut, Runtime
 from worker.runtimes.subprocesses import to_the_end
 from worker.settings import WorkerSettings
 

@@ -1,18 +1,22 @@
 """What brings a decky up: the interface of every runtime, and what they share."""
 
+import errno
 import hashlib
 import json
 import os
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Final, Protocol, Self
 
 if TYPE_CHECKING:
     from worker.settings import WorkerSettings
 
 from repo.base import DECKY_NAME
 from repo.errors import DecnetReaperError
+
+SHORTAGES: Final = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN))
+"""What a machine answers that has no descriptor, no memory or no process left for us, for now."""
 
 MAX_REASON = 2000
 """Characters of a failure's reason that are kept, from its end: the last lines say why."""
@@ -74,8 +78,8 @@ class Runtime(Protocol):
         Services that are not in it are removed, unchanged ones are left untouched. Returns once every service
         is up. `lock_fd` is the decky's locked file; children that could still change the decky inherit it.
         `on_line` takes a line for each thing that it does, as it does it; it returns at once and hides
-        secrets. `operation` is what it is done for. Raises OperationFailed. When cancelled, ends and awaits
-        its children before it lets go.
+        secrets. `operation` is what it is done for. Raises OperationFailed; OSError with one of SHORTAGES
+        where it is to be tried again. When cancelled, ends and awaits its children before it lets go.
         """
 
     async def remove(
@@ -103,7 +107,8 @@ def project_name(decky_name: str) -> str:
 def decky_directory(state_dir: Path, decky_name: str) -> Path:
     """The decky's own directory below the state directory, made if missing, for this user only.
 
-    Raises OperationFailed for a name that can't be a decky's, and for a state directory that can't be used.
+    Raises OperationFailed for a name that can't be a decky's, and for a state directory that can't be used;
+    OSError in a shortage.
     """
     if not DECKY_NAME.fullmatch(decky_name):
         raise OperationFailed(f"{decky_name[:80]!r} can't be a decky's name")
@@ -112,12 +117,17 @@ def decky_directory(state_dir: Path, decky_name: str) -> Path:
         for path in (state_dir, directory.parent, directory):
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
+        if error.errno in SHORTAGES:
+            raise
         raise OperationFailed(f"the state directory {state_dir} can't be used: {error.strerror}") from None
     return directory
 
 
 def write_document(file: Path, document: dict[str, Any]) -> None:
-    """Replace a decky's document at once and for good, for this user only. Raises OperationFailed."""
+    """Replace a decky's document at once and for good, for this user only.
+
+    Raises OperationFailed; OSError in a shortage.
+    """
     new = file.with_suffix(".new")
     try:
         with os.fdopen(
@@ -128,4 +138,6 @@ def write_document(file: Path, document: dict[str, Any]) -> None:
             os.fsync(stream.fileno())
         new.replace(file)
     except OSError as error:
+        if error.errno in SHORTAGES:
+            raise
         raise OperationFailed(f"the document can't be written to {file}: {error.strerror}") from None

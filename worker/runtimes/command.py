@@ -9,6 +9,7 @@ from typing import Any, Final, Self
 
 from worker.runtimes.base import (
     MAX_REASON,
+    SHORTAGES,
     OperationFailed,
     RuntimeUnavailable,
     decky_directory,
@@ -92,6 +93,8 @@ class CommandRuntime:
         try:
             finished = await run(command, env=environment(), pass_fds=inherited, on_line=on_line)
         except OSError as error:
+            if error.errno in SHORTAGES:
+                raise
             raise OperationFailed(f"{self._command[0]} can't be run: {error.strerror}") from None
         if finished.status != 0:
             reason = "\n".join(finished.lines[-_LAST_LINES:])[-MAX_REASON:]

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Self
 
-from worker.runtimes.base import OperationFailed, RuntimeUnavailable, decky_directory
+from worker.runtimes.base import SHORTAGES, OperationFailed, RuntimeUnavailable, decky_directory
 from worker.runtimes.process_service import Healthcheck, Service
 from worker.runtimes.subprocesses import end, environment, exited, living, pids, plain_text, run, session_of
 from worker.settings import WorkerSettings
@@ -174,6 +174,8 @@ class ProcessRuntime:
                     start_new_session=True,
                 )
         except OSError as error:
+            if error.errno in SHORTAGES:
+                raise
             raise OperationFailed(f"service {service.name} can't be started: {error.strerror}") from None
         _reap_when_ended(process)
         return process
