@@ -27,6 +27,7 @@ class Survivors:
     def __init__(self, locks: DeckyLocks) -> None:
         self._locks = locks
         self._waited_for: set[str] = set()
+        self._told: dict[str, set[int]] = {}
 
     async def end(
         self, row: Lifecycle, lock: DeckyLock | None, *, own_lock: bool, report: Report
@@ -52,7 +53,9 @@ class Survivors:
                 left = [] if lock and own_lock else self._of(row, owner)
                 if lock is not None and not left:
                     return lock
-                if pids := [hold.pid for hold in left if end_holder(hold)]:
+                told = self._told.setdefault(row["id"], set())
+                if pids := [hold.pid for hold in left if end_holder(hold) and hold.pid not in told]:
+                    told.update(pids)
                     report.counts["ended"] += len(pids)
                     emit("lifecycle.survivors_ended", row, pids=pids)
                 if time.monotonic() > give_up:
@@ -70,8 +73,9 @@ class Survivors:
         return owner is not None and owner.boot == boot_id() and bool(self._of(row, owner))
 
     def keep(self, ids: set[str]) -> None:
-        """End a sweep: forget all that is not of these open rows."""
+        """End a sweep: forget all that is not of these rows."""
         self._waited_for &= ids
+        self._told = {key: pids for key, pids in self._told.items() if key in ids}
 
     def _of(self, row: Lifecycle, owner: Owner | None) -> list[Hold]:
         if owner is None or owner.alive:

@@ -67,6 +67,7 @@ class Sweeper:
         self._starting = False
         self._absent: list[Lifecycle] = []
         self._was_away = True
+        self._lost: set[str] = set()
         self._queue_lost = True
         self._outage = outage
         self._warned: set[str] = set()
@@ -144,28 +145,35 @@ class Sweeper:
     async def _tidy(self, report: Report, open_rows: list[Lifecycle], scope: Scope) -> None:
         """End what is left of lost rows, prune old ones, and forget what was known of those that ended."""
         if self._was_away and scope.run is None:
-            self._was_away = not await self._end_lost(report)
+            self._lost = await self._end_lost(report)
+            self._was_away = bool(self._lost)
         await self._prune(report)
         self._forget_all_but(open_rows)
 
-    async def _end_lost(self, report: Report) -> bool:
-        """End what is left of this host's rows that were closed as lost; whether nothing is."""
-        done = True
-        for row in await self._repository.list_lost_lifecycles(self._settings.host_uuid):
-            if not self._survivors.may_be_left(row):
-                continue
-            lock = await self._survivors.end(row, None, own_lock=False, report=report)
-            done &= lock is not None
-            if lock is not None:
-                lock.release()
-                await enqueue_next(self._repository, self._queue, row["decky_name"], row["host_uuid"])
-        return done
+    async def _end_lost(self, report: Report) -> set[str]:
+        """End what is left of this host's rows that were closed as lost; ids of those that don't go."""
+        lost = await self._repository.list_lost_lifecycles(self._settings.host_uuid)
+        left = [row for row in lost if self._survivors.may_be_left(row)]
+        try:
+            async with asyncio.TaskGroup() as group:
+                ends = [group.create_task(self._end_one_lost(row, report)) for row in left]
+        except ExceptionGroup as failures:
+            raise failures.exceptions[0] from None
+        return {row["id"] for row, end in zip(left, ends, strict=True) if not end.result()}
+
+    async def _end_one_lost(self, row: Lifecycle, report: Report) -> bool:
+        lock = await self._survivors.end(row, None, own_lock=False, report=report)
+        if lock is None:
+            return False
+        lock.release()
+        await enqueue_next(self._repository, self._queue, row["decky_name"], row["host_uuid"])
+        return True
 
     def _forget_all_but(self, rows: list[Lifecycle]) -> None:
         self._assessor.keep(rows)
         ids = {row["id"] for row in rows}
         self._warned &= ids
-        self._survivors.keep(ids)
+        self._survivors.keep(ids | self._lost)
         self._noted = {key: reason for key, reason in self._noted.items() if key in ids}
 
     async def _states(self, rows: list[Lifecycle]) -> dict[str, DeliveryState] | None:

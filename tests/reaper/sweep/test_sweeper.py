@@ -1,7 +1,12 @@
-"""What a sweep logs, and what it counts."""
+"""What a sweep logs, what it counts, and whom it ends."""
 
+import os
+import signal
+import subprocess
+import sys
 import time
-from contextlib import aclosing
+from collections.abc import Iterator
+from contextlib import aclosing, contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -16,6 +21,7 @@ from reaper.sweep.ages import Ages
 from reaper.sweep.hosts import Hosts
 from reaper.sweep.report import Scope
 from reaper.sweep.sweeper import Sweeper
+from repo.base import BaseRepository
 from repo.errors import StoreBusy
 from repo.factory import get_repository
 from tests.support.queue.queue_worker import enqueueing
@@ -23,8 +29,9 @@ from tests.support.queue.redis_server import RedisServer
 from tests.support.store.postgres_server import PostgresServer
 from tests.support.store.store_locker import locked_by_another
 from worker.clock import now
+from worker.liveness.holders import Hold, end_holder
 from worker.liveness.locks import DeckyLocks
-from worker.liveness.owner import Owner
+from worker.liveness.owner import Owner, boot_id, start_ticks
 from worker.queue import Queue
 
 pytestmark = pytest.mark.anyio
@@ -150,3 +157,79 @@ async def test_a_dry_run_decides_and_does_nothing(tmp_path: Path) -> None:
         row = await repository.get_lifecycle(lifecycle_id)
         assert row is not None
         assert row["status"] == "running"
+
+
+LEAVING = """
+import fcntl, os, subprocess, sys
+fd = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT)
+fcntl.flock(fd, fcntl.LOCK_EX)
+quiet = dict(stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+print(os.getpid(), subprocess.Popen(["sleep", "600"], pass_fds=[fd], start_new_session=True, **quiet).pid)
+"""
+
+
+@contextmanager
+def survivors(locks: DeckyLocks, *deckies: str) -> Iterator[list[tuple[int, int]]]:
+    """For each decky a process that ended, and one that holds the decky's lock because that one took it."""
+    left: list[tuple[int, int]] = []
+    try:
+        for decky in deckies:
+            command = [sys.executable, "-c", LEAVING, str(locks.path(decky, None))]
+            taker, pid = map(int, subprocess.run(command, capture_output=True, check=True).stdout.split())
+            left.append((taker, pid))
+        yield left
+    finally:
+        for _, pid in left:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+
+async def lost(repository: BaseRepository, decky_name: str, taker: int) -> None:
+    """A row whose worker is dead, closed by another host's reaper."""
+    owner = str(Owner("host", boot_id(), taker, 1, "00000000", "0123"))
+    lifecycle_id = await repository.create_lifecycle({"decky_name": decky_name, "operation": "deploy"})
+    await repository.claim_lifecycle(lifecycle_id, owner)
+    await repository.end_lifecycle(lifecycle_id, outcome="lost", owner=owner, error="host lost")
+
+
+async def test_what_is_left_of_lost_rows_is_ended_side_by_side(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = ReaperSettings(state_dir=tmp_path, runtime_dir=tmp_path / "run")
+    tried: set[int] = set()
+
+    def once_both_were_tried(hold: Hold) -> bool:
+        tried.add(hold.pid)
+        return len(tried) == 2 and end_holder(hold)
+
+    monkeypatch.setattr("reaper.sweep.survivors.end_holder", once_both_were_tried)
+    async with get_repository(settings.database) as repository:
+        sweeps = sweeper(repository, settings)
+        with survivors(DeckyLocks.of(settings), "decky-a", "decky-b") as left:
+            for decky, (taker, _) in zip(("decky-a", "decky-b"), left, strict=True):
+                await lost(repository, decky, taker)
+            report = await sweeps.run("start", Scope(with_queue=False))
+            assert [start_ticks(pid) for _, pid in left] == [None, None]
+        assert report.counts["ended"] == 2
+
+
+async def test_what_does_not_go_is_told_once_and_holds_up_no_later_sweep(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = ReaperSettings(state_dir=tmp_path, runtime_dir=tmp_path / "run")
+    tried: list[int] = []
+
+    def killed_in_the_kernel(hold: Hold) -> bool:
+        tried.append(hold.pid)
+        return True
+
+    monkeypatch.setattr("reaper.sweep.survivors.end_holder", killed_in_the_kernel)
+    async with get_repository(settings.database) as repository:
+        sweeps = sweeper(repository, settings)
+        with survivors(DeckyLocks.of(settings), "decky-a") as [(taker, pid)], capture_logs() as lines:
+            await lost(repository, "decky-a", taker)
+            await sweeps.run("start", Scope(with_queue=False))
+            tried.clear()
+            await sweeps.run("interval", Scope(with_queue=False))
+        assert tried == [pid], "it was waited for a second time"
+        assert [line["pids"] for line in lines if line["event"] == "lifecycle.survivors_ended"] == [[pid]]
