@@ -186,8 +186,12 @@ class Assessor:
         if owner.locks != self._locks.directory.id:
             return False
         # Each owner names its row in the file before it claims; a file that was deleted and made anew doesn't
-        # name it.
-        return lock is None or ((holder := lock.read()) is not None and holder.lifecycle_id == row["id"])
+        # name it, nor one that a later job has named its own row in.
+        if lock is None or ((holder := lock.read()) is not None and holder.lifecycle_id == row["id"]):
+            return True
+        # Whoever never learnt that its claim was made holds nothing.
+        elsewhere = self._locks.may_hold_another(owner, row["decky_name"], row["host_uuid"], lock)
+        return owner.alive and not elsewhere
 
     def _has_survivors(self, row: Lifecycle, owner: Owner | None) -> bool:
         return owner is not None and bool(

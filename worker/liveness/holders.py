@@ -20,6 +20,11 @@ UNSEEN = 0
 """The taker of a lock who is dead and was of another pid namespace."""
 
 
+# A process may end, or belong to somebody else, at any step of a look. Anything else, such as no descriptor
+# left to look with, is no answer.
+_NOT_OURS_TO_SEE = FileNotFoundError, ProcessLookupError, PermissionError
+
+
 class Hold(NamedTuple):
     """One process that holds a lock.
 
@@ -53,13 +58,21 @@ def holds_of(wanted: Wanted) -> list[Hold]:
     return [hold for pid in pids for hold in _holds_by(pid, wanted)]
 
 
+def may_hold(pid: int, wanted: Wanted) -> bool:
+    """Whether a process holds a lock on one of these files, or can't be looked at."""
+    try:
+        return any(True for _ in _look_at(pid, wanted))
+    except _NOT_OURS_TO_SEE:
+        return True
+
+
 def _holds_by(pid: int, wanted: Wanted) -> Iterator[Hold]:
-    # A process may end, or belong to somebody else, at any step of this. Anything else, such as no descriptor
-    # left to look with, is no answer.
-    with (
-        contextlib.suppress(FileNotFoundError, ProcessLookupError, PermissionError),
-        os.scandir(f"/proc/{pid}/fd") as descriptors,
-    ):
+    with contextlib.suppress(*_NOT_OURS_TO_SEE):
+        yield from _look_at(pid, wanted)
+
+
+def _look_at(pid: int, wanted: Wanted) -> Iterator[Hold]:
+    with os.scandir(f"/proc/{pid}/fd") as descriptors:
         for descriptor in descriptors:
             with contextlib.suppress(FileNotFoundError):
                 if wanted(descriptor):

@@ -19,7 +19,7 @@ import msgspec
 from repo.lifecycle import DECKY_NAME
 from worker.liveness.directories import Access, belong_to, check_host, prepare
 from worker.liveness.errors import LocksUnusable
-from worker.liveness.holders import UNSEEN, Hold, holds_of, same_file
+from worker.liveness.holders import UNSEEN, Hold, holds_of, may_hold, same_file
 from worker.liveness.lock_directory import LockDirectory
 from worker.liveness.owner import Owner, exists
 from worker.settings import WorkerSettings
@@ -197,6 +197,18 @@ class DeckyLocks:
         except FileNotFoundError:
             return []
         return holds_of(lambda entry: os.path.samestat(entry.stat(), file))
+
+    def may_hold_another(self, owner: Owner, decky_name: str, host_uuid: str | None, lock: DeckyLock) -> bool:
+        """Whether an owner holds this decky's lock by another file than the one that we have locked.
+
+        That is one that has been deleted, or is in another directory; True if it can't be known.
+        """
+        name, ours = _file_name(decky_name, host_uuid), os.fstat(lock.fd)
+
+        def another(entry: os.DirEntry[str]) -> bool:
+            return _locked_name(os.readlink(entry.path)) == name and not os.path.samestat(entry.stat(), ours)  # noqa: PTH115
+
+        return may_hold(owner.pid, another)
 
     def survivors(
         self, decky_name: str, host_uuid: str | None, owner: Owner, *, max_age: float = 0.0

@@ -17,11 +17,12 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="namespaces need root")
 # A process of another user at the owner's pid: that was used again, or the worker runs as another user.
 HIDDEN = """
 import sys
+from worker.liveness.holders import may_hold
 from worker.liveness.owner import Owner, exists
 pid = int(sys.argv[1])
 owner = Owner.mine("locks")._replace(pid=pid, started=1)
 owner.kill()
-print(owner.alive, exists(pid), owner._replace(pid=2**22 + 1).alive)
+print(owner.alive, exists(pid), owner._replace(pid=2**22 + 1).alive, may_hold(pid, lambda entry: False))
 """
 
 
@@ -39,7 +40,7 @@ def test_an_owner_that_is_hidden_is_neither_an_error_nor_dead_nor_killed(hidepid
             text=True,
             check=False,
         )
-        assert (answer.stdout, answer.stderr) == ("True True False\n", "")
+        assert (answer.stdout, answer.stderr) == ("True True False True\n", "")
         assert other.poll() is None
     finally:
         place.cleanup()

@@ -21,18 +21,20 @@ from reaper.sweep.ages import Ages
 from reaper.sweep.hosts import Hosts
 from reaper.sweep.report import Scope
 from reaper.sweep.sweeper import Sweeper
-from repo.base import BaseRepository
-from repo.errors import StoreBusy
+from repo.base import BaseRepository, Claim
+from repo.errors import StoreBusy, StoreUnreachable
 from repo.factory import get_repository
 from tests.support.queue.queue_worker import enqueueing
 from tests.support.queue.redis_server import RedisServer
 from tests.support.store.postgres_server import PostgresServer
 from tests.support.store.store_locker import locked_by_another
 from worker.clock import now
+from worker.execution.executor import Executor
 from worker.liveness.holders import Hold, end_holder
 from worker.liveness.locks import DeckyLocks
 from worker.liveness.owner import Owner, boot_id, start_ticks
 from worker.queue import Queue
+from worker.runtimes.process import ProcessRuntime
 
 pytestmark = pytest.mark.anyio
 
@@ -233,3 +235,36 @@ async def test_what_does_not_go_is_told_once_and_holds_up_no_later_sweep(
             await sweeps.run("interval", Scope(with_queue=False))
         assert tried == [pid], "it was waited for a second time"
         assert [line["pids"] for line in lines if line["event"] == "lifecycle.survivors_ended"] == [[pid]]
+
+
+class Silent:
+    """A store that makes a claim, and whose answer to it is lost."""
+
+    def __init__(self, repository: BaseRepository) -> None:
+        self._repository = repository
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._repository, name)
+
+    async def claim_lifecycle(self, *args: Any, **kwargs: Any) -> Claim | None:
+        await self._repository.claim_lifecycle(*args, **kwargs)
+        raise StoreUnreachable("whether the claim was made is not known")
+
+
+async def test_a_row_whose_worker_never_learnt_of_its_claim_is_closed_also_after_a_later_job(
+    tmp_path: Path,
+) -> None:
+    settings = ReaperSettings(state_dir=tmp_path, runtime_dir=tmp_path / "run", max_attempts=1)
+    locks = DeckyLocks.of(settings)
+    given: tuple[Any, Any, Any, Any] = Queue(settings.redis), locks, ProcessRuntime(tmp_path), settings
+    async with get_repository(settings.database) as repository:
+        data = {"decky_name": "decky-a", "operation": "deploy"}
+        claimed, later = [await repository.create_lifecycle(data) for _ in range(2)]
+        silent: Any = Silent(repository)
+        worker = Owner.mine(locks.directory.id)
+        with pytest.raises(StoreUnreachable):
+            await Executor(silent, *given, worker).execute(claimed, "decky-a")
+        await Executor(repository, *given, worker).execute(later, "decky-a")  # it is refused: not its turn
+        await sweeper(repository, settings).run("interval", Scope(with_queue=False))
+        rows = await repository.get_lifecycle_by_ids([claimed, later])
+        assert [(row["status"], row["outcome"]) for row in rows] == [("failed", "swept"), ("pending", None)]
