@@ -72,6 +72,7 @@ class PostgresEngine(Engine):
         try:
             cursor = await connection.execute(compiled.text, compiled.parameters(step.values), prepare=True)
         except psycopg.Error as error:
+            await self._end_read_only(error)
             raise _lost(error, maybe_committed=True) from error
         return cursor.rowcount == 1
 
@@ -82,6 +83,7 @@ class PostgresEngine(Engine):
         except BaseException as error:
             await _roll_back(connection)
             if isinstance(error, psycopg.Error):
+                await self._end_read_only(error)
                 raise _lost(error, maybe_committed=False) from error
             raise
         try:
@@ -89,6 +91,11 @@ class PostgresEngine(Engine):
         except psycopg.Error as error:
             raise _lost(error, maybe_committed=True) from error
         return done
+
+    async def _end_read_only(self, error: psycopg.Error) -> None:
+        """A session that landed on a standby stays there: the next write is to look for the primary."""
+        if isinstance(error, psycopg.errors.ReadOnlySqlTransaction):
+            await self._writer.end()
 
     async def sync(self) -> None:
         """Nothing: no commit is early, or a failover would forget a claim whose worker goes on."""

@@ -232,7 +232,8 @@ async def _forget(connection: Connection, host_uuid: str, name: str | None) -> N
     async with connection.transaction():
         await connection.execute(_ONE_AT_A_TIME)
         if name is not None:
-            for statement in ("DROP OWNED BY {}", "DROP ROLE {}"):
+            # what it has is dropped by its members only, unless by a superuser
+            for statement in ("GRANT {} TO CURRENT_USER", "DROP OWNED BY {}", "DROP ROLE {}"):
                 await connection.execute(sql.SQL(statement).format(sql.Identifier(name)))
         if not (await connection.execute(_REMOVED, (host_uuid,))).rowcount:
             raise still_present(host_uuid)

@@ -46,6 +46,11 @@ class Server:
 
     def __init__(self, url: str, password: str | None = None) -> None:
         scheme, _, rest = url.partition("://")
+        if "@" in rest.partition("/")[2].partition("?")[0]:  # a part of a password, which nobody may see
+            raise StoreUnusable(
+                "the database's URL has an @ behind its first /: write %2F for a / and %40 for an @ in a user"
+                " or a password"
+            )
         try:
             given = conninfo_to_dict(f"{scheme.partition('+')[0]}://{rest}")
         except psycopg.ProgrammingError as error:

@@ -78,10 +78,8 @@ class Session:
         except psycopg.Error as error:
             await close(connection)
             raise explained(error, self._server.name) from None
-        for name in (
-            "timestamptz",
-            "jsonb",
-        ):  # `Engine.read` makes values of them, or leaves out what is none
+        # as text: `Engine.read` makes values of them, or leaves out what is none
+        for name in ("timestamptz", "jsonb"):
             connection.adapters.register_loader(name, TextLoader)
         connection.prepare_threshold = None if self.pooled else 0 if self._prepare else 5
         self._connection = connection
@@ -118,8 +116,12 @@ class Session:
             await asyncio.sleep(pause)
 
     async def close(self) -> None:
-        """Let go of the connection."""
+        """Let go of the connection, for good."""
         self._closed = True
+        await self.end()
+
+    async def end(self) -> None:
+        """Let go of the connection; the next call opens another one."""
         connection, self._connection = self._connection, None
         with contextlib.suppress(psycopg.Error):
             await close(connection)

@@ -133,8 +133,10 @@ class SqliteEngine(Engine):
     def _run_alone(self, step: Step, durable: bool) -> bool:
         statement = step.statement.on(_dialect)
         connection = self._commits(durable)
+        changes = connection.total_changes
         cursor = connection.execute(statement.text, statement.parameters(step.values))
         self._file.check_same()
+        self._sync_if_nothing_was_written(connection, changes, durable)
         return cursor.rowcount == 1
 
     async def transact(self, work: Work[T], *, durable: bool = True) -> T:
@@ -147,6 +149,7 @@ class SqliteEngine(Engine):
 
     def _transact(self, work: Work[T], durable: bool) -> T:
         connection = self._commits(durable)
+        changes = connection.total_changes
         connection.execute("BEGIN IMMEDIATE")
         try:
             done = _run_through(work(_Transaction(self, connection)))
@@ -156,7 +159,15 @@ class SqliteEngine(Engine):
             with suppress(sqlite3.Error):  # a full disk has rolled back by itself
                 connection.execute("ROLLBACK")
             raise
+        self._sync_if_nothing_was_written(connection, changes, durable)
         return done
+
+    def _sync_if_nothing_was_written(
+        self, connection: sqlite3.Connection, before: int, durable: bool
+    ) -> None:
+        # whoever committed early before it relies on it, and SQLite syncs only what it writes
+        if durable and connection.total_changes == before:
+            self._file.sync()
 
     def _commits(self, durable: bool) -> sqlite3.Connection:
         """The writer, whose next commit is seen by others when it is on the disk, or before that."""

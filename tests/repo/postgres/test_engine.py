@@ -104,6 +104,13 @@ async def test_malformed_url() -> None:
         get_repository(url="postgresql://h/d?target_session_atrs=any")
 
 
+@pytest.mark.parametrize("password", ["pa/secret", "secret/@", "/secret"])
+def test_a_password_that_ends_the_address_is_not_shown(password: str) -> None:
+    with pytest.raises(StoreUnusable, match="write %2F for a /") as refused:
+        get_repository(url=f"postgresql://u:{password}@db.example/store")
+    assert "secret" not in str(refused.value)
+
+
 def test_an_address_of_ipv6_is_named_as_libpq_reads_it() -> None:
     server = Server(
         "postgresql://me@[2001:db8::10]:5433,[2001:db8::11],db.example:5434/store?sslmode=require"
@@ -287,6 +294,17 @@ async def test_failover_to_a_standby() -> None:
                     await asyncio.to_thread(standby.promote)
                     await grown(acknowledged)
                 await succeeded(repository, acknowledged)
+
+
+async def test_session_that_can_not_write_is_not_kept(postgres: PostgresServer, database: str) -> None:
+    """It landed on a standby that is none any more, or behind an address that led to one."""
+    read_only = f"ALTER DATABASE {database} SET default_transaction_read_only"
+    postgres.psql(f"{read_only} = on")
+    async with get_repository(url=postgres.tcp_url(database)) as repository:
+        postgres.psql(f"{read_only} = off")
+        with pytest.raises(StoreUnusable, match="takes no writes"):
+            await repository.create_lifecycle(DEPLOY)
+        await lifecycle(repository)
 
 
 async def test_session_that_the_server_ends_for_idling(postgres: PostgresServer, database: str) -> None:

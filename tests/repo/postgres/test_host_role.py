@@ -93,6 +93,19 @@ async def test_a_store_in_a_schema_of_its_own(postgres: PostgresServer) -> None:
     await remove_host(Server(url), "h1")
 
 
+async def test_who_may_make_roles_adds_and_removes_a_host_after_the_first(postgres: PostgresServer) -> None:
+    postgres.psql("DROP ROLE IF EXISTS fleet; CREATE ROLE fleet LOGIN CREATEROLE PASSWORD 'fleet'")
+    database = postgres.database()
+    postgres.psql(f"ALTER DATABASE {database} OWNER TO fleet; ALTER SCHEMA public OWNER TO fleet", database)
+    url = postgres.tcp_url(database, "fleet", "fleet")
+    async with get_repository(url=url):
+        superuser = Server(postgres.tcp_url(database))
+        await add_host(superuser, "first")
+        await add_host(Server(url), "second")
+        assert await remove_host(Server(url), "second")
+        assert await remove_host(superuser, "first")
+
+
 async def test_pruning_is_the_master_s(host: BaseRepository, repository: BaseRepository) -> None:
     lifecycle_id = await host.create_lifecycle(OURS)
     await host.request_cancel(lifecycle_id)

@@ -332,6 +332,23 @@ async def test_a_row_that_cannot_be_read_hides_no_other(
     ]
 
 
+async def test_a_durable_write_that_changes_nothing_takes_the_early_ones_to_the_disk(
+    repository: BaseRepository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[int] = []
+    fdatasync = os.fdatasync
+
+    def counted(fd: int) -> None:
+        synced.append(fd)
+        fdatasync(fd)
+
+    monkeypatch.setattr(os, "fdatasync", counted)
+    lifecycle_id, _ = await repository.submit_lifecycle(DECKY, durable=False)
+    assert not await repository.record_delivery(lifecycle_id, 7)
+    await repository.sync()
+    assert synced
+
+
 @pytest.mark.parametrize("column", ["decky_name", "owner"])
 async def test_text_that_is_not_utf_8_is_named_and_hides_no_other(
     repository: BaseRepository, shell: sqlite3.Connection, caplog: pytest.LogCaptureFixture, column: str
