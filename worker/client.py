@@ -18,6 +18,7 @@ from repo.errors import LifecycleNotFound
 from repo.factory import repository_of
 from repo.lifecycle import is_retry
 from worker.clock import now
+from worker.documents.document import parse
 from worker.documents.limits import InvalidDocument
 from worker.documents.policy import check_decnet
 from worker.logging.emit import emit, emit_end
@@ -131,8 +132,8 @@ class LifecycleClient:
         _check_target(decky_name, host_uuid)
         request = Request(decky_name, host_uuid, compose, services)
         payload = await OPERATIONS[operation].payload(request, self.repository)
-        if self.settings.document_policy == "decnet" and "compose" in payload:
-            check_decnet(payload["compose"])
+        if "compose" in payload:
+            self._check_policy(payload["compose"])
         accepted_at = now()
         asked = {"decky_name": decky_name, "operation": operation, "host_uuid": host_uuid, "payload": payload}
         enqueued = {"started_at": accepted_at, "deliveries": 1, "enqueued_at": accepted_at}
@@ -192,6 +193,18 @@ class LifecycleClient:
             if not self._queue_away:
                 emit("queue.unreachable", redis=self._queue.name, reason=str(error))
             self._queue_away = True
+
+    def check(self, decky_name: str, compose: Mapping[str, Any] | str) -> None:
+        """Look at a document as `deploy` would: for who accepts several deckies, or none.
+
+        Raises:
+            InvalidDocument: what is wrong with it, or what the document policy refuses.
+        """
+        self._check_policy(parse(compose, decky_name))
+
+    def _check_policy(self, document: Mapping[str, Any]) -> None:
+        if self.settings.document_policy == "decnet":
+            check_decnet(document)
 
     async def get(self, lifecycle_id: str) -> Lifecycle:
         """One row.

@@ -27,7 +27,6 @@ from repo.base import OPEN
 from repo.errors import StoreUnavailable
 from repo.lifecycle import is_retry
 from worker.client import InvalidDocument, InvalidRequest, LifecycleClient
-from worker.documents.document import parse
 from worker.logging.setup import configure
 
 MAX_IDS = 200
@@ -158,7 +157,7 @@ Client = Annotated[LifecycleClient, Depends(_client)]
 async def deploy(wanted: Deploy, client: Client, request: Request, response: Response) -> Accepted:
     """Accept a deploy of one or more deckies: all of them, or none."""
     for decky in wanted.deckies:
-        parse(decky.compose, decky.name)
+        client.check(decky.name, decky.compose)
     return _accepted(
         [await client.deploy(d.name, d.compose, host_uuid=d.host_uuid) for d in wanted.deckies],
         request,

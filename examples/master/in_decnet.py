@@ -32,7 +32,6 @@ from examples.master import decnet_fleet
 from examples.master.app import Client, DeckyName, Lifecycles, events, lifecycle
 from repo.errors import StoreUnavailable
 from worker.client import InvalidDocument, InvalidRequest, LifecycleClient
-from worker.documents.document import parse
 
 TEARDOWN_S = 60
 """How long the dashboard is kept waiting for a teardown. The teardown itself goes on."""
@@ -59,7 +58,7 @@ async def deploy(wanted: DeployIniRequest, client: Client) -> DeployResponse:
     plan = await decnet_fleet.plan(wanted.ini_content, replace=wanted.replace_fleet)
     documents = {decky.name: decnet_fleet.document(plan.config, decky) for decky in plan.wanted}
     for name, document in documents.items():
-        parse(document, name)
+        client.check(name, document)
     # DECNET's record is written first, since its engine reads it: not while no row could be.
     await client.repository.list_lifecycles(limit=1)
     await decnet_fleet.record(plan.config, plan.gone)

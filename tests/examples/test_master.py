@@ -206,6 +206,17 @@ async def test_bad_input_is_a_problem_that_repeats_no_secret(fleet: Fleet, maste
         assert await client.repository.list_lifecycles() == []
 
 
+async def test_several_deckies_are_accepted_or_none(fleet: Fleet) -> None:
+    fleet.set(document_policy="decnet")
+    plain = {"name": "decky-01", "compose": {"services": {"decky-01": {"image": "x"}}}}
+    root = {"name": "decky-02", "compose": {"services": {"decky-02": {"image": "x", "privileged": True}}}}
+    async with running_master(fleet) as master:
+        refused = problem(await master.deploy(plain, root), 422)
+    assert "privileged is refused by the document policy decnet" in refused["detail"]
+    async with fleet.client() as client:
+        assert await client.repository.list_lifecycles() == []
+
+
 async def test_who_looks_at_rows_loads_no_document(fleet: Fleet, master: Master) -> None:
     document = {"services": {"decky-01": {"environment": {"FILLER": "x" * (1 << 20)}}}}
     async with fleet.client() as client:
