@@ -106,6 +106,24 @@ async def test_who_may_make_roles_adds_and_removes_a_host_after_the_first(postgr
         assert await remove_host(superuser, "first")
 
 
+async def test_a_host_that_is_replaced_is_lost_until_its_running_rows_are_closed(
+    postgres: PostgresServer, database: str, repository: BaseRepository
+) -> None:
+    server = Server(postgres.tcp_url(database))
+    lost = "SELECT lost_at IS NOT NULL FROM decnet_reaper_host WHERE host_uuid = 'h9'"
+    for running in (True, False):
+        await add_host(server, "h9")
+        if running:
+            await repository.claim_lifecycle(
+                await repository.create_lifecycle(OURS | {"host_uuid": "h9"}), "me"
+            )
+        assert await remove_host(server, "h9")
+        await add_host(server, "h9")
+        assert postgres.psql(lost, database) == ("t" if running else "f")
+        assert await remove_host(server, "h9")
+        await repository.sweep_stale_lifecycle(datetime.now(UTC) + timedelta(hours=1), "x", host_uuid="h9")
+
+
 async def test_pruning_is_the_master_s(host: BaseRepository, repository: BaseRepository) -> None:
     lifecycle_id = await host.create_lifecycle(OURS)
     await host.request_cancel(lifecycle_id)
