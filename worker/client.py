@@ -20,7 +20,7 @@ from repo.lifecycle import is_retry
 from worker.clock import now
 from worker.documents.document import parse
 from worker.documents.limits import InvalidDocument
-from worker.documents.policy import check_decnet
+from worker.documents.policy import check_policy
 from worker.logging.emit import emit, emit_end
 from worker.operations.base import InvalidRequest, Request
 from worker.operations.registry import OPERATIONS
@@ -133,7 +133,7 @@ class LifecycleClient:
         request = Request(decky_name, host_uuid, compose, services)
         payload = await OPERATIONS[operation].payload(request, self.repository)
         if "compose" in payload:
-            self._check_policy(payload["compose"])
+            check_policy(payload["compose"], self.settings.document_policy)
         accepted_at = now()
         asked = {"decky_name": decky_name, "operation": operation, "host_uuid": host_uuid, "payload": payload}
         enqueued = {"started_at": accepted_at, "deliveries": 1, "enqueued_at": accepted_at}
@@ -200,11 +200,7 @@ class LifecycleClient:
         Raises:
             InvalidDocument: what is wrong with it, or what the document policy refuses.
         """
-        self._check_policy(parse(compose, decky_name))
-
-    def _check_policy(self, document: Mapping[str, Any]) -> None:
-        if self.settings.document_policy == "decnet":
-            check_decnet(document)
+        check_policy(parse(compose, decky_name), self.settings.document_policy)
 
     async def get(self, lifecycle_id: str) -> Lifecycle:
         """One row.

@@ -56,7 +56,7 @@ def _state(
 ) -> dict[str, Any]:
     wanted = [row for row in watcher.open_rows if selection.takes(row)]
     lists = {state: [row for row in wanted if row["status"] == state] for state in ("running", "pending")}
-    reasons = waits(watcher.open_rows, datetime.now(UTC), queue_up=watcher.queue_health.up is not False)
+    reasons = wait_reasons(watcher)
     views: list[View] = []
     for row in (*lists["running"][:SHOWN], *lists["pending"][:SHOWN]):
         lines = watcher.lines(row["id"])
@@ -111,6 +111,11 @@ def view(row: Lifecycle, operation_timeout: float) -> View:
         "retry_id": row["retry_id"],
         "cancelling": row["cancel_requested_at"] is not None and row["completed_at"] is None,
     }
+
+
+def wait_reasons(watcher: Watcher) -> dict[str, str]:
+    """Why each pending row is not running yet, as `waits` has it, now."""
+    return waits(watcher.open_rows, datetime.now(UTC), queue_up=watcher.queue_health.up is not False)
 
 
 def waits(open_rows: Iterable[Lifecycle], now: datetime, *, queue_up: bool = True) -> dict[str, str]:

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import yaml
 
-from reaper.web.overview import View, view, waits
+from reaper.web.overview import View, view, wait_reasons
 from reaper.web.watcher import Watcher
 from repo.base import OPEN, Lifecycle
 from repo.errors import StoreError
@@ -46,10 +46,7 @@ async def _story(watcher: Watcher, lifecycle_id: str, operation_timeout: float) 
         watcher.repository.list_deployed(host_uuid=row["host_uuid"], decky_name=row["decky_name"]),
     )
     lines = watcher.lines(row["id"])
-    waiting = {}
-    if row["status"] == "pending":
-        queue_up = watcher.queue_health.up is not False
-        waiting = waits(watcher.open_rows, datetime.now().astimezone(), queue_up=queue_up)
+    waiting = wait_reasons(watcher) if row["status"] == "pending" else {}
     return {
         "row": view(row, operation_timeout)
         | {"line": lines[-1][1] if lines else "", "why": waiting.get(row["id"], "")},

@@ -29,10 +29,9 @@ class Reads(OpenedRepository):
         return [row["id"] for row in await self._rows(reads.FIND_CANCELLED, {"by_owner": owner})]
 
     async def get_lifecycle(self, lifecycle_id: str) -> Lifecycle | None:
-        # what nobody prints is no id, and PostgreSQL can't even ask for it
-        return (
-            await self._first(reads.BY_ID, {"row_id": lifecycle_id}) if lifecycle_id.isprintable() else None
-        )
+        if not lifecycle_id.isprintable():  # PostgreSQL can't even be asked for it
+            return None
+        return await self._first(reads.BY_ID, {"row_id": lifecycle_id})
 
     async def get_lifecycle_by_ids(self, ids: Iterable[str], *, payload: bool = True) -> list[Lifecycle]:
         statement = reads.BY_IDS if payload else reads.BY_IDS_WITHOUT_PAYLOAD

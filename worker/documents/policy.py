@@ -75,6 +75,12 @@ _WANTED: Final = {
 _NETWORKS: Final = "only external networks, and not the host's"
 
 
+def check_policy(document: Mapping[str, Any], policy: str) -> None:
+    """Refuse what the setting `document_policy` does not allow. Raises InvalidDocument."""
+    if policy == "decnet":
+        check_decnet(document)
+
+
 def check_decnet(document: Mapping[str, Any]) -> None:
     """Refuse what DECNET's own documents don't need. Raises InvalidDocument, which says what and where."""
     for key in document:

@@ -9,7 +9,7 @@ from typing import Any, Final
 from repo.base import Claim, Deployed
 from worker.documents import document as documents
 from worker.documents.masking import Mask
-from worker.documents.policy import check_decnet
+from worker.documents.policy import check_policy
 from worker.execution.progress import MAX_LINE, Progress
 from worker.execution.survivors import children_ended, end_survivors
 from worker.liveness.locks import DeckyLock, Holder
@@ -50,8 +50,7 @@ class RowAtWork:
     async def apply(self, wanted: Deployed) -> None:
         """Bring the decky to exactly this document and these services."""
         selected = documents.select(wanted.document, self.decky_name, wanted.services)
-        if self._policy == "decnet":
-            check_decnet(selected)
+        check_policy(selected, self._policy)
         lock_fd = self._lock.fd
         await self._in_time(
             Mask(selected),

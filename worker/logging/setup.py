@@ -175,9 +175,8 @@ class _JSONLine:
 
     def __call__(self, logger: Any, method: str, line: structlog.typing.EventDict) -> str:
         try:
-            text = msgspec.json.format(self._encode(line), indent=0).decode(
-                "ascii"
-            )  # a blank after each : and ,
+            # with a blank after each : and ,
+            text = msgspec.json.format(self._encode(line), indent=0).decode("ascii")
         except UnicodeError:  # a path in it may not even be UTF-8
             text = self._encode_in_ascii(line)
         return f"<{_PRIORITY[line['level']]}>{text}" if self._priorities else text
